@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {Beacon} from "./Beacon.sol";
+import {Draw} from "./Draw.sol";
+import {Estimator} from "./Estimator.sol";
+import {IBackhaul} from "./IBackhaul.sol";
+import {Participants} from "./Participants.sol";
+import {Vault} from "./Vault.sol";
+
+/// @title Proof of backhaul
+/// @notice From a payer's escrow to a paid result. The contract checks what is cheap to check:
+/// membership, the draw, every signature, the sums, and the estimator's arithmetic, so that the
+/// coordinator that posts a result cannot have miscounted it. What lies beneath the signatures is in
+/// the evidence bundle, on record by its hash.
+///
+/// Each edge of {IBackhaul.State} is taken once, and the state is written before money moves.
+contract Backhaul is IBackhaul, EIP712, ReentrancyGuardTransient {
+    /// @notice Separates the ids of this contract from all other hashes.
+    bytes32 public constant DOMAIN = keccak256("plumbline backhaul request v1");
+    /// @notice EIP-712 type of the prover's commitment.
+    bytes32 public constant COMMIT_TYPEHASH =
+        keccak256("Commit(bytes32 id,uint8 phase,uint64 packets,bytes32 countsHash,bytes32 responseHash)");
+    /// @notice EIP-712 type of a challenger's report.
+    bytes32 public constant REPORT_TYPEHASH = keccak256(
+        "Report(bytes32 id,uint8 phase,uint16 index,uint64 ttNs,uint64 ttPlusNs,uint32 packets,bytes32 responseHash)"
+    );
+    /// @notice Bytes of a data packet at the IP layer.
+    uint256 public constant PACKET_BYTES = 1500;
+    /// @notice Most challengers of one measurement: reports are kept as bits of one word, and sorting
+    /// them costs the square of their number.
+    uint256 public constant MAX_CHALLENGERS = 64;
+    /// @notice Shortest and longest nominal duration, ms.
+    uint256 public constant MIN_DURATION_MS = 10;
+    /// @notice Longest nominal duration, ms.
+    uint256 public constant MAX_DURATION_MS = 10_000;
+    /// @notice Highest claim, bit/s: the packets of one challenger in the longest run still fit 32 bits.
+    uint256 public constant MAX_CLAIM_BPS = 4e12;
+    /// @notice Challengers together offer this many percent of the claim, were f of them silent.
+    uint256 public constant OFFERED_PERCENT = 115;
+    /// @notice A claim passes from this many percent of it.
+    uint256 public constant PASS_PERCENT = 95;
+    /// @notice The only phase there is.
+    uint8 public constant PHASE = 0;
+
+    /// @notice Where escrows lie.
+    Vault public immutable VAULT;
+    /// @notice Who takes part.
+    Participants public immutable PARTICIPANTS;
+    /// @notice What challengers are drawn with.
+    Beacon public immutable BEACON;
+    /// @notice What the coordinator is paid for a result, in the token's smallest unit.
+    uint128 public immutable COORDINATOR_FEE;
+    /// @notice Seconds between a result and its payout.
+    uint64 public immutable DISPUTE_WINDOW;
+
+    struct Measurement {
+        State state;
+        uint64 requestBlock;
+        uint64 roundThen;
+        bytes32 setupHash;
+        Request request;
+        DrawRecord draw;
+        Result result;
+        address[] selected;
+        uint32[] counts;
+    }
+
+    mapping(bytes32 id => Measurement) private _measurements;
+
+    /// @param vault where escrows lie; this contract must be one of its modules
+    /// @param participants who takes part
+    /// @param beacon what challengers are drawn with
+    /// @param coordinatorFee what the coordinator is paid for a result
+    /// @param disputeWindow seconds between a result and its payout
+    constructor(Vault vault, Participants participants, Beacon beacon, uint128 coordinatorFee, uint64 disputeWindow)
+        EIP712("Plumbline Backhaul", "1")
+    {
+        VAULT = vault;
+        PARTICIPANTS = participants;
+        BEACON = beacon;
+        COORDINATOR_FEE = coordinatorFee;
+        DISPUTE_WINDOW = disputeWindow;
+    }
+
+    // ───────────────────────────────── the edges ─────────────────────────────────
+
+    /// @notice Asks for a measurement and locks its price (allowance to the vault).
+    /// @return id names it from now on
+    function request(Request calldata asked) external nonReentrant returns (bytes32 id) {
+        _checkRequest(asked);
+        id = idOf(asked);
+        Measurement storage m = _measurements[id];
+        require(m.state == State.None, DuplicateRequest(id));
+        (,, uint256 escrow) = quote(asked);
+        m.state = State.Created;
+        m.requestBlock = uint64(block.number);
+        m.roundThen = BEACON.currentRound();
+        m.request = asked;
+        emit Requested(id, asked.payer, asked.prover, asked, escrow);
+        VAULT.lock(id, asked.payer, escrow);
+    }
+
+    /// @notice Draws the challengers. Anyone may call it once the round of the draw is closed. With too
+    /// few live challengers the measurement ends and the payer gets its escrow back.
+    function select(bytes32 id) external nonReentrant {
+        Measurement storage m = _in(id, State.Created);
+        _requireBefore(m.request.deadline);
+        (uint64 round, bool closed, bytes32 mix) = BEACON.drawFor(m.roundThen, m.requestBlock);
+        require(closed, BeaconNotReady(id, round, BEACON.currentRound()));
+
+        address[] memory live = _candidates(m.request, m.requestBlock);
+        uint256 n = m.request.n;
+        if (live.length < n) {
+            m.state = State.Cancelled;
+            emit NotEnoughChallengers(id, live.length, n);
+            emit Cancelled(id, VAULT.refund(id, m.request.payer));
+            return;
+        }
+        address[] memory selected = Draw.winners(mix, id, live, n);
+        m.state = State.Selected;
+        m.draw = DrawRecord({round: round, selectedBlock: uint64(block.number), beacon: mix});
+        m.selected = selected;
+        emit Selected(id, round, mix, live, selected);
+    }
+
+    /// @notice The coordinator puts the consent and the seed commitments on record and begins.
+    /// @param setupHash hash over them
+    function begin(bytes32 id, bytes32 setupHash) external {
+        Measurement storage m = _in(id, State.Selected);
+        _requireCoordinator(m.request.coordinator);
+        _requireBefore(m.request.deadline);
+        m.state = State.Running;
+        m.setupHash = setupHash;
+        emit Began(id, setupHash);
+    }
+
+    /// @notice The coordinator posts what was signed; the contract computes the result from it.
+    function report(bytes32 id, Submission calldata posted) external {
+        Measurement storage m = _in(id, State.Running);
+        Request memory asked = m.request;
+        _requireCoordinator(asked.coordinator);
+        _requireBefore(asked.deadline);
+        _checkCounts(asked, posted);
+        _checkCommit(id, asked.prover, posted);
+        m.state = State.Reported;
+        m.counts = posted.counts;
+
+        Estimator.Input memory input = _checkedReports(id, m.selected, posted);
+        input.offeredBps = offeredBps(asked);
+        input.faulty = asked.f;
+        Estimator.Output memory output = Estimator.estimate(input);
+        uint256 guaranteed = output.curve[asked.f];
+        Verdict verdict = posted.reports.length < asked.n - asked.f
+            ? Verdict.Inconclusive
+            : _judge(asked, output.point, guaranteed);
+
+        // Casts cannot truncate: rates fit 64 bits, and so do the packets of 64 challengers.
+        Result storage r = m.result;
+        r.point = uint128(output.point);
+        r.guaranteed = uint128(guaranteed);
+        r.packets = uint64(input.packets);
+        r.reportedAt = uint64(block.timestamp);
+        r.verdict = verdict;
+        r.reportedBlock = uint64(block.number);
+        r.bundleHash = posted.bundleHash;
+        (r.reporters, r.paid) = _bitmaps(posted.reports, output.outliers);
+        emit Reported(id, verdict, output.point, guaranteed, output.curve, posted.bundleHash);
+    }
+
+    /// @notice Pays out once the dispute window is over. Anyone may call it.
+    function finalize(bytes32 id) external nonReentrant {
+        Measurement storage m = _in(id, State.Reported);
+        uint256 until = uint256(m.result.reportedAt) + DISPUTE_WINDOW;
+        require(block.timestamp >= until, DisputeWindowOpen(until, block.timestamp));
+        m.state = State.Final;
+
+        uint256 price = uint256(m.request.pricePerByte) * PACKET_BYTES;
+        uint64 paid = m.result.paid;
+        uint256 total = 0;
+        for (uint16 i = 0; i < m.request.n; ++i) {
+            if (paid & (uint64(1) << i) == 0) continue;
+            uint256 amount = price * m.counts[i];
+            if (amount == 0) continue;
+            total += amount;
+            emit Paid(id, m.selected[i], i, amount);
+            VAULT.credit(id, m.selected[i], amount);
+        }
+        VAULT.credit(id, m.request.coordinator, COORDINATOR_FEE);
+        emit Finalized(id, total, COORDINATOR_FEE, VAULT.refund(id, m.request.payer));
+    }
+
+    /// @notice After the deadline, ends a measurement without a result; all goes back to the payer.
+    /// Anyone may call it.
+    function timeout(bytes32 id) external nonReentrant {
+        Measurement storage m = _known(id);
+        State state = m.state;
+        require(state == State.Created || state == State.Selected || state == State.Running, AlreadyEnded(id, state));
+        uint256 deadline = m.request.deadline;
+        require(block.timestamp > deadline, DeadlineNotPassed(deadline, block.timestamp));
+        m.state = State.TimedOut;
+        emit TimedOut(id, VAULT.refund(id, m.request.payer));
+    }
+
+    /// @notice The payer takes its request back, until the draw can be foreseen: afterwards it could ask
+    /// again and again for challengers to its taste.
+    function cancel(bytes32 id) external nonReentrant {
+        Measurement storage m = _in(id, State.Created);
+        address payer = m.request.payer;
+        require(msg.sender == payer, NotPayer(msg.sender, payer));
+        (uint64 round, bool closed,) = BEACON.drawFor(m.roundThen, m.requestBlock);
+        require(!closed, DrawKnown(id, round));
+        m.state = State.Cancelled;
+        emit Cancelled(id, VAULT.refund(id, payer));
+    }
+
+    // ───────────────────────────────── the views ─────────────────────────────────
+
+    /// @notice The id of a request: no two are equal, on no two chains or contracts.
+    function idOf(Request calldata asked) public view returns (bytes32 id) {
+        return keccak256(abi.encode(DOMAIN, block.chainid, address(this), asked));
+    }
+
+    /// @notice What a request comes to.
+    /// @return cap packets counted at most of one challenger
+    /// @return target packets counted at most in all
+    /// @return escrow what is locked for it
+    function quote(Request memory asked) public view returns (uint256 cap, uint256 target, uint256 escrow) {
+        cap = _cap(asked);
+        target = (uint256(asked.n) - asked.f) * cap;
+        escrow = uint256(asked.pricePerByte) * PACKET_BYTES * target + COORDINATOR_FEE;
+    }
+
+    /// @notice Rate that the challengers of a request offer together, bit/s.
+    function offeredBps(Request memory asked) public pure returns (uint256 bps) {
+        return uint256(asked.claimBps) * OFFERED_PERCENT * asked.n / (100 * (uint256(asked.n) - asked.f));
+    }
+
+    /// @notice Where `id` stands; `None` if there is no such measurement.
+    function stateOf(bytes32 id) external view returns (State state) {
+        return _measurements[id].state;
+    }
+
+    /// @notice What was asked, in which block, and what the coordinator anchored at {begin}.
+    function requestOf(bytes32 id)
+        external
+        view
+        returns (Request memory asked, uint64 requestBlock, bytes32 setupHash)
+    {
+        Measurement storage m = _known(id);
+        return (m.request, m.requestBlock, m.setupHash);
+    }
+
+    /// @notice The challengers drawn, by index; empty before {select}.
+    function selectedOf(bytes32 id) external view returns (address[] memory selected) {
+        return _known(id).selected;
+    }
+
+    /// @notice How they were drawn; all zero before {select}.
+    function drawOf(bytes32 id) external view returns (DrawRecord memory draw) {
+        return _known(id).draw;
+    }
+
+    /// @notice What came out, and the packets counted of each challenger; all zero before {report}.
+    function resultOf(bytes32 id) external view returns (Result memory result, uint32[] memory counts) {
+        Measurement storage m = _known(id);
+        return (m.result, m.counts);
+    }
+
+    /// @notice The estimator, for anyone to try.
+    function estimate(Estimator.Input memory input) external pure returns (Estimator.Output memory output) {
+        return Estimator.estimate(input);
+    }
+
+    // ───────────────────────────────── the checks ────────────────────────────────
+
+    function _checkRequest(Request calldata asked) private view {
+        require(msg.sender == asked.payer, NotPayer(msg.sender, asked.payer));
+        require(asked.direction == 0, DirectionUnsupported(asked.direction));
+        require(asked.claimBps != 0, ClaimZero());
+        require(PARTICIPANTS.isActive(asked.prover, PARTICIPANTS.PROVER()), UnknownProver(asked.prover));
+        uint256 max = PARTICIPANTS.get(asked.prover).maxBps;
+        if (max > MAX_CLAIM_BPS) max = MAX_CLAIM_BPS;
+        require(asked.claimBps <= max, ClaimAboveMaximum(asked.claimBps, max));
+        require(
+            PARTICIPANTS.isActive(asked.coordinator, PARTICIPANTS.COORDINATOR()), UnknownCoordinator(asked.coordinator)
+        );
+        uint256 needed = 3 * uint256(asked.f) + 1;
+        require(asked.n >= needed, TooFewChallengers(asked.n, needed));
+        require(asked.n <= MAX_CHALLENGERS, TooManyChallengers(asked.n, MAX_CHALLENGERS));
+        require(
+            asked.durationMs >= MIN_DURATION_MS && asked.durationMs <= MAX_DURATION_MS,
+            DurationOutOfRange(asked.durationMs, MIN_DURATION_MS, MAX_DURATION_MS)
+        );
+        _requireBefore(asked.deadline);
+    }
+
+    /// @dev Challengers registered before the request, live now, and not of a party to it.
+    function _candidates(Request memory asked, uint64 requestBlock) private view returns (address[] memory live) {
+        bytes32[] memory operators;
+        (live, operators) = PARTICIPANTS.pool(PARTICIPANTS.CHALLENGER(), requestBlock);
+        bool[] memory isFresh = BEACON.fresh(live);
+        bytes32 proverOperator = PARTICIPANTS.get(asked.prover).operator;
+        uint256 size = 0;
+        for (uint256 i = 0; i < live.length; ++i) {
+            address candidate = live[i];
+            if (!isFresh[i] || candidate == asked.prover || candidate == asked.payer) continue;
+            if (proverOperator != 0 && operators[i] == proverOperator) continue;
+            live[size++] = candidate;
+        }
+        // Memory arrays cannot shrink in Solidity; this one was allocated longer than `size`.
+        assembly ("memory-safe") {
+            mstore(live, size)
+        }
+    }
+
+    function _checkCounts(Request memory asked, Submission calldata posted) private view {
+        require(posted.counts.length == asked.n, CountsLength(posted.counts.length, asked.n));
+        (uint256 cap, uint256 target,) = quote(asked);
+        uint256 sum = 0;
+        for (uint256 i = 0; i < posted.counts.length; ++i) {
+            uint256 count = posted.counts[i];
+            require(count <= cap, CountAboveCap(i, count, cap));
+            sum += count;
+        }
+        require(sum == posted.packets, CountsSum(sum, posted.packets));
+        require(sum <= target, PacketsAboveTarget(sum, target));
+    }
+
+    function _checkCommit(bytes32 id, address prover, Submission calldata posted) private view {
+        bytes32 digest = _hashTypedDataV4(
+            keccak256(
+                abi.encode(
+                    COMMIT_TYPEHASH,
+                    id,
+                    PHASE,
+                    posted.packets,
+                    keccak256(abi.encodePacked(posted.counts)),
+                    posted.responseHash
+                )
+            )
+        );
+        (address recovered,,) = ECDSA.tryRecoverCalldata(digest, posted.proverSignature);
+        require(recovered == prover, CommitSignatureInvalid(recovered, prover));
+    }
+
+    /// @dev Checks every report and lays them out for the estimator.
+    function _checkedReports(bytes32 id, address[] storage selected, Submission calldata posted)
+        private
+        view
+        returns (Estimator.Input memory input)
+    {
+        uint256 length = posted.reports.length;
+        input.packetBytes = PACKET_BYTES;
+        input.counts = new uint256[](length);
+        input.tt = new uint256[](length);
+        input.ttPlus = new uint256[](length);
+        for (uint256 i = 0; i < length; ++i) {
+            Timing calldata timing = posted.reports[i];
+            uint256 index = timing.index;
+            require(index < selected.length, ReportIndexUnknown(index, selected.length));
+            if (i > 0) {
+                uint256 previous = posted.reports[i - 1].index;
+                require(index > previous, ReportsNotAscending(index, previous));
+            }
+            uint256 committed = posted.counts[index];
+            require(timing.packets == committed, ReportCountDiffers(index, timing.packets, committed));
+            require(timing.ttNs != 0 && timing.ttPlusNs != 0, ReportTimeZero(index));
+            _checkReportSignature(id, timing, posted.responseHash, selected[index]);
+            input.counts[i] = committed;
+            input.packets += committed;
+            input.tt[i] = timing.ttNs;
+            input.ttPlus[i] = timing.ttPlusNs;
+        }
+    }
+
+    function _checkReportSignature(bytes32 id, Timing calldata timing, bytes32 responseHash, address challenger)
+        private
+        view
+    {
+        bytes32 digest = _hashTypedDataV4(
+            keccak256(
+                abi.encode(
+                    REPORT_TYPEHASH,
+                    id,
+                    PHASE,
+                    timing.index,
+                    timing.ttNs,
+                    timing.ttPlusNs,
+                    timing.packets,
+                    responseHash
+                )
+            )
+        );
+        (address recovered,,) = ECDSA.tryRecoverCalldata(digest, timing.signature);
+        require(recovered == challenger, ReportSignatureInvalid(timing.index, recovered, challenger));
+    }
+
+    /// @dev B ≥ 0.95·K and B_g ≥ 0.95·α·K with α = (n − 2f)/(n − f).
+    function _judge(Request memory asked, uint256 point, uint256 guaranteed) private pure returns (Verdict verdict) {
+        uint256 bar = PASS_PERCENT * asked.claimBps;
+        uint256 honest = uint256(asked.n) - asked.f;
+        bool pass = point * 100 >= bar && guaranteed * 100 * honest >= bar * (honest - asked.f);
+        return pass ? Verdict.Pass : Verdict.Fail;
+    }
+
+    function _bitmaps(Timing[] calldata reports, bool[] memory outliers)
+        private
+        pure
+        returns (uint64 reporters, uint64 paid)
+    {
+        for (uint256 i = 0; i < reports.length; ++i) {
+            uint64 bit = uint64(1) << reports[i].index;
+            reporters |= bit;
+            if (!outliers[i]) paid |= bit;
+        }
+    }
+
+    /// @dev ⌈K·D / (8·L·(n−f))⌉, the duration being in ms.
+    function _cap(Request memory asked) private pure returns (uint256 packets) {
+        uint256 divisor = 8 * PACKET_BYTES * (uint256(asked.n) - asked.f) * 1000;
+        return (uint256(asked.claimBps) * asked.durationMs + divisor - 1) / divisor;
+    }
+
+    function _known(bytes32 id) private view returns (Measurement storage m) {
+        m = _measurements[id];
+        require(m.state != State.None, UnknownRequest(id));
+    }
+
+    function _in(bytes32 id, State needed) private view returns (Measurement storage m) {
+        m = _known(id);
+        require(m.state == needed, WrongState(id, m.state, needed));
+    }
+
+    function _requireCoordinator(address coordinator) private view {
+        require(msg.sender == coordinator, NotCoordinator(msg.sender, coordinator));
+    }
+
+    function _requireBefore(uint256 deadline) private view {
+        require(block.timestamp <= deadline, DeadlinePassed(deadline, block.timestamp));
+    }
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+/// @title Words of a backhaul measurement: what is asked, posted, stored, announced and refused
+interface IBackhaul {
+    /// @notice Where a measurement stands.
+    ///
+    ///     Created ─select─► Selected ─begin─► Running ─report─► Reported ─finalize─► Final
+    ///        │                 │                 │
+    ///        ├─cancel/select─► Cancelled         │
+    ///        └────timeout──────┴─────────────────┴─► TimedOut
+    ///
+    /// `Disputed` is reserved: no edge leads there yet.
+    enum State {
+        None,
+        Created,
+        Selected,
+        Running,
+        Reported,
+        Disputed,
+        Final,
+        TimedOut,
+        Cancelled
+    }
+
+    /// @notice What the measurement says of the claim.
+    enum Verdict {
+        None,
+        Pass,
+        Fail,
+        Inconclusive
+    }
+
+    /// @notice What a payer asks for.
+    struct Request {
+        /// who pays, and sends this request
+        address payer;
+        /// whose link is measured
+        address prover;
+        /// who runs the measurement
+        address coordinator;
+        /// claimed capacity, bit/s at the IP layer
+        uint64 claimBps;
+        /// 0: towards the prover
+        uint8 direction;
+        /// challengers
+        uint16 n;
+        /// how many of them may be corrupt; n ≥ 3f + 1
+        uint16 f;
+        /// nominal duration, ms
+        uint32 durationMs;
+        /// price of one counted byte at the IP layer, in the token's smallest unit
+        uint128 pricePerByte;
+        /// unix seconds until which the result must be posted
+        uint64 deadline;
+        /// the payer's own number; makes equal requests differ
+        uint64 nonce;
+    }
+
+    /// @notice One challenger's signed timing.
+    struct Timing {
+        /// position among the selected
+        uint16 index;
+        /// transmission time, ns
+        uint64 ttNs;
+        /// transmission time that the prover cannot have shortened, ns
+        uint64 ttPlusNs;
+        /// packets of this challenger that the prover counted
+        uint32 packets;
+        /// EIP-712 `Report` by the challenger, 65 bytes
+        bytes signature;
+    }
+
+    /// @notice What the coordinator posts.
+    struct Submission {
+        /// packets the prover committed to
+        uint64 packets;
+        /// of each selected challenger
+        uint32[] counts;
+        /// the seed's response hash: BLAKE3 over all that was received
+        bytes32 responseHash;
+        /// EIP-712 `Commit` by the prover, 65 bytes
+        bytes proverSignature;
+        /// ascending by index, one a challenger at most
+        Timing[] reports;
+        /// BLAKE3 of the evidence bundle
+        bytes32 bundleHash;
+    }
+
+    /// @notice What came out.
+    struct Result {
+        /// point estimate, bit/s
+        uint128 point;
+        /// guaranteed(f), bit/s
+        uint128 guaranteed;
+        /// packets of the challengers that reported
+        uint64 packets;
+        /// unix seconds when it was posted
+        uint64 reportedAt;
+        /// bit i: challenger i reported
+        uint64 reporters;
+        /// bit i: challenger i is paid
+        uint64 paid;
+        /// what it says of the claim
+        Verdict verdict;
+        /// block in which it was posted, where the {Reported} event with the curve is
+        uint64 reportedBlock;
+        /// BLAKE3 of the evidence bundle
+        bytes32 bundleHash;
+    }
+
+    /// @notice How the challengers were drawn.
+    struct DrawRecord {
+        /// the beacon's round
+        uint64 round;
+        /// block in which {select} ran: liveness is as of this block
+        uint64 selectedBlock;
+        /// the mix of that round
+        bytes32 beacon;
+    }
+
+    /// @notice `payer` locked `escrow` for the measurement `id`.
+    event Requested(bytes32 indexed id, address indexed payer, address indexed prover, Request request, uint256 escrow);
+    /// @notice Challengers were drawn.
+    event Selected(bytes32 indexed id, uint64 round, bytes32 beacon, address[] candidates, address[] selected);
+    /// @notice Too few challengers were live; the escrow went back to the payer.
+    event NotEnoughChallengers(bytes32 indexed id, uint256 live, uint256 needed);
+    /// @notice The coordinator has everyone's consent and seed commitments; this is their hash.
+    event Began(bytes32 indexed id, bytes32 setupHash);
+    /// @notice The result is on record.
+    event Reported(
+        bytes32 indexed id, Verdict verdict, uint256 point, uint256 guaranteed, uint256[] curve, bytes32 bundleHash
+    );
+    /// @notice Challenger `index` is paid `amount`.
+    event Paid(bytes32 indexed id, address indexed challenger, uint16 index, uint256 amount);
+    /// @notice Paid out: `challengers` in all, `fee` to the coordinator, `returned` to the payer.
+    event Finalized(bytes32 indexed id, uint256 challengers, uint256 fee, uint256 returned);
+    /// @notice Nobody reported in time; `returned` went back to the payer.
+    event TimedOut(bytes32 indexed id, uint256 returned);
+    /// @notice Ended before it ran; `returned` went back to the payer.
+    event Cancelled(bytes32 indexed id, uint256 returned);
+
+    /// @notice The sender of a request must be its payer.
+    error NotPayer(address sender, address payer);
+    /// @notice Only this coordinator may do that.
+    error NotCoordinator(address sender, address coordinator);
+    /// @notice Only direction 0, towards the prover, is measured.
+    error DirectionUnsupported(uint8 direction);
+    /// @notice A claim of zero.
+    error ClaimZero();
+    /// @notice More than the prover registered for, or more than can be counted.
+    error ClaimAboveMaximum(uint256 claim, uint256 max);
+    /// @notice No active prover has this address.
+    error UnknownProver(address account);
+    /// @notice No active coordinator has this address.
+    error UnknownCoordinator(address account);
+    /// @notice n is below 3f + 1.
+    error TooFewChallengers(uint256 n, uint256 needed);
+    /// @notice n is above the maximum.
+    error TooManyChallengers(uint256 n, uint256 max);
+    /// @notice The duration is out of range.
+    error DurationOutOfRange(uint256 durationMs, uint256 min, uint256 max);
+    /// @notice The deadline is over.
+    error DeadlinePassed(uint256 deadline, uint256 now_);
+    /// @notice The deadline is still to come.
+    error DeadlineNotPassed(uint256 deadline, uint256 now_);
+    /// @notice This very request was made before.
+    error DuplicateRequest(bytes32 id);
+    /// @notice No such measurement.
+    error UnknownRequest(bytes32 id);
+    /// @notice The measurement is not where it would have to be.
+    error WrongState(bytes32 id, State actual, State needed);
+    /// @notice The measurement is over or judged: it cannot time out.
+    error AlreadyEnded(bytes32 id, State actual);
+    /// @notice The round of the draw is not closed.
+    error BeaconNotReady(bytes32 id, uint64 round, uint64 currentRound);
+    /// @notice The round of the draw is closed: the request can no longer be taken back.
+    error DrawKnown(bytes32 id, uint64 round);
+    /// @notice There must be a count for each selected challenger.
+    error CountsLength(uint256 length, uint256 needed);
+    /// @notice More packets counted of one challenger than count.
+    error CountAboveCap(uint256 index, uint256 count, uint256 cap);
+    /// @notice The counts do not add up to the packets committed to.
+    error CountsSum(uint256 sum, uint256 packets);
+    /// @notice More packets than the target of the measurement.
+    error PacketsAboveTarget(uint256 packets, uint256 target);
+    /// @notice The commitment is not signed by the prover.
+    error CommitSignatureInvalid(address recovered, address prover);
+    /// @notice A report of nobody selected.
+    error ReportIndexUnknown(uint256 index, uint256 n);
+    /// @notice Reports must ascend by index, each index once.
+    error ReportsNotAscending(uint256 index, uint256 previous);
+    /// @notice A report that counts otherwise than the prover.
+    error ReportCountDiffers(uint256 index, uint256 reported, uint256 committed);
+    /// @notice A report with a time of zero.
+    error ReportTimeZero(uint256 index);
+    /// @notice A report that is not signed by its challenger.
+    error ReportSignatureInvalid(uint256 index, address recovered, address challenger);
+    /// @notice The result can still be disputed.
+    error DisputeWindowOpen(uint256 until, uint256 now_);
+}

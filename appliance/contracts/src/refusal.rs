@@ -1,0 +1,458 @@
+//! Reverts as words.
+//!
+//! Every custom error of every contract has its sentence here: the matches below are exhaustive, so an
+//! error added in Solidity does not compile until somebody has said what it means.
+
+use std::fmt;
+
+use alloy::primitives::U256;
+use alloy::sol_types::{ContractError, SolError, SolInterface};
+
+use crate::abi::backhaul::Backhaul::BackhaulErrors as B;
+use crate::abi::beacon::Beacon::BeaconErrors as H;
+use crate::abi::lab_token::LabToken::LabTokenErrors as T;
+use crate::abi::participants::Participants::ParticipantsErrors as P;
+use crate::abi::vault::Vault::VaultErrors as V;
+use crate::status::State;
+
+/// Why a contract refused.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Refusal {
+    /// Name of the Solidity error: stable, for programs.
+    pub name: String,
+    /// A sentence for people: what is wrong, with the values, and what is allowed.
+    pub words: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.words, self.name)
+    }
+}
+
+/// Says what the revert data `data` means; `None` if it is no error of ours nor one of Solidity's own.
+#[must_use]
+pub fn explain(data: &[u8]) -> Option<Refusal> {
+    let (name, words) = if let Ok(e) = B::abi_decode(data) {
+        backhaul(&e)
+    } else if let Ok(e) = V::abi_decode(data) {
+        vault(&e)
+    } else if let Ok(e) = P::abi_decode(data) {
+        participants(&e)
+    } else if let Ok(e) = H::abi_decode(data) {
+        beacon(&e)
+    } else if let Ok(e) = T::abi_decode(data) {
+        token(&e)
+    } else {
+        solidity(data)?
+    };
+    Some(Refusal {
+        name: name.to_owned(),
+        words,
+    })
+}
+
+/// `Name` of an error whose signature is `Name(…)`.
+fn name_of<E: SolError>(_: &E) -> &'static str {
+    E::SIGNATURE.split('(').next().unwrap_or(E::SIGNATURE)
+}
+
+type Told = (&'static str, String);
+
+fn state(number: u8) -> String {
+    State::from_u8(number).map_or_else(|| format!("state {number}"), |s| s.to_string())
+}
+
+fn backhaul(error: &B) -> Told {
+    macro_rules! say {
+        ($e:expr, $($words:tt)+) => { (name_of($e), format!($($words)+)) };
+    }
+    match error {
+        B::AlreadyEnded(e) => say!(
+            e,
+            "measurement {} is {} and cannot time out",
+            e.id,
+            state(e.actual)
+        ),
+        B::DrawKnown(e) => say!(
+            e,
+            "the challengers of {} can be foreseen since beacon round {} is closed: it can no longer be cancelled; \
+             it is measured, or refunded after its deadline",
+            e.id,
+            e.round
+        ),
+        B::BeaconNotReady(e) => say!(
+            e,
+            "the challengers of {} are drawn with beacon round {}, which is not closed yet (the newest is {}): \
+             wait for a heartbeat in a later block",
+            e.id,
+            e.round,
+            e.currentRound
+        ),
+        B::ClaimAboveMaximum(e) => say!(
+            e,
+            "the claim of {} bit/s is above the prover's maximum of {} bit/s",
+            e.claim,
+            e.max
+        ),
+        B::ClaimZero(e) => say!(e, "the claim is 0 bit/s; it must be at least 1"),
+        B::CommitSignatureInvalid(e) => say!(
+            e,
+            "the commitment is signed by {}, not by the prover {}",
+            e.recovered,
+            e.prover
+        ),
+        B::CountAboveCap(e) => say!(
+            e,
+            "{} packets are counted of challenger {}; at most {} count",
+            e.count,
+            e.index,
+            e.cap
+        ),
+        B::CountsLength(e) => say!(
+            e,
+            "there are {} counts for {} challengers",
+            e.length,
+            e.needed
+        ),
+        B::CountsSum(e) => say!(
+            e,
+            "the counts add up to {}, but the prover committed to {} packets",
+            e.sum,
+            e.packets
+        ),
+        B::DeadlineNotPassed(e) => say!(
+            e,
+            "the deadline {} is still {} s away",
+            e.deadline,
+            e.deadline.saturating_sub(e.now_)
+        ),
+        B::DeadlinePassed(e) => say!(
+            e,
+            "the deadline {} passed {} s ago",
+            e.deadline,
+            e.now_.saturating_sub(e.deadline)
+        ),
+        B::DirectionUnsupported(e) => say!(
+            e,
+            "direction {} is not measured; only 0, towards the prover, is",
+            e.direction
+        ),
+        B::DisputeWindowOpen(e) => say!(
+            e,
+            "the result can be disputed for {} s more; it is paid out after that",
+            e.until.saturating_sub(e.now_)
+        ),
+        B::DuplicateRequest(e) => say!(e, "request {} was made before; use another nonce", e.id),
+        B::DurationOutOfRange(e) => say!(
+            e,
+            "a duration of {} ms is out of range: {} to {} ms are allowed",
+            e.durationMs,
+            e.min,
+            e.max
+        ),
+        B::InputMalformed(e) => say!(
+            e,
+            "the estimator needs as many counts as times, and no time of zero"
+        ),
+        B::InvalidShortString(e) => say!(e, "a string of the contract is malformed"),
+        B::NotCoordinator(e) => say!(
+            e,
+            "{} is not the coordinator of this measurement, {} is",
+            e.sender,
+            e.coordinator
+        ),
+        B::NotPayer(e) => say!(
+            e,
+            "{} is not the payer of this request, {} is",
+            e.sender,
+            e.payer
+        ),
+        B::PacketsAboveTarget(e) => say!(
+            e,
+            "{} packets are counted; the measurement ends at {}",
+            e.packets,
+            e.target
+        ),
+        B::ReentrancyGuardReentrantCall(e) => {
+            say!(e, "the contract was called back while it was at work")
+        }
+        B::ReportCountDiffers(e) => say!(
+            e,
+            "challenger {} reports {} packets, but the prover committed to {}",
+            e.index,
+            e.reported,
+            e.committed
+        ),
+        B::ReportIndexUnknown(e) => say!(
+            e,
+            "a report is of challenger {}; there are {} (from 0)",
+            e.index,
+            e.n
+        ),
+        B::ReportSignatureInvalid(e) => say!(
+            e,
+            "the report of challenger {} is signed by {}, not by {}",
+            e.index,
+            e.recovered,
+            e.challenger
+        ),
+        B::ReportTimeZero(e) => say!(e, "the report of challenger {} has a time of zero", e.index),
+        B::ReportsNotAscending(e) => say!(
+            e,
+            "the report of challenger {} follows that of {}: they must ascend, each once",
+            e.index,
+            e.previous
+        ),
+        B::StringTooLong(e) => say!(e, "a string of the contract is too long: {}", e.str),
+        B::TooFewChallengers(e) => say!(
+            e,
+            "{} challengers are too few: to stand f corrupt ones, 3f+1 = {} are needed",
+            e.n,
+            e.needed
+        ),
+        B::TooManyChallengers(e) => say!(
+            e,
+            "{} challengers are too many: at most {} are allowed",
+            e.n,
+            e.max
+        ),
+        B::UnknownCoordinator(e) => say!(e, "{} is not registered as a coordinator", e.account),
+        B::UnknownProver(e) => say!(e, "{} is not registered as a prover", e.account),
+        B::UnknownRequest(e) => say!(e, "there is no measurement {}", e.id),
+        B::WrongState(e) => say!(
+            e,
+            "measurement {} is {}; it would have to be {}",
+            e.id,
+            state(e.actual),
+            state(e.needed)
+        ),
+    }
+}
+
+fn vault(error: &V) -> Told {
+    macro_rules! say {
+        ($e:expr, $($words:tt)+) => { (name_of($e), format!($($words)+)) };
+    }
+    match error {
+        V::EscrowExists(e) => say!(e, "something is already locked under {}", e.id),
+        V::EscrowTooSmall(e) => say!(
+            e,
+            "the escrow of {} holds {}, not the {} asked for",
+            e.id,
+            e.available,
+            e.asked
+        ),
+        V::NotAModule(e) => say!(
+            e,
+            "{} is not registered with the vault and cannot move money",
+            e.caller
+        ),
+        V::NothingOwed(e) => say!(e, "nothing is owed to {}", e.account),
+        V::OwnableInvalidOwner(e) => say!(e, "{} cannot own the vault", e.owner),
+        V::OwnableUnauthorizedAccount(e) => say!(e, "{} does not own the vault", e.account),
+        V::ReentrancyGuardReentrantCall(e) => {
+            say!(e, "the vault was called back while it was at work")
+        }
+        V::SafeERC20FailedOperation(e) => {
+            say!(e, "the token {} did not do what it was asked to", e.token)
+        }
+        V::StakeShort(e) => say!(
+            e,
+            "{} has {} at stake, not the {} asked for",
+            e.account,
+            e.available,
+            e.asked
+        ),
+        V::TransferShort(e) => say!(
+            e,
+            "the token delivered {} instead of {}: tokens that keep a fee cannot be used",
+            e.received,
+            e.expected
+        ),
+    }
+}
+
+fn participants(error: &P) -> Told {
+    macro_rules! say {
+        ($e:expr, $($words:tt)+) => { (name_of($e), format!($($words)+)) };
+    }
+    match error {
+        P::AlreadyRegistered(e) => say!(e, "{} is registered already", e.account),
+        P::CrossSignatureLength(e) => say!(
+            e,
+            "the cross signature has {} bytes, not {}",
+            e.length,
+            e.needed
+        ),
+        P::EndpointLength(e) => say!(
+            e,
+            "the endpoint has {} bytes; 1 to {} are allowed",
+            e.length,
+            e.max
+        ),
+        P::MaximumZero(e) => say!(
+            e,
+            "a prover must name the highest capacity it can be asked to prove"
+        ),
+        P::NetworkKeyTaken(e) => say!(
+            e,
+            "the network key {} belongs to {}",
+            e.networkKey,
+            e.account
+        ),
+        P::NetworkKeyZero(e) => say!(e, "the network key is zero"),
+        P::NotLeaving(e) => say!(
+            e,
+            "{} has not left; leave first, reclaim after the delay",
+            e.account
+        ),
+        P::NotRegistered(e) => say!(e, "{} is not registered, or is leaving", e.account),
+        P::RolesUnknown(e) => say!(
+            e,
+            "the role bits {} are none or unknown: 1 payer, 2 prover, 4 challenger, 8 coordinator",
+            e.roles
+        ),
+        P::StakeTooSmall(e) => say!(
+            e,
+            "a stake of {} is too small: at least {} is needed",
+            e.stake,
+            e.min
+        ),
+        P::StillBonded(e) => say!(
+            e,
+            "the stake is bound for {} s more",
+            e.until.saturating_sub(e.now_)
+        ),
+    }
+}
+
+fn beacon(error: &H) -> Told {
+    macro_rules! say {
+        ($e:expr, $($words:tt)+) => { (name_of($e), format!($($words)+)) };
+    }
+    match error {
+        H::CommitmentZero(e) => say!(e, "the commitment to the next seed is zero"),
+        H::NotRegistered(e) => say!(e, "{} is not registered, or is leaving", e.account),
+        H::RevealWithoutCommitment(e) => say!(
+            e,
+            "this is the first heartbeat of {}: there is no seed to reveal yet",
+            e.account
+        ),
+        H::SeedDoesNotOpen(e) => say!(
+            e,
+            "the seed revealed by {} hashes to {}, not to its commitment {}",
+            e.account,
+            e.seedHash,
+            e.commitment
+        ),
+    }
+}
+
+fn token(error: &T) -> Told {
+    macro_rules! say {
+        ($e:expr, $($words:tt)+) => { (name_of($e), format!($($words)+)) };
+    }
+    match error {
+        T::ERC20InsufficientAllowance(e) => say!(
+            e,
+            "the allowance to {} is {}, but {} is needed: approve more",
+            e.spender,
+            e.allowance,
+            e.needed
+        ),
+        T::ERC20InsufficientBalance(e) => say!(
+            e,
+            "{} has {}, but {} is needed",
+            e.sender,
+            e.balance,
+            e.needed
+        ),
+        T::ERC20InvalidApprover(e) => say!(e, "{} cannot approve", e.approver),
+        T::ERC20InvalidReceiver(e) => say!(e, "{} cannot receive tokens", e.receiver),
+        T::ERC20InvalidSender(e) => say!(e, "{} cannot send tokens", e.sender),
+        T::ERC20InvalidSpender(e) => say!(e, "{} cannot be approved", e.spender),
+    }
+}
+
+/// `Error(string)` and `Panic(uint256)`.
+fn solidity(data: &[u8]) -> Option<Told> {
+    match ContractError::<std::convert::Infallible>::abi_decode(data).ok()? {
+        ContractError::Revert(e) => Some(("Error", format!("the contract refused: {}", e.reason))),
+        ContractError::Panic(e) => {
+            let why = e
+                .kind()
+                .map_or_else(|| "unknown reason".to_owned(), |k| k.to_string());
+            let code: U256 = e.code;
+            Some((
+                "Panic",
+                format!("the contract failed, code {code:#x}: {why}"),
+            ))
+        }
+        ContractError::CustomError(never) => match never {},
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::backhaul::Backhaul;
+    use alloy::primitives::{Address, B256};
+    use alloy::sol_types::{Panic, Revert};
+
+    fn refusal<E: SolError>(error: &E) -> Refusal {
+        explain(&error.abi_encode()).unwrap()
+    }
+
+    #[test]
+    fn words_carry_the_values() {
+        let told = refusal(&Backhaul::TooFewChallengers {
+            n: U256::from(3),
+            needed: U256::from(4),
+        });
+        assert_eq!(told.name, "TooFewChallengers");
+        assert_eq!(
+            told.words,
+            "3 challengers are too few: to stand f corrupt ones, 3f+1 = 4 are needed"
+        );
+        let told = refusal(&Backhaul::WrongState {
+            id: B256::ZERO,
+            actual: 6,
+            needed: 3,
+        });
+        assert!(
+            told.words
+                .ends_with("is final; it would have to be running"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn errors_of_each_contract_are_known() {
+        let account = Address::repeat_byte(1);
+        let named = [
+            refusal(&crate::abi::vault::Vault::NothingOwed { account }),
+            refusal(&crate::abi::participants::Participants::AlreadyRegistered { account }),
+            refusal(&crate::abi::beacon::Beacon::RevealWithoutCommitment { account }),
+            refusal(&crate::abi::lab_token::LabToken::ERC20InvalidReceiver { receiver: account }),
+            refusal(&Revert::from("no")),
+            refusal(&Panic::from(0x11)),
+        ]
+        .map(|r| r.name);
+        let expected = [
+            "NothingOwed",
+            "AlreadyRegistered",
+            "RevealWithoutCommitment",
+            "ERC20InvalidReceiver",
+            "Error",
+            "Panic",
+        ];
+        assert_eq!(named, expected);
+    }
+
+    #[test]
+    fn what_is_not_ours_is_not_explained() {
+        assert_eq!(explain(&[]), None);
+        assert_eq!(explain(&[1, 2, 3, 4, 5]), None);
+    }
+}

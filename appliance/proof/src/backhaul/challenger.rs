@@ -1,0 +1,519 @@
+//! The challenger's side: commit to a seed, make packets, probe, flood, time the commitment, report.
+//!
+//! ```text
+//!  notice ─► SeedCommitment ─► consent ─► [Prepare ‖ probes] ─► Ready ─► start ─► [Flood ‖ probes]
+//!                                                                           │ Commit datagram: e
+//!  Report ◄─ reveal checked against my own leaves ◄─ probes after ◄─ ack ◄──┘
+//! ```
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use plumbline_trust::encoding::{Digest, decode};
+use plumbline_trust::identity::{NetworkKey, Signed};
+use plumbline_trust::session::{Ephemeral, SessionKey};
+use plumbline_wire::header::{HEADER_LEN, Header, Kind};
+
+use super::keystream::{self, Train};
+use super::messages::{
+    Commit, Ready, Report, Rtt, SeedCommitment, Settlement, Statement, Window, session_of,
+};
+use super::params::{
+    DEADLINE_DURATIONS, PROBE_GAP_LOADED_NS, PROBE_GAP_NS, PROBE_TIMEOUT_NS, PROBES_IDLE, SETTLE_NS,
+};
+use super::record::{Record, Refusal, seed_hash};
+use super::rtt;
+
+const EPHEMERAL: &str = "plumbline 2026-11 backhaul challenger ephemeral v1";
+const SEED: &str = "plumbline 2026-11 backhaul challenger seed v1";
+
+/// What the challenger wants done.
+pub enum ChallengerAction {
+    /// Say this to the coordinator.
+    Say(Statement),
+    /// Make the packets ahead of time; answer with [`Challenger::prepared`].
+    Prepare(Box<Train>, usize),
+    /// Send this to the prover's control address.
+    Send(SocketAddr, Vec<u8>),
+    /// Flood; answer with [`Challenger::flooded`].
+    Flood(Flood),
+    /// Stop the flood: the commitment is here.
+    Stop,
+    /// Reported: nothing more to do.
+    Done,
+    /// The session cannot go on.
+    Fail(String),
+}
+
+/// One phase's sending.
+#[derive(Clone, Copy, Debug)]
+pub struct Flood {
+    /// Where data goes.
+    pub to: SocketAddr,
+    /// Offered rate, bit/s at the IP layer.
+    pub rate_bps: u64,
+    /// First packet leaves, unix ns: T0 − ρ/2.
+    pub start_ns: u64,
+    /// Sending ends at the latest, unix ns.
+    pub deadline_ns: u64,
+}
+
+/// What the generator did.
+#[derive(Clone, Debug)]
+pub struct Flooded {
+    /// First send, unix ns; `None` if nothing was sent.
+    pub first_ns: Option<u64>,
+    /// Packets that the kernel took.
+    pub sent: u64,
+    /// Clock that made the stamps.
+    pub clock: String,
+    /// Bound on its error over the phase, ns.
+    pub clock_error_ns: u64,
+}
+
+/// One challenge as one challenger lives it.
+pub struct Challenger {
+    record: Record,
+    index: u16,
+    data: SocketAddr,
+    control: SocketAddr,
+    session: Option<SessionKey>,
+    leaves: Option<Vec<Digest>>,
+    probes: Probes,
+    said_ready: bool,
+    flooding: Option<Flood>,
+    flooded: Option<Flooded>,
+    committed: Option<(u64, Commit)>,
+    control_sent: u64,
+    done: bool,
+    floor_ns: u64,
+}
+
+#[derive(Default)]
+struct Probes {
+    sent: [u64; 3],
+    next_ns: u64,
+    number: u64,
+    waiting: BTreeMap<u64, (Window, u64)>,
+    answered: Vec<Rtt>,
+    round_trips: Vec<(Window, u64)>,
+}
+
+impl Challenger {
+    /// Answers the coordinator's notice. `data` and `control` are where this challenger sends from;
+    /// `floor_ns` a round trip to this prover that it cannot have inflated, 0 if none is known.
+    pub fn new(
+        notice: &Statement,
+        key: &NetworkKey,
+        data: SocketAddr,
+        control: SocketAddr,
+        floor_ns: u64,
+    ) -> Result<(Self, Vec<ChallengerAction>), Refusal> {
+        let record = Record::open(notice)?;
+        let me = key.verifying();
+        let place = record
+            .notice
+            .message
+            .challengers
+            .iter()
+            .position(|m| m.key == me);
+        let index = place
+            .and_then(|i| u16::try_from(i).ok())
+            .ok_or_else(|| Refusal::Field {
+                what: "notice.challengers",
+                why: "do not include me".into(),
+            })?;
+        let mut this = Self {
+            record,
+            index,
+            data,
+            control,
+            session: None,
+            leaves: None,
+            probes: Probes::default(),
+            said_ready: false,
+            flooding: None,
+            flooded: None,
+            committed: None,
+            control_sent: 0,
+            done: false,
+            floor_ns,
+        };
+        let commitment = SeedCommitment {
+            challenge: *this.record.challenge(),
+            index,
+            seed_hash: seed_hash(this.record.challenge(), &this.seed(key)),
+            ephemeral: this.ephemeral(key).public(),
+            data,
+            control,
+        };
+        let said = this.say(Statement::SeedCommitment(Signed::new(key, &commitment)))?;
+        Ok((this, vec![said]))
+    }
+
+    fn seed(&self, key: &NetworkKey) -> [u8; 32] {
+        key.derive(SEED, self.record.challenge())
+    }
+
+    fn ephemeral(&self, key: &NetworkKey) -> Ephemeral {
+        Ephemeral::from_secret(key.derive(EPHEMERAL, self.record.challenge()))
+    }
+
+    fn say(&mut self, statement: Statement) -> Result<ChallengerAction, Refusal> {
+        self.record.absorb(&statement)?;
+        Ok(ChallengerAction::Say(statement))
+    }
+
+    /// All that was said so far.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Place in the draw.
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// Takes a line of the session's log.
+    pub fn hear(
+        &mut self,
+        key: &NetworkKey,
+        statement: &Statement,
+    ) -> Result<Vec<ChallengerAction>, Refusal> {
+        if !self.record.absorb(statement)? {
+            return Ok(Vec::new());
+        }
+        Ok(match statement {
+            Statement::Consent(_) => self.consented(key),
+            Statement::Start(_) => self.start(),
+            _ => Vec::new(),
+        })
+    }
+
+    fn consented(&mut self, key: &NetworkKey) -> Vec<ChallengerAction> {
+        let Some(consent) = self.record.consent.as_ref().map(|k| &k.message) else {
+            return Vec::new();
+        };
+        let me = consent.senders.iter().find(|s| s.index == self.index);
+        if me.is_none_or(|s| (s.data, s.control) != (self.data, self.control)) {
+            return vec![ChallengerAction::Fail(
+                "the prover did not consent to me".into(),
+            )];
+        }
+        let challenge = *self.record.challenge();
+        let Some(session) = self
+            .ephemeral(key)
+            .agree(&consent.ephemeral, &challenge, self.index)
+        else {
+            return vec![ChallengerAction::Fail(
+                "the prover's X25519 half is of small order".into(),
+            )];
+        };
+        let cap = usize::try_from(consent.cap_packets).unwrap_or(usize::MAX);
+        let beacon = self.record.notice.message.beacon;
+        let train = Train::new(
+            &self.seed(key),
+            &challenge,
+            &beacon,
+            0,
+            self.index,
+            session.clone(),
+        );
+        self.session = Some(session);
+        vec![ChallengerAction::Prepare(Box::new(train), cap)]
+    }
+
+    /// The packets are made; these are their leaves.
+    pub fn prepared(&mut self, leaves: Vec<Digest>) {
+        self.leaves = Some(leaves);
+    }
+
+    fn start(&mut self) -> Vec<ChallengerAction> {
+        let terms = self.record.notice.message.terms;
+        let (Some(start), Some(consent)) = (&self.record.start, &self.record.consent) else {
+            return Vec::new();
+        };
+        if self.leaves.is_none() {
+            return vec![ChallengerAction::Fail(
+                "the start came before my packets were made".into(),
+            )];
+        }
+        let rho = self
+            .probes
+            .round_trips
+            .iter()
+            .map(|s| s.1)
+            .min()
+            .unwrap_or(0);
+        let flood = Flood {
+            to: consent.message.data,
+            rate_bps: terms.offer_each_bps(),
+            start_ns: start.message.t0_ns.saturating_sub(rho / 2),
+            deadline_ns: start.message.t0_ns + DEADLINE_DURATIONS * terms.duration_ns(),
+        };
+        self.flooding = Some(flood);
+        vec![ChallengerAction::Flood(flood)]
+    }
+
+    /// The generator ended.
+    pub fn flooded(&mut self, outcome: Flooded) {
+        self.flooded = Some(outcome);
+    }
+
+    /// Takes a datagram from the prover's control address; `at_ns` is when the kernel received it.
+    pub fn datagram(&mut self, bytes: &[u8], at_ns: u64) -> Vec<ChallengerAction> {
+        let Some(session) = &self.session else {
+            return Vec::new();
+        };
+        let Some(head) = bytes.first_chunk::<HEADER_LEN>() else {
+            return Vec::new();
+        };
+        let Ok(header) = Header::from_bytes(head) else {
+            return Vec::new();
+        };
+        let ours = header.session == session_of(self.record.challenge())
+            && header.index == self.index
+            && session.check(head);
+        match (ours, header.kind) {
+            (true, Kind::Echo) => self.echo(bytes, at_ns),
+            (true, Kind::Commit) => self.commit(&bytes[HEADER_LEN..], at_ns),
+            _ => Vec::new(),
+        }
+    }
+
+    fn echo(&mut self, bytes: &[u8], at_ns: u64) -> Vec<ChallengerAction> {
+        let Some((head, signature)) = rtt::split(bytes) else {
+            return Vec::new();
+        };
+        let Some(session) = &self.session else {
+            return Vec::new();
+        };
+        let Ok(header) = Header::from_bytes(&head) else {
+            return Vec::new();
+        };
+        // Only the first answer to a probe that we sent, with the time that we put into it.
+        let Some((window, sent_ns)) = self.probes.waiting.remove(&header.sequence) else {
+            return Vec::new();
+        };
+        let sample = Rtt {
+            window,
+            echo: head.to_vec(),
+            received_ns: at_ns,
+            signature,
+        };
+        let prover = &self.record.notice.message.prover.key;
+        let opened = rtt::open(
+            &sample,
+            self.record.challenge(),
+            self.index,
+            session,
+            prover,
+        );
+        if let (Some((_, round_trip)), true) = (opened, header.sent_ns == sent_ns) {
+            self.probes.round_trips.push((window, round_trip));
+            self.probes.answered.push(sample);
+        }
+        Vec::new()
+    }
+
+    fn commit(&mut self, body: &[u8], at_ns: u64) -> Vec<ChallengerAction> {
+        let Ok(signed) = decode::<Signed>(body) else {
+            return Vec::new();
+        };
+        let ack = self
+            .session
+            .as_ref()
+            .map(|k| rtt::ack(self.record.challenge(), self.index, at_ns, k));
+        let statement = Statement::Commit(signed);
+        let fresh = self.committed.is_none();
+        // A conflicting second commitment is refused by the record, and not acknowledged.
+        if self.record.absorb(&statement).is_err() {
+            return Vec::new();
+        }
+        let mut actions = Vec::new();
+        if let (true, Some(kept)) = (fresh, &self.record.commit) {
+            self.committed = Some((at_ns, kept.message.clone()));
+            // The queue that the flood filled drains before the idle probes go out.
+            self.probes.next_ns = at_ns + SETTLE_NS;
+            actions.push(ChallengerAction::Stop);
+        }
+        if let (Some(ack), Some(consent)) = (ack, &self.record.consent) {
+            self.control_sent += 1;
+            actions.push(ChallengerAction::Send(
+                consent.message.control,
+                ack.to_vec(),
+            ));
+        }
+        actions
+    }
+
+    /// Sends what is due. Call at [`Challenger::wake_ns`] or sooner.
+    pub fn tick(
+        &mut self,
+        key: &NetworkKey,
+        settlement: &dyn Settlement,
+        now_ns: u64,
+    ) -> Vec<ChallengerAction> {
+        let mut actions: Vec<ChallengerAction> = self.probe(now_ns).into_iter().collect();
+        if !self.said_ready && self.leaves.is_some() && self.window_done(Window::Before, now_ns) {
+            self.said_ready = true;
+            let rho_ns = self
+                .probes
+                .round_trips
+                .iter()
+                .map(|s| s.1)
+                .min()
+                .unwrap_or(0);
+            let ready = Ready {
+                challenge: *self.record.challenge(),
+                index: self.index,
+                rho_ns,
+            };
+            match self.say(Statement::Ready(Signed::new(key, &ready))) {
+                Ok(said) => actions.push(said),
+                Err(refusal) => actions.push(ChallengerAction::Fail(refusal.to_string())),
+            }
+        }
+        if !self.done
+            && self.record.reveal.is_some()
+            && self.flooded.is_some()
+            && self.window_done(Window::After, now_ns)
+        {
+            self.done = true;
+            actions.extend(self.report(key, settlement));
+        }
+        actions
+    }
+
+    /// When [`Challenger::tick`] has something to do again, unix ns.
+    pub fn wake_ns(&self) -> u64 {
+        self.probes.next_ns
+    }
+
+    fn window(&self, now_ns: u64) -> Option<Window> {
+        self.session.as_ref()?;
+        if self.committed.is_some() {
+            return Some(Window::After);
+        }
+        match &self.flooding {
+            None => Some(Window::Before),
+            Some(f) if (f.start_ns..f.deadline_ns).contains(&now_ns) => Some(Window::During),
+            Some(_) => None,
+        }
+    }
+
+    fn window_done(&self, window: Window, now_ns: u64) -> bool {
+        let open = self
+            .probes
+            .waiting
+            .values()
+            .any(|(w, sent)| *w == window && now_ns < sent + PROBE_TIMEOUT_NS);
+        self.probes.sent[window as usize] >= PROBES_IDLE && !open
+    }
+
+    fn probe(&mut self, now_ns: u64) -> Option<ChallengerAction> {
+        let window = self.window(now_ns)?;
+        let sent = &mut self.probes.sent[window as usize];
+        if now_ns < self.probes.next_ns || (window != Window::During && *sent >= PROBES_IDLE) {
+            return None;
+        }
+        *sent += 1;
+        let gap = if window == Window::During {
+            PROBE_GAP_LOADED_NS
+        } else {
+            PROBE_GAP_NS
+        };
+        self.probes.next_ns = now_ns + gap;
+        self.probes.number += 1;
+        self.probes
+            .waiting
+            .insert(self.probes.number, (window, now_ns));
+        let bytes = rtt::probe(
+            self.record.challenge(),
+            self.index,
+            self.probes.number,
+            now_ns,
+            self.session.as_ref()?,
+        );
+        self.control_sent += 1;
+        Some(ChallengerAction::Send(
+            self.record.consent.as_ref()?.message.control,
+            bytes.to_vec(),
+        ))
+    }
+
+    /// Packets of mine that the prover proved: its count, if its root is the one my own leaves give.
+    fn proved(&self) -> u32 {
+        let at = usize::from(self.index);
+        let (Some(reveal), Some((_, commit)), Some(leaves)) =
+            (&self.record.reveal, &self.committed, &self.leaves)
+        else {
+            return 0;
+        };
+        let reveal = &reveal.message;
+        let (Some(bitmap), Some(root), Some(count)) = (
+            reveal.bitmaps.get(at),
+            reveal.roots.get(at),
+            commit.counts.get(at),
+        ) else {
+            return 0;
+        };
+        let picked: Vec<&Digest> = keystream::sequences(bitmap)
+            .filter_map(|s| leaves.get(usize::try_from(s).ok()?))
+            .collect();
+        let flat: Vec<u8> = picked.iter().flat_map(|l| l.iter().copied()).collect();
+        let opens = keystream::response(&commit.challenge, 0, &commit.counts, &reveal.roots)
+            == commit.response;
+        if opens && picked.len() == *count as usize && keystream::root(bitmap, &flat) == *root {
+            *count
+        } else {
+            0
+        }
+    }
+
+    fn report(&mut self, key: &NetworkKey, settlement: &dyn Settlement) -> Vec<ChallengerAction> {
+        let (Some(flooded), Some((e, commit))) = (self.flooded.clone(), self.committed.clone())
+        else {
+            return Vec::new();
+        };
+        let Some(s) = flooded.first_ns else {
+            return vec![ChallengerAction::Fail("no packet could be sent".into())];
+        };
+        let summary = rtt::summarise(
+            &self.probes.round_trips,
+            self.record.notice.message.terms.duration_ns(),
+        );
+        let span = e.saturating_sub(s);
+        let credited = if summary.inflated {
+            self.floor_ns
+        } else {
+            summary.rho_ns
+        };
+        let mut report = Report {
+            challenge: *self.record.challenge(),
+            phase: 0,
+            index: self.index,
+            sent_first_ns: s,
+            committed_ns: e,
+            rtts: std::mem::take(&mut self.probes.answered),
+            rho_ns: summary.rho_ns,
+            floor_ns: self.floor_ns,
+            tt_ns: span.saturating_sub(credited),
+            tt_plus_ns: span.saturating_sub(self.floor_ns),
+            packets: self.proved(),
+            sent: flooded.sent,
+            control_sent: self.control_sent,
+            response: commit.response,
+            seed: self.seed(key),
+            ephemeral_secret: key.derive(EPHEMERAL, self.record.challenge()),
+            clock: flooded.clock,
+            clock_error_ns: flooded.clock_error_ns,
+            settlement: Vec::new(),
+        };
+        report.settlement = settlement.sign_report(&self.record.notice.message, &report);
+        match self.say(Statement::Report(Signed::new(key, &report))) {
+            Ok(said) => vec![said, ChallengerAction::Done],
+            Err(refusal) => vec![ChallengerAction::Fail(refusal.to_string())],
+        }
+    }
+}

@@ -1,0 +1,505 @@
+//! Judgement: named checks over a record, each naming the culprit; then the figures.
+//!
+//! A pure function of the record: the coordinator computes it, the contract repeats its arithmetic,
+//! and `plumbline verify` replays it offline to the same result, bit for bit.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use plumbline_trust::session::{Ephemeral, SessionKey};
+use serde::Serialize;
+
+use super::estimate::{Sample, estimate};
+use super::keystream::{self, Train};
+use super::messages::{Consent, Report, Window};
+use super::params::{L, V5_SLACK_PERCENT, V6_SLACK_PERCENT, V10_DURATION_PART};
+use super::record::{Kept, Record};
+use super::rtt;
+
+/// What the measurement says about the claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[borsh(use_discriminant = true)]
+pub enum Verdict {
+    /// The claim holds: B ≥ 0.95·K and B_g ≥ 0.95·α·K.
+    Pass = 1,
+    /// Measured, and it does not.
+    Fail = 2,
+    /// Could not be measured. Not a verdict on the prover.
+    Inconclusive = 3,
+}
+
+/// Outcome of one named check.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct Check {
+    /// V1 … V10.
+    pub check: String,
+    /// What it is about.
+    pub name: String,
+    /// Whether it holds.
+    pub ok: bool,
+    /// Who is to blame if it does not: `prover`, `challenger 3`, `coordinator`.
+    pub culprit: Option<String>,
+    /// Figures, for people.
+    pub detail: String,
+}
+
+/// One challenger's part in the judgement.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct Standing {
+    /// Place in the draw.
+    pub index: u16,
+    /// Its report entered the estimate.
+    pub valid: bool,
+    /// It is paid: valid and not an outlier (V8).
+    pub paid: bool,
+    /// Flags that do not invalidate it: `RttInflation`, `ClockError`, `Outlier`, and what made it
+    /// invalid: `NoReport`, `V2`, `V3` …
+    pub flags: Vec<String>,
+}
+
+/// The judgement.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct Judgement {
+    /// What it says about the claim.
+    pub verdict: Verdict,
+    /// Why not Pass, in words.
+    pub reason: Option<String>,
+    /// B, bit/s at the IP layer.
+    pub point_bps: u64,
+    /// B_g(0..=f), bit/s.
+    pub curve: Vec<u64>,
+    /// N': packets that entered the estimate.
+    pub packets: u64,
+    /// The prover's commitment is whole: the contract can take it.
+    pub commitment_ok: bool,
+    /// Every challenger.
+    pub standings: Vec<Standing>,
+    /// The checks.
+    pub checks: Vec<Check>,
+}
+
+impl Judgement {
+    /// B_g(f), bit/s.
+    pub fn guaranteed_bps(&self) -> u64 {
+        self.curve.last().copied().unwrap_or(0)
+    }
+}
+
+/// Judges a record that has a reveal.
+pub fn judge(record: &Record) -> Judgement {
+    let terms = record.notice.message.terms;
+    let mut bench = Bench {
+        record,
+        checks: Vec::new(),
+        flags: vec![Vec::new(); record.seeds.len()],
+    };
+    bench.note(
+        "V1",
+        "signatures, registration, selection",
+        true,
+        None,
+        format!(
+            "{} challengers drawn from {} candidates",
+            terms.n,
+            record.notice.message.candidates.len()
+        ),
+    );
+    let commitment_ok = bench.commitment();
+    let mut samples: Vec<(usize, Sample)> = Vec::new();
+    for (index, report) in record.reports.iter().enumerate() {
+        match report {
+            Some(report) if commitment_ok => {
+                if let Some(sample) = bench.report(index, &report.message) {
+                    samples.push((index, sample));
+                }
+            }
+            Some(_) => bench.flag(index, "V4"),
+            None => bench.flag(index, "NoReport"),
+        }
+    }
+    bench.finish(&samples, commitment_ok)
+}
+
+struct Bench<'a> {
+    record: &'a Record,
+    checks: Vec<Check>,
+    flags: Vec<Vec<String>>,
+}
+
+impl Bench<'_> {
+    fn note(&mut self, check: &str, name: &str, ok: bool, culprit: Option<String>, detail: String) {
+        let culprit = if ok { None } else { culprit };
+        self.checks.push(Check {
+            check: check.into(),
+            name: name.into(),
+            ok,
+            culprit,
+            detail,
+        });
+    }
+
+    fn flag(&mut self, index: usize, flag: &str) {
+        if let Some(flags) = self.flags.get_mut(index) {
+            flags.push(flag.into());
+        }
+    }
+
+    /// V4 and the opening of C: the prover's own sums.
+    fn commitment(&mut self) -> bool {
+        let name = "commitment: counts, bitmaps, roots";
+        let prover = Some("prover".to_owned());
+        let (Some(commit), Some(reveal)) = (&self.record.commit, &self.record.reveal) else {
+            self.note(
+                "V4",
+                name,
+                false,
+                prover,
+                "no commitment or no reveal".into(),
+            );
+            return false;
+        };
+        let (commit, reveal) = (&commit.message, &reveal.message);
+        let terms = self.record.notice.message.terms;
+        let m = terms.per_challenger();
+        let pops = reveal
+            .bitmaps
+            .iter()
+            .map(|b| b.iter().map(|x| x.count_ones()).sum::<u32>());
+        let wrong = if !pops.eq(commit.counts.iter().copied()) {
+            Some("a count differs from its bitmap".to_owned())
+        } else if commit.counts.iter().any(|c| u64::from(*c) > m) {
+            Some(format!("a count exceeds m = {m}"))
+        } else if commit.counts.iter().map(|c| u64::from(*c)).sum::<u64>() != commit.packets
+            || commit.packets > terms.target()
+        {
+            Some(format!(
+                "the counts do not sum to {} within the target {}",
+                commit.packets,
+                terms.target()
+            ))
+        } else if keystream::response(
+            &commit.challenge,
+            commit.phase,
+            &commit.counts,
+            &reveal.roots,
+        ) != commit.response
+        {
+            Some("the roots do not open the response hash".to_owned())
+        } else {
+            None
+        };
+        let ok = wrong.is_none();
+        let detail = wrong.unwrap_or_else(|| {
+            format!("N' = {} of N = {}, m = {m}", commit.packets, terms.target())
+        });
+        self.note("V4", name, ok, prover, detail);
+        ok
+    }
+
+    /// V2, V3, V5, V7, V10 of one report.
+    fn report(&mut self, index: usize, report: &Report) -> Option<Sample> {
+        let who = || Some(format!("challenger {index}"));
+        let terms = self.record.notice.message.terms;
+        let consent = self.record.consent.as_ref()?.message.clone();
+        let commit = self.record.commit.as_ref()?.message.clone();
+
+        let seed_ok = self.record.seed_opens(index, &report.seed);
+        let session = self.session(index, report, &consent);
+        self.note(
+            "V2",
+            &format!("seed of challenger {index}"),
+            seed_ok && session.is_some(),
+            who(),
+            "seed and session key open their commitments".into(),
+        );
+        let (true, Some(session)) = (seed_ok, session) else {
+            self.flag(index, "V2");
+            return None;
+        };
+
+        let counted = self.root_holds(index, report, &session);
+        let fits = counted == Some(report.packets) && report.response == commit.response;
+        // Either of the two may have lied, so neither is charged: the report does not count.
+        self.note(
+            "V3",
+            &format!("root of challenger {index}"),
+            fits,
+            Some(format!("challenger {index} or prover")),
+            format!("{} packets recomputed from the seed", report.packets),
+        );
+        if !fits {
+            self.flag(index, "V3");
+            return None;
+        }
+
+        let (round_trips, all_open) = self.round_trips(index, report, &session);
+        let summary = rtt::summarise(&round_trips, terms.duration_ns());
+        let span = report.committed_ns.saturating_sub(report.sent_first_ns);
+        let credited = if summary.inflated {
+            report.floor_ns
+        } else {
+            summary.rho_ns
+        };
+        let sums = all_open
+            && report.rho_ns == summary.rho_ns
+            && report.tt_ns == span.saturating_sub(credited)
+            && report.tt_plus_ns == span.saturating_sub(report.floor_ns)
+            && report.tt_ns > 0;
+        // V5: it takes packets/r to offer them, whatever the link does.
+        let least = u128::from(report.packets) * 8 * u128::from(L) * 1_000_000_000
+            / u128::from(terms.offer_each_bps());
+        let possible = u128::from(span) * 100 >= least * u128::from(100 - V5_SLACK_PERCENT);
+        self.note(
+            "V5",
+            &format!("timing of challenger {index}"),
+            sums && possible && report.packets > 0,
+            who(),
+            format!(
+                "tt {} us, round trip {} us, {} packets",
+                report.tt_ns / 1000,
+                report.rho_ns / 1000,
+                report.packets
+            ),
+        );
+        if !(sums && possible && report.packets > 0) {
+            self.flag(index, "V5");
+            return None;
+        }
+        self.note(
+            "V7",
+            &format!("round trips of challenger {index}"),
+            !summary.inflated,
+            Some("prover".into()),
+            format!(
+                "idle before {:?} ns, after {:?} ns; loaded {:?} ns",
+                summary.before_ns, summary.after_ns, summary.during_ns
+            ),
+        );
+        if summary.inflated {
+            self.flag(index, "RttInflation");
+        }
+        let clock_ok = report.clock_error_ns <= terms.duration_ns() / V10_DURATION_PART;
+        self.note(
+            "V10",
+            &format!("clock of challenger {index}"),
+            clock_ok,
+            who(),
+            format!("{} ± {} ns", report.clock, report.clock_error_ns),
+        );
+        if !clock_ok {
+            self.flag(index, "ClockError");
+        }
+        Some(Sample {
+            tt_ns: report.tt_ns,
+            tt_plus_ns: report.tt_plus_ns,
+            packets: report.packets.into(),
+        })
+    }
+
+    fn session(&self, index: usize, report: &Report, consent: &Consent) -> Option<SessionKey> {
+        let ephemeral = Ephemeral::from_secret(report.ephemeral_secret);
+        let said = self.record.seeds.get(index)?.as_ref()?;
+        if said.message.ephemeral != ephemeral.public() {
+            return None;
+        }
+        ephemeral.agree(&consent.ephemeral, self.record.challenge(), report.index)
+    }
+
+    /// V3: C_i from the seed and the bitmap; the number of packets it stands for.
+    fn root_holds(&self, index: usize, report: &Report, session: &SessionKey) -> Option<u32> {
+        let reveal = &self.record.reveal.as_ref()?.message;
+        let bitmap = reveal.bitmaps.get(index)?;
+        let sequences: Vec<u64> = keystream::sequences(bitmap).collect();
+        let notice = &self.record.notice.message;
+        let mut train = Train::new(
+            &report.seed,
+            &notice.challenge,
+            &notice.beacon,
+            0,
+            report.index,
+            session.clone(),
+        );
+        let leaves = train.leaves(&sequences);
+        (keystream::root(bitmap, leaves.as_flattened()) == *reveal.roots.get(index)?)
+            .then(|| u32::try_from(sequences.len()).ok())?
+    }
+
+    fn round_trips(
+        &self,
+        index: usize,
+        report: &Report,
+        session: &SessionKey,
+    ) -> (Vec<(Window, u64)>, bool) {
+        let prover = &self.record.notice.message.prover.key;
+        let index = u16::try_from(index).unwrap_or(u16::MAX);
+        let mut numbers = std::collections::BTreeSet::new();
+        let opened: Vec<_> = report
+            .rtts
+            .iter()
+            .filter_map(|r| {
+                let (number, round_trip) =
+                    rtt::open(r, self.record.challenge(), index, session, prover)?;
+                numbers.insert(number).then_some((r.window, round_trip))
+            })
+            .collect();
+        let all = opened.len() == report.rtts.len();
+        (opened, all)
+    }
+
+    fn finish(mut self, samples: &[(usize, Sample)], commitment_ok: bool) -> Judgement {
+        let terms = self.record.notice.message.terms;
+        let offered = terms.offer_total_bps();
+        let list: Vec<Sample> = samples.iter().map(|(_, s)| *s).collect();
+        let unbounded = estimate(&list, terms.f, u64::MAX);
+        let result = estimate(&list, terms.f, offered);
+        let limit = u128::from(offered) * u128::from(100 + V6_SLACK_PERCENT) / 100;
+        let within = u128::from(unbounded.point_bps) <= limit;
+        self.note(
+            "V6",
+            "estimate within what was offered",
+            within,
+            Some("challengers or prover".into()),
+            format!("{} of {offered} bit/s", unbounded.point_bps),
+        );
+        let mut paid = vec![false; self.flags.len()];
+        for ((index, _), outlier) in samples.iter().zip(&result.outlier) {
+            self.note(
+                "V8",
+                &format!("challenger {index} agrees with the median"),
+                !outlier,
+                Some(format!("challenger {index}")),
+                "within max(3·MAD, 5 %)".into(),
+            );
+            if *outlier {
+                self.flag(*index, "Outlier");
+            }
+            if let Some(p) = paid.get_mut(*index) {
+                *p = !outlier;
+            }
+        }
+        let needed = usize::try_from(terms.honest()).unwrap_or(usize::MAX);
+        let enough = samples.len() >= needed;
+        self.note(
+            "V9",
+            "enough valid reports",
+            enough,
+            Some("prover or challengers".into()),
+            format!("{} valid, {needed} needed", samples.len()),
+        );
+        let (verdict, reason) = decide(
+            &terms,
+            commitment_ok,
+            enough,
+            samples.len(),
+            result.point_bps,
+            result.curve.last().copied().unwrap_or(0),
+        );
+        let standings =
+            self.flags
+                .into_iter()
+                .zip(paid)
+                .enumerate()
+                .map(|(index, (flags, paid))| Standing {
+                    index: u16::try_from(index).unwrap_or(u16::MAX),
+                    valid: samples.iter().any(|(i, _)| *i == index),
+                    paid,
+                    flags,
+                });
+        Judgement {
+            verdict,
+            reason,
+            point_bps: result.point_bps,
+            packets: result.packets,
+            commitment_ok,
+            standings: standings.collect(),
+            checks: self.checks,
+            curve: result.curve,
+        }
+    }
+}
+
+/// The contract's rule, word for word.
+fn decide(
+    terms: &super::params::Terms,
+    commitment_ok: bool,
+    enough: bool,
+    valid: usize,
+    point: u64,
+    guaranteed: u64,
+) -> (Verdict, Option<String>) {
+    if !commitment_ok {
+        return (
+            Verdict::Inconclusive,
+            Some("the prover's commitment does not hold".into()),
+        );
+    }
+    if !enough {
+        return (
+            Verdict::Inconclusive,
+            Some(format!(
+                "{valid} valid reports; {} are needed",
+                terms.honest()
+            )),
+        );
+    }
+    let claim = u128::from(terms.claim_bps);
+    let honest = u128::from(terms.honest());
+    let trusted = honest.saturating_sub(u128::from(terms.f));
+    if u128::from(point) * 100 < claim * 95 {
+        return (
+            Verdict::Fail,
+            Some(format!(
+                "measured {point} bit/s, below 95 % of the claimed {}",
+                terms.claim_bps
+            )),
+        );
+    }
+    if u128::from(guaranteed) * 100 * honest < claim * 95 * trusted {
+        return (
+            Verdict::Fail,
+            Some(format!(
+                "guaranteed {guaranteed} bit/s, below 95 % of {trusted}/{honest} of the claimed {}",
+                terms.claim_bps
+            )),
+        );
+    }
+    (Verdict::Pass, None)
+}
+
+/// The samples that entered a judgement, with their index, as the contract is given them.
+pub fn valid_reports<'a>(record: &'a Record, judgement: &Judgement) -> Vec<&'a Kept<Report>> {
+    record
+        .reports
+        .iter()
+        .zip(&judgement.standings)
+        .filter(|(_, s)| s.valid)
+        .filter_map(|(r, _)| r.as_ref())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backhaul::params::Terms;
+
+    #[test]
+    fn the_rule_has_both_sides() {
+        let terms = Terms {
+            claim_bps: 1000,
+            n: 4,
+            f: 1,
+            duration_ms: 100,
+        };
+        let v = |point, guaranteed| decide(&terms, true, true, 4, point, guaranteed).0;
+        // α = 2/3: 0.95·α·K = 633.3
+        assert_eq!(v(950, 634), Verdict::Pass);
+        assert_eq!(v(949, 634), Verdict::Fail);
+        assert_eq!(v(950, 633), Verdict::Fail);
+        assert_eq!(
+            decide(&terms, true, false, 2, 950, 950).0,
+            Verdict::Inconclusive
+        );
+        assert_eq!(
+            decide(&terms, false, true, 4, 950, 950).0,
+            Verdict::Inconclusive
+        );
+    }
+}

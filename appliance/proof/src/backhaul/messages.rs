@@ -1,0 +1,366 @@
+//! What the parties say to each other: signed, canonical, one domain a kind.
+//!
+//! ```text
+//!  coordinator  prover  challenger     over HTTP, kept in the session's log, in this order
+//!      Notice ────►│────────►│           who was drawn for what
+//!        │         │◄ SeedCommitment     my seed's hash, my half of the session key, where I send from
+//!        │◄─── Consent ──────►│          who may send, from where, how much, until when
+//!      Begun ─────►│────────►│           the set-up is anchored on the chain
+//!        │         │◄────── Ready        packets made, path probed
+//!        │       Start ─────►│           T0
+//!        ╎         ╎  flood  ╎           over UDP: data, probes, Commit, acks
+//!        │◄─── Commit, Reveal►│          all that was received; what opens it
+//!        │◄──────────────── Report       timings, seed, raw samples
+//! ```
+
+use std::net::SocketAddr;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use plumbline_trust::encoding::{Digest, domain, hash};
+use plumbline_trust::identity::{Address, Message, Signature, Signed, VerifyingKey};
+
+use super::params::Terms;
+
+/// Id of a challenge: the contract's request id.
+pub type ChallengeId = Digest;
+
+/// First 16 bytes of the challenge id: the session on the wire.
+pub fn session_of(challenge: &ChallengeId) -> [u8; 16] {
+    let mut session = [0; 16];
+    session.copy_from_slice(&challenge[..16]);
+    session
+}
+
+/// One party as the chain knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Member {
+    /// Settlement address.
+    pub address: Address,
+    /// Network key registered with it.
+    pub key: VerifyingKey,
+    /// The network key's signature over the settlement address, as registered.
+    pub binding: Signature,
+}
+
+/// Coordinator → all: a request was seen, and these were drawn for it.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Notice {
+    /// The challenge.
+    pub challenge: ChallengeId,
+    /// Chain and contract that the challenge lives on: binds every signature to one deployment.
+    pub chain_id: u64,
+    /// Address of the backhaul contract.
+    pub contract: Address,
+    /// Address of the participants contract, which the key bindings name.
+    pub participants: Address,
+    /// What is measured.
+    pub terms: Terms,
+    /// Price of one byte in base units.
+    pub price_per_byte: u128,
+    /// Unix seconds after which the contract refunds.
+    pub deadline: u64,
+    /// Who pays.
+    pub payer: Address,
+    /// Who is measured.
+    pub prover: Member,
+    /// Who coordinates.
+    pub coordinator: Member,
+    /// Beacon of the draw.
+    pub beacon: Digest,
+    /// The live pool that was drawn from.
+    pub candidates: Vec<Address>,
+    /// The drawn, in order; a challenger's index is its place here.
+    pub challengers: Vec<Member>,
+}
+
+/// Challenger → all: commitment to a secret seed.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct SeedCommitment {
+    /// The challenge.
+    pub challenge: ChallengeId,
+    /// Place in the draw.
+    pub index: u16,
+    /// H(seed).
+    pub seed_hash: Digest,
+    /// X25519 public half of the session key.
+    pub ephemeral: [u8; 32],
+    /// Where data packets come from.
+    pub data: SocketAddr,
+    /// Where probes come from and the commitment goes to.
+    pub control: SocketAddr,
+}
+
+/// One consented sender.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Sender {
+    /// Place in the draw.
+    pub index: u16,
+    /// Its commitment, which the prover thereby vouches to have seen before the flood.
+    pub seed_hash: Digest,
+    /// Its X25519 half.
+    pub ephemeral: [u8; 32],
+    /// Where its data comes from.
+    pub data: SocketAddr,
+    /// Where its probes come from.
+    pub control: SocketAddr,
+}
+
+/// Prover → all: who may send to me. A sender needs it; what is not consented is dropped.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Consent {
+    /// The challenge.
+    pub challenge: ChallengeId,
+    /// Where data goes.
+    pub data: SocketAddr,
+    /// Where probes and acknowledgements go.
+    pub control: SocketAddr,
+    /// X25519 public half of the session keys.
+    pub ephemeral: [u8; 32],
+    /// Packets that each may send at most.
+    pub cap_packets: u64,
+    /// Unix nanoseconds after which nobody may send.
+    pub until_ns: u64,
+    /// Who may send.
+    pub senders: Vec<Sender>,
+}
+
+impl Consent {
+    /// What `begin` anchors on the chain: the consent, and with it every seed commitment.
+    pub fn setup_hash(signed: &Signed) -> Digest {
+        hash(domain::SETUP, &[&signed.key.0, &signed.body])
+    }
+}
+
+/// Coordinator → all: the set-up is on the chain.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Begun {
+    /// The challenge.
+    pub challenge: ChallengeId,
+    /// [`Consent::setup_hash`].
+    pub setup: Digest,
+}
+
+/// Challenger → prover: packets are made and the path is probed.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Ready {
+    /// The challenge.
+    pub challenge: ChallengeId,
+    /// Place in the draw.
+    pub index: u16,
+    /// Smallest round trip so far, ns.
+    pub rho_ns: u64,
+}
+
+/// Prover → challengers: when.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Start {
+    /// The challenge.
+    pub challenge: ChallengeId,
+    /// Phase, from 0.
+    pub phase: u8,
+    /// Unix nanoseconds at which the first packets are to arrive.
+    pub t0_ns: u64,
+}
+
+/// Prover → challengers: all that I received, committed.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Commit {
+    /// The challenge.
+    pub challenge: ChallengeId,
+    /// Phase.
+    pub phase: u8,
+    /// Σ counts.
+    pub packets: u64,
+    /// Counted packets of each challenger, by index.
+    pub counts: Vec<u32>,
+    /// C = H(challenge ‖ phase ‖ counts ‖ C_1..C_n).
+    pub response: Digest,
+    /// Arrival of the first and the last counted packet, unix ns of the prover's clock.
+    pub arrivals: (u64, u64),
+}
+
+/// What became of the datagrams that reached the prover's data port, besides those counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Accounting {
+    /// Every other fate, by name, sorted: refusals of the session, XDP reasons, socket losses.
+    pub fates: Vec<(String, u64)>,
+    /// Probes and acknowledgements received.
+    pub control_received: u64,
+    /// Counted packets that came after one with a higher number (RFC 4737, reordered).
+    pub reordered: u64,
+    /// Arrivals of counted packets in tenths of the duration since the first.
+    pub histogram: Vec<u32>,
+    /// From the last counted packet's arrival to the commitment's first datagram, ns.
+    pub commit_latency_ns: u64,
+    /// Which packet path was used: receiver, XDP mode, UMEM, timestamps.
+    pub datapath: Vec<(String, String)>,
+}
+
+/// Prover → all: what opens the commitment.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Reveal {
+    /// The challenge.
+    pub challenge: ChallengeId,
+    /// Phase.
+    pub phase: u8,
+    /// C_1..C_n.
+    pub roots: Vec<Digest>,
+    /// Which sequence numbers were counted, per challenger; bit k of byte j is number 8j+k; no
+    /// trailing zero byte, so that one set has one encoding.
+    pub bitmaps: Vec<Vec<u8>>,
+    /// Everything else that arrived.
+    pub accounting: Accounting,
+    /// Settlement key's EIP-712 signature over the commitment, for the contract.
+    pub settlement: Vec<u8>,
+}
+
+/// When a probe was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Window {
+    /// Before the flood.
+    Before,
+    /// While packets flow: rides the full queue.
+    During,
+    /// After the commitment.
+    After,
+}
+
+/// One echoed probe, with the prover's signature, raw.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Rtt {
+    /// When it was sent.
+    pub window: Window,
+    /// The echo's header as received: holds the sequence number and when it was sent.
+    pub echo: Vec<u8>,
+    /// When the echo arrived, on the challenger's clock, unix ns.
+    pub received_ns: u64,
+    /// Prover's signature over the echo's header.
+    pub signature: Signature,
+}
+
+/// Domain of an echo's signature.
+pub const ECHO_DOMAIN: &str = "plumbline backhaul echo v1";
+
+/// Challenger → coordinator: what I saw.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Report {
+    /// The challenge.
+    pub challenge: ChallengeId,
+    /// Phase.
+    pub phase: u8,
+    /// Place in the draw.
+    pub index: u16,
+    /// s: first send, unix ns.
+    pub sent_first_ns: u64,
+    /// e: arrival of the commitment, unix ns, same clock.
+    pub committed_ns: u64,
+    /// Every probe that was answered.
+    pub rtts: Vec<Rtt>,
+    /// ρ: smallest of them, ns.
+    pub rho_ns: u64,
+    /// Round trip that the prover cannot have inflated (0 where nothing better is known), ns.
+    pub floor_ns: u64,
+    /// tt = e − s − ρ.
+    pub tt_ns: u64,
+    /// tt⁺ = e − s − floor.
+    pub tt_plus_ns: u64,
+    /// np: packets of mine that the prover counted and proved.
+    pub packets: u32,
+    /// Data packets that the kernel took from me.
+    pub sent: u64,
+    /// Probes and acknowledgements that I sent.
+    pub control_sent: u64,
+    /// The response hash I was given.
+    pub response: Digest,
+    /// The seed, revealed.
+    pub seed: [u8; 32],
+    /// My X25519 secret of this challenge, revealed: gives the session key, and so the tags.
+    pub ephemeral_secret: [u8; 32],
+    /// Which clock made the timestamps.
+    pub clock: String,
+    /// Bound on that clock's error over the phase, ns.
+    pub clock_error_ns: u64,
+    /// Settlement key's EIP-712 signature over the report, for the contract.
+    pub settlement: Vec<u8>,
+}
+
+macro_rules! domains {
+    ($($kind:ident = $domain:literal),* $(,)?) => {$(
+        impl Message for $kind { const DOMAIN: &'static str = $domain; }
+    )*};
+}
+domains! {
+    Notice = "plumbline backhaul notice v1",
+    SeedCommitment = "plumbline backhaul seed commitment v1",
+    Consent = "plumbline backhaul consent v1",
+    Begun = "plumbline backhaul begun v1",
+    Ready = "plumbline backhaul ready v1",
+    Start = "plumbline backhaul start v1",
+    Commit = "plumbline backhaul commit v1",
+    Reveal = "plumbline backhaul reveal v1",
+    Report = "plumbline backhaul report v1",
+}
+
+/// One line of a session's log: which kind of message, and the message as signed.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Statement {
+    /// [`Notice`]
+    Notice(Signed),
+    /// [`SeedCommitment`]
+    SeedCommitment(Signed),
+    /// [`Consent`]
+    Consent(Signed),
+    /// [`Begun`]
+    Begun(Signed),
+    /// [`Ready`]
+    Ready(Signed),
+    /// [`Start`]
+    Start(Signed),
+    /// [`Commit`]
+    Commit(Signed),
+    /// [`Reveal`]
+    Reveal(Signed),
+    /// [`Report`]
+    Report(Signed),
+}
+
+impl Statement {
+    /// Name of the kind, as shown to people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Notice(_) => "notice",
+            Self::SeedCommitment(_) => "seed-commitment",
+            Self::Consent(_) => "consent",
+            Self::Begun(_) => "begun",
+            Self::Ready(_) => "ready",
+            Self::Start(_) => "start",
+            Self::Commit(_) => "commit",
+            Self::Reveal(_) => "reveal",
+            Self::Report(_) => "report",
+        }
+    }
+
+    /// The message as signed, whatever its kind.
+    pub fn signed(&self) -> &Signed {
+        match self {
+            Self::Notice(s)
+            | Self::SeedCommitment(s)
+            | Self::Consent(s)
+            | Self::Begun(s)
+            | Self::Ready(s)
+            | Self::Start(s)
+            | Self::Commit(s)
+            | Self::Reveal(s)
+            | Self::Report(s) => s,
+        }
+    }
+}
+
+/// Makes the settlement key's EIP-712 signatures. The contract's typed data belongs to the layer
+/// above; here a signature is bytes.
+pub trait Settlement {
+    /// Prover's signature over a commitment.
+    fn sign_commit(&self, notice: &Notice, commit: &Commit) -> Vec<u8>;
+    /// Challenger's signature over a report (its `settlement` field is not yet filled).
+    fn sign_report(&self, notice: &Notice, report: &Report) -> Vec<u8>;
+}

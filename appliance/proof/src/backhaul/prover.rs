@@ -1,0 +1,278 @@
+//! The prover's side of the set-up, and its closing word. What happens between (counting, the
+//! commitment) is [`super::tally`]'s, in the receive thread.
+//!
+//! ```text
+//!  Seeds ──all or timeout──► Consented ──begun & ready──► Started ──(tally commits)──► reveal()
+//!    └── too few ──► Failed      └── too few ready ──► Failed
+//! ```
+
+use std::net::SocketAddr;
+
+use plumbline_trust::identity::{NetworkKey, Signed};
+use plumbline_trust::session::{Ephemeral, SessionKey};
+
+use super::messages::{Accounting, Commit, Consent, Reveal, Sender, Settlement, Start, Statement};
+use super::params::{START_LEAD_NS, STEP_TIMEOUT_NS};
+use super::record::{Record, Refusal};
+use super::tally::Tally;
+
+/// Context from which the prover's X25519 secret of a challenge is derived.
+const EPHEMERAL: &str = "plumbline 2026-11 backhaul prover ephemeral v1";
+
+/// What the prover wants done.
+pub enum ProverAction {
+    /// Say this to the coordinator.
+    Say(Statement),
+    /// Admit these senders and count what they send.
+    Open(Opening),
+    /// T0 is set: the tally must commit by `deadline_ns`, complete or not.
+    Arm {
+        /// Unix ns.
+        t0_ns: u64,
+        /// Unix ns.
+        deadline_ns: u64,
+    },
+    /// The session cannot go on.
+    Fail(String),
+}
+
+/// Who may send, and under which keys.
+pub struct Opening {
+    /// Index and data source of each sender.
+    pub senders: Vec<(u16, SocketAddr)>,
+    /// Control address of each sender: the commitment goes there.
+    pub controls: Vec<(u16, SocketAddr)>,
+    /// Session keys by index; `None` without consent.
+    pub keys: Vec<Option<SessionKey>>,
+    /// Unix ns after which nobody may send.
+    pub until_ns: u64,
+}
+
+enum Step {
+    Seeds { until_ns: u64 },
+    Consented { until_ns: u64 },
+    Started,
+    Failed,
+}
+
+/// One challenge as its prover lives it.
+pub struct Prover {
+    record: Record,
+    data: SocketAddr,
+    control: SocketAddr,
+    step: Step,
+}
+
+impl Prover {
+    /// Opens a session with the coordinator's notice. `data` and `control` are the measured
+    /// addresses that challengers will be told.
+    pub fn new(
+        notice: &Statement,
+        key: &NetworkKey,
+        data: SocketAddr,
+        control: SocketAddr,
+        now_ns: u64,
+    ) -> Result<Self, Refusal> {
+        let record = Record::open(notice)?;
+        if record.notice.message.prover.key != key.verifying() {
+            return Err(Refusal::Field {
+                what: "notice.prover",
+                why: "is not me".into(),
+            });
+        }
+        Ok(Self {
+            record,
+            data,
+            control,
+            step: Step::Seeds {
+                until_ns: now_ns + STEP_TIMEOUT_NS,
+            },
+        })
+    }
+
+    /// All that was said so far.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Takes a line of the session's log.
+    pub fn hear(
+        &mut self,
+        key: &NetworkKey,
+        statement: &Statement,
+        now_ns: u64,
+    ) -> Result<Vec<ProverAction>, Refusal> {
+        self.record.absorb(statement)?;
+        Ok(self.tick(key, now_ns))
+    }
+
+    /// Goes on if a step is complete or its time is up. Call at least every 50 ms.
+    pub fn tick(&mut self, key: &NetworkKey, now_ns: u64) -> Vec<ProverAction> {
+        let n = self.record.seeds.len();
+        let enough = usize::try_from(self.record.notice.message.terms.honest()).unwrap_or(n);
+        match self.step {
+            Step::Seeds { until_ns } => {
+                let have = self.record.seeds.iter().flatten().count();
+                if have == n || (now_ns >= until_ns && have >= enough) {
+                    return self.consent(key, now_ns);
+                }
+                if now_ns >= until_ns {
+                    return self.fail(format!(
+                        "{have} of {n} challengers committed to a seed in time; {enough} are needed"
+                    ));
+                }
+            }
+            Step::Consented { until_ns } => {
+                let wanted = self
+                    .record
+                    .consent
+                    .as_ref()
+                    .map_or(n, |c| c.message.senders.len());
+                let have = self.record.ready.iter().flatten().count();
+                let in_time = now_ns < until_ns;
+                if self.record.begun.is_some() && (have >= wanted || (!in_time && have >= enough)) {
+                    return self.start(key, now_ns);
+                }
+                if !in_time {
+                    let anchored = if self.record.begun.is_some() {
+                        "anchored"
+                    } else {
+                        "not anchored"
+                    };
+                    return self.fail(format!("{have} of {wanted} challengers were ready in time ({enough} are needed); the set-up is {anchored} on the chain"));
+                }
+            }
+            Step::Started | Step::Failed => {}
+        }
+        Vec::new()
+    }
+
+    fn fail(&mut self, why: String) -> Vec<ProverAction> {
+        self.step = Step::Failed;
+        vec![ProverAction::Fail(why)]
+    }
+
+    fn consent(&mut self, key: &NetworkKey, now_ns: u64) -> Vec<ProverAction> {
+        let notice = &self.record.notice.message;
+        let ephemeral = Ephemeral::from_secret(key.derive(EPHEMERAL, &notice.challenge));
+        let said: Vec<Sender> = self
+            .record
+            .seeds
+            .iter()
+            .flatten()
+            .map(|k| &k.message)
+            .map(|s| Sender {
+                index: s.index,
+                seed_hash: s.seed_hash,
+                ephemeral: s.ephemeral,
+                data: s.data,
+                control: s.control,
+            })
+            .collect();
+        let mut keys: Vec<Option<SessionKey>> = vec![None; self.record.seeds.len()];
+        // A half of small order gives no key: such a challenger is not consented to.
+        let senders: Vec<Sender> = said
+            .into_iter()
+            .filter(|s| {
+                let agreed = ephemeral.agree(&s.ephemeral, &notice.challenge, s.index);
+                let good = agreed.is_some();
+                if let Some(slot) = keys.get_mut(usize::from(s.index)) {
+                    *slot = agreed;
+                }
+                good
+            })
+            .collect();
+        // The flood is over a deadline after T0, and T0 comes within two steps.
+        let until_ns = now_ns + 3 * STEP_TIMEOUT_NS + 5 * notice.terms.duration_ns();
+        let opening = Opening {
+            senders: senders.iter().map(|s| (s.index, s.data)).collect(),
+            controls: senders.iter().map(|s| (s.index, s.control)).collect(),
+            keys,
+            until_ns,
+        };
+        let consent = Consent {
+            challenge: notice.challenge,
+            data: self.data,
+            control: self.control,
+            ephemeral: ephemeral.public(),
+            cap_packets: notice.terms.cap_packets(),
+            until_ns,
+            senders,
+        };
+        // Making packets and probing grow with the duration.
+        self.step = Step::Consented {
+            until_ns: now_ns + STEP_TIMEOUT_NS + 2 * notice.terms.duration_ns(),
+        };
+        self.say(
+            Statement::Consent(Signed::new(key, &consent)),
+            vec![ProverAction::Open(opening)],
+        )
+    }
+
+    fn start(&mut self, key: &NetworkKey, now_ns: u64) -> Vec<ProverAction> {
+        let notice = &self.record.notice.message;
+        let t0_ns = now_ns + START_LEAD_NS + 2 * self.slowest_ns();
+        let deadline_ns = t0_ns + super::params::DEADLINE_DURATIONS * notice.terms.duration_ns();
+        let start = Start {
+            challenge: notice.challenge,
+            phase: 0,
+            t0_ns,
+        };
+        self.step = Step::Started;
+        self.say(
+            Statement::Start(Signed::new(key, &start)),
+            vec![ProverAction::Arm { t0_ns, deadline_ns }],
+        )
+    }
+
+    /// The longest round trip that a challenger reported, ns; what a liar can add by it is bounded.
+    pub fn slowest_ns(&self) -> u64 {
+        let slowest = self
+            .record
+            .ready
+            .iter()
+            .flatten()
+            .map(|r| r.message.rho_ns)
+            .max();
+        slowest.unwrap_or(0).min(START_LEAD_NS)
+    }
+
+    /// Puts our own word on record, after `first` is done.
+    fn say(&mut self, statement: Statement, mut first: Vec<ProverAction>) -> Vec<ProverAction> {
+        match self.record.absorb(&statement) {
+            Ok(_) => {
+                first.push(ProverAction::Say(statement));
+                first
+            }
+            Err(refusal) => self.fail(format!(
+                "own {} would be refused: {refusal}",
+                statement.name()
+            )),
+        }
+    }
+
+    /// The commitment as a statement for the log.
+    pub fn committed(&mut self, signed: Signed) -> Vec<ProverAction> {
+        self.say(Statement::Commit(signed), Vec::new())
+    }
+
+    /// Opens the commitment, once no more packets come.
+    pub fn reveal(
+        &mut self,
+        key: &NetworkKey,
+        settlement: &dyn Settlement,
+        tally: &Tally,
+        (commit, roots): (&Commit, Vec<[u8; 32]>),
+        accounting: Accounting,
+    ) -> Vec<ProverAction> {
+        let reveal = Reveal {
+            challenge: commit.challenge,
+            phase: commit.phase,
+            roots,
+            bitmaps: tally.bitmaps(),
+            accounting,
+            settlement: settlement.sign_commit(&self.record.notice.message, commit),
+        };
+        self.say(Statement::Reveal(Signed::new(key, &reveal)), Vec::new())
+    }
+}

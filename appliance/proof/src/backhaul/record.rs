@@ -1,0 +1,434 @@
+//! A session's log, read and checked statement by statement. The coordinator's door and the offline
+//! verifier are this same code: what the one lets in, the other accepts.
+
+use plumbline_trust::encoding::{domain, hash};
+use plumbline_trust::identity::{Signed, SignedError, VerifyingKey, binding_message};
+use plumbline_trust::selection;
+
+use super::messages::{
+    Begun, ChallengeId, Commit, Consent, Notice, Ready, Report, Reveal, SeedCommitment, Start,
+    Statement,
+};
+use super::params::TermsError;
+
+/// Most probes whose echoes a report may carry: bounds the work of whoever checks it.
+pub const MAX_RTTS: usize = 4096;
+/// Most bytes of any one statement's body: a reveal of 64 bitmaps at the largest cap.
+pub const MAX_BODY: usize = 40 << 20;
+
+/// Why a statement was not taken. The names are the API's error codes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Signature or encoding.
+    #[error(transparent)]
+    Signed(#[from] SignedError),
+    /// Terms that cannot be measured.
+    #[error(transparent)]
+    Terms(#[from] TermsError),
+    /// Said by somebody whose word this is not.
+    #[error("{what} must be signed by {allowed}, not by {key}")]
+    Author {
+        /// Kind of statement.
+        what: &'static str,
+        /// Whose word it is.
+        allowed: &'static str,
+        /// Who signed.
+        key: VerifyingKey,
+    },
+    /// About another challenge or phase.
+    #[error("{0} is about another challenge or phase")]
+    OtherChallenge(&'static str),
+    /// Came before what it answers.
+    #[error("{what} before {missing}")]
+    TooEarly {
+        /// Kind of statement.
+        what: &'static str,
+        /// What must come first.
+        missing: &'static str,
+    },
+    /// The same party said something else before: both are kept as evidence by whoever received them.
+    #[error("a different {0} by the same party is already on record")]
+    Conflict(&'static str),
+    /// A field does not hold.
+    #[error("{what}: {why}")]
+    Field {
+        /// Kind of statement and field.
+        what: &'static str,
+        /// What is wrong and what is allowed.
+        why: String,
+    },
+}
+
+impl Refusal {
+    /// Stable code for machines.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Signed(_) => "bad-signature",
+            Self::Terms(_) => "bad-terms",
+            Self::Author { .. } => "wrong-author",
+            Self::OtherChallenge(_) => "other-challenge",
+            Self::TooEarly { .. } => "too-early",
+            Self::Conflict(_) => "conflict",
+            Self::Field { .. } => "bad-field",
+        }
+    }
+}
+
+/// A message beside its signed form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept<M> {
+    /// As signed.
+    pub signed: Signed,
+    /// As read.
+    pub message: M,
+}
+
+/// All that was said in one session.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Opens the log.
+    pub notice: Kept<Notice>,
+    /// By index.
+    pub seeds: Vec<Option<Kept<SeedCommitment>>>,
+    /// The prover's.
+    pub consent: Option<Kept<Consent>>,
+    /// The coordinator's.
+    pub begun: Option<Kept<Begun>>,
+    /// By index.
+    pub ready: Vec<Option<Kept<Ready>>>,
+    /// The prover's.
+    pub start: Option<Kept<Start>>,
+    /// The prover's.
+    pub commit: Option<Kept<Commit>>,
+    /// The prover's.
+    pub reveal: Option<Kept<Reveal>>,
+    /// By index.
+    pub reports: Vec<Option<Kept<Report>>>,
+}
+
+impl Record {
+    /// Opens a record with its notice, whose registration and draw are checked.
+    pub fn open(first: &Statement) -> Result<Self, Refusal> {
+        let Statement::Notice(signed) = first else {
+            return Err(Refusal::TooEarly {
+                what: first.name(),
+                missing: "the notice",
+            });
+        };
+        let notice: Notice = signed.open()?;
+        author("notice", "its coordinator", signed, notice.coordinator.key)?;
+        notice.terms.check()?;
+        for member in notice
+            .challengers
+            .iter()
+            .chain([&notice.prover, &notice.coordinator])
+        {
+            let binding = binding_message(notice.chain_id, &notice.participants, &member.address);
+            member
+                .key
+                .verify(domain::BINDING, &binding, &member.binding)
+                .map_err(|_| Refusal::Field {
+                    what: "notice.registration",
+                    why: format!(
+                        "network key {} did not sign for {}",
+                        member.key, member.address
+                    ),
+                })?;
+        }
+        let drawn = selection::draw(
+            &notice.beacon,
+            &notice.challenge,
+            &notice.candidates,
+            usize::from(notice.terms.n),
+        );
+        if drawn.is_none_or(|d| !d.iter().eq(notice.challengers.iter().map(|m| &m.address))) {
+            return Err(Refusal::Field {
+                what: "notice.challengers",
+                why: "are not those that the beacon draws from the candidates".into(),
+            });
+        }
+        let n = notice.challengers.len();
+        Ok(Self {
+            notice: Kept {
+                signed: signed.clone(),
+                message: notice,
+            },
+            seeds: vec![None; n],
+            consent: None,
+            begun: None,
+            ready: vec![None; n],
+            start: None,
+            commit: None,
+            reveal: None,
+            reports: vec![None; n],
+        })
+    }
+
+    /// Reads a whole log.
+    pub fn read(log: &[Statement]) -> Result<Self, (usize, Refusal)> {
+        let first = log.first().ok_or((
+            0,
+            Refusal::Field {
+                what: "log",
+                why: "is empty; it must begin with a notice".into(),
+            },
+        ))?;
+        let mut record = Self::open(first).map_err(|e| (0, e))?;
+        for (line, statement) in log.iter().enumerate().skip(1) {
+            record.absorb(statement).map_err(|e| (line, e))?;
+        }
+        Ok(record)
+    }
+
+    /// The challenge.
+    pub fn challenge(&self) -> &ChallengeId {
+        &self.notice.message.challenge
+    }
+
+    /// Takes one more statement. `Ok(false)`: it was already there, word for word.
+    pub fn absorb(&mut self, statement: &Statement) -> Result<bool, Refusal> {
+        let what = statement.name();
+        if statement.signed().body.len() > MAX_BODY {
+            return Err(Refusal::Field {
+                what,
+                why: format!("is longer than {MAX_BODY} bytes"),
+            });
+        }
+        match statement {
+            Statement::Notice(s) if *s == self.notice.signed => Ok(false),
+            Statement::Notice(_) => Err(Refusal::Conflict(what)),
+            Statement::SeedCommitment(s) => {
+                let message: SeedCommitment = s.open()?;
+                self.same(what, &message.challenge, 0)?;
+                let at = self.challenger(what, s, message.index)?;
+                keep(what, &mut self.seeds[at], s, message)
+            }
+            Statement::Consent(s) => {
+                let message: Consent = s.open()?;
+                self.same(what, &message.challenge, 0)?;
+                self.prover(what, s)?;
+                self.consented(&message)?;
+                keep(what, &mut self.consent, s, message)
+            }
+            Statement::Begun(s) => {
+                let message: Begun = s.open()?;
+                self.same(what, &message.challenge, 0)?;
+                author(
+                    what,
+                    "the coordinator",
+                    s,
+                    self.notice.message.coordinator.key,
+                )?;
+                let consent = need(what, "the consent", self.consent.as_ref())?;
+                if message.setup != Consent::setup_hash(&consent.signed) {
+                    return Err(Refusal::Field {
+                        what: "begun.setup",
+                        why: "is not the hash of the consent".into(),
+                    });
+                }
+                keep(what, &mut self.begun, s, message)
+            }
+            Statement::Ready(s) => {
+                let message: Ready = s.open()?;
+                self.same(what, &message.challenge, 0)?;
+                need(what, "the consent", self.consent.as_ref())?;
+                let at = self.challenger(what, s, message.index)?;
+                keep(what, &mut self.ready[at], s, message)
+            }
+            Statement::Start(s) => {
+                let message: Start = s.open()?;
+                self.same(what, &message.challenge, message.phase)?;
+                self.prover(what, s)?;
+                need(what, "the set-up is anchored", self.begun.as_ref())?;
+                keep(what, &mut self.start, s, message)
+            }
+            Statement::Commit(s) => {
+                let message: Commit = s.open()?;
+                self.same(what, &message.challenge, message.phase)?;
+                self.prover(what, s)?;
+                need(what, "the start", self.start.as_ref())?;
+                if message.counts.len() != self.seeds.len() {
+                    return Err(Refusal::Field {
+                        what: "commit.counts",
+                        why: format!(
+                            "has {} entries for {} challengers",
+                            message.counts.len(),
+                            self.seeds.len()
+                        ),
+                    });
+                }
+                keep(what, &mut self.commit, s, message)
+            }
+            Statement::Reveal(s) => {
+                let message: Reveal = s.open()?;
+                self.same(what, &message.challenge, message.phase)?;
+                self.prover(what, s)?;
+                need(what, "the commitment", self.commit.as_ref())?;
+                self.revealed(&message)?;
+                keep(what, &mut self.reveal, s, message)
+            }
+            Statement::Report(s) => {
+                let message: Report = s.open()?;
+                self.same(what, &message.challenge, message.phase)?;
+                need(what, "the reveal", self.reveal.as_ref())?;
+                if message.rtts.len() > MAX_RTTS {
+                    return Err(Refusal::Field {
+                        what: "report.rtts",
+                        why: format!("has {} entries; at most {MAX_RTTS}", message.rtts.len()),
+                    });
+                }
+                let at = self.challenger(what, s, message.index)?;
+                keep(what, &mut self.reports[at], s, message)
+            }
+        }
+    }
+
+    fn same(&self, what: &'static str, challenge: &ChallengeId, phase: u8) -> Result<(), Refusal> {
+        if challenge != self.challenge() || phase != 0 {
+            return Err(Refusal::OtherChallenge(what));
+        }
+        Ok(())
+    }
+
+    fn prover(&self, what: &'static str, signed: &Signed) -> Result<(), Refusal> {
+        author(what, "the prover", signed, self.notice.message.prover.key)
+    }
+
+    fn challenger(
+        &self,
+        what: &'static str,
+        signed: &Signed,
+        index: u16,
+    ) -> Result<usize, Refusal> {
+        let at = usize::from(index);
+        let member = self
+            .notice
+            .message
+            .challengers
+            .get(at)
+            .ok_or_else(|| Refusal::Field {
+                what,
+                why: format!("index {index} of {} challengers", self.seeds.len()),
+            })?;
+        author(
+            what,
+            "the challenger that its index names",
+            signed,
+            member.key,
+        )?;
+        Ok(at)
+    }
+
+    /// A consent must name each sender as it named itself, once, in order, and keep to the cap.
+    fn consented(&self, consent: &Consent) -> Result<(), Refusal> {
+        let field = |what, why: String| Err(Refusal::Field { what, why });
+        let cap = self.notice.message.terms.cap_packets();
+        if consent.cap_packets != cap {
+            return field(
+                "consent.cap_packets",
+                format!("is {}; the terms give {cap}", consent.cap_packets),
+            );
+        }
+        if !consent.senders.is_sorted_by(|a, b| a.index < b.index) {
+            return field(
+                "consent.senders",
+                "must be in order of their indices, each once".into(),
+            );
+        }
+        for sender in &consent.senders {
+            let said = self
+                .seeds
+                .get(usize::from(sender.index))
+                .and_then(Option::as_ref)
+                .map(|k| &k.message);
+            let agrees = said.is_some_and(|s| {
+                (s.seed_hash, s.ephemeral, s.data, s.control)
+                    == (
+                        sender.seed_hash,
+                        sender.ephemeral,
+                        sender.data,
+                        sender.control,
+                    )
+            });
+            if !agrees {
+                return field(
+                    "consent.senders",
+                    format!("sender {} is not as it committed itself", sender.index),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn revealed(&self, reveal: &Reveal) -> Result<(), Refusal> {
+        let n = self.seeds.len();
+        let cap = usize::try_from(self.notice.message.terms.cap_packets().div_ceil(8))
+            .unwrap_or(usize::MAX);
+        let fits = |b: &Vec<u8>| b.len() <= cap && b.last() != Some(&0);
+        if reveal.roots.len() != n || reveal.bitmaps.len() != n || !reveal.bitmaps.iter().all(fits)
+        {
+            return Err(Refusal::Field {
+                what: "reveal",
+                why: format!(
+                    "must hold {n} roots and {n} bitmaps of at most {cap} bytes without trailing zeros"
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    /// True if `seed` opens challenger `index`'s commitment.
+    pub fn seed_opens(&self, index: usize, seed: &[u8; 32]) -> bool {
+        let said = self.seeds.get(index).and_then(Option::as_ref);
+        said.is_some_and(|k| k.message.seed_hash == seed_hash(self.challenge(), seed))
+    }
+}
+
+/// H(seed), bound to its challenge.
+pub fn seed_hash(challenge: &ChallengeId, seed: &[u8; 32]) -> [u8; 32] {
+    hash(domain::SEED, &[challenge, seed])
+}
+
+fn author(
+    what: &'static str,
+    allowed: &'static str,
+    signed: &Signed,
+    key: VerifyingKey,
+) -> Result<(), Refusal> {
+    if signed.key == key {
+        Ok(())
+    } else {
+        Err(Refusal::Author {
+            what,
+            allowed,
+            key: signed.key,
+        })
+    }
+}
+
+fn need<'a, T>(
+    what: &'static str,
+    missing: &'static str,
+    have: Option<&'a T>,
+) -> Result<&'a T, Refusal> {
+    have.ok_or(Refusal::TooEarly { what, missing })
+}
+
+fn keep<M>(
+    what: &'static str,
+    slot: &mut Option<Kept<M>>,
+    signed: &Signed,
+    message: M,
+) -> Result<bool, Refusal> {
+    match slot {
+        None => {
+            *slot = Some(Kept {
+                signed: signed.clone(),
+                message,
+            });
+            Ok(true)
+        }
+        Some(kept) if kept.signed == *signed => Ok(false),
+        Some(_) => Err(Refusal::Conflict(what)),
+    }
+}

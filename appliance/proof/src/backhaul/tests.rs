@@ -1,0 +1,524 @@
+//! A whole proof on virtual time: the four machines, an ideal FIFO link, no kernel.
+
+use std::net::SocketAddr;
+
+use plumbline_trust::Signature;
+use plumbline_trust::encoding::{decode, domain, encode, hash};
+use plumbline_trust::identity::{Address, NetworkKey, Signed, binding_message};
+use plumbline_trust::selection;
+use plumbline_wire::header::{DATA_LEN, Header, Kind, TAGGED_LEN};
+
+use super::bundle::{self, Bundle};
+use super::challenger::{Challenger, ChallengerAction, Flooded};
+use super::coordinator::{Coordinator, CoordinatorAction};
+use super::judge::{Judgement, Verdict, judge};
+use super::keystream::Train;
+use super::messages::{
+    Accounting, Commit, ECHO_DOMAIN, Member, Notice, Report, Settlement, Statement,
+};
+use super::params::Terms;
+use super::prover::{Prover, ProverAction};
+use super::rtt;
+use super::tally::Tally;
+
+const MS: u64 = 1_000_000;
+/// One way, ns.
+const DELAY: u64 = MS;
+
+struct NoChain;
+impl Settlement for NoChain {
+    fn sign_commit(&self, _: &Notice, _: &Commit) -> Vec<u8> {
+        vec![1]
+    }
+    fn sign_report(&self, _: &Notice, _: &Report) -> Vec<u8> {
+        vec![2]
+    }
+}
+
+fn key(i: u8) -> NetworkKey {
+    NetworkKey::from_secret(&[i; 32])
+}
+
+fn addr(port: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], u16::try_from(port).unwrap()))
+}
+
+fn member(i: u8) -> Member {
+    let address = Address([i; 20]);
+    let binding = key(i).sign(
+        domain::BINDING,
+        &binding_message(7310, &Address([0xbb; 20]), &address),
+    );
+    Member {
+        address,
+        key: key(i).verifying(),
+        binding,
+    }
+}
+
+fn notice(terms: Terms) -> Notice {
+    let candidates: Vec<Address> = (10..20).map(|i| Address([i; 20])).collect();
+    let beacon = [8; 32];
+    let challenge = [7; 32];
+    let drawn = selection::draw(&beacon, &challenge, &candidates, terms.n.into()).unwrap();
+    Notice {
+        challenge,
+        chain_id: 7310,
+        contract: Address([0xaa; 20]),
+        participants: Address([0xbb; 20]),
+        terms,
+        price_per_byte: 3,
+        deadline: 99,
+        payer: Address([1; 20]),
+        prover: member(2),
+        coordinator: member(3),
+        beacon,
+        candidates,
+        challengers: drawn.iter().map(|a| member(a.0[0])).collect(),
+    }
+}
+
+/// What one virtual run is like.
+#[derive(Clone)]
+struct World {
+    terms: Terms,
+    link_bps: u64,
+    /// The prover answers probes this late before the flood, ns.
+    inflate_ns: u64,
+    /// This challenger says nothing after its seed commitment.
+    silent: Option<usize>,
+    /// This challenger sends other bytes than its seed gives.
+    garbage: Option<usize>,
+    /// The prover commits after this many packets, and claims the rest.
+    early: Option<u64>,
+}
+
+impl World {
+    fn new(link_bps: u64) -> Self {
+        let terms = Terms {
+            claim_bps: 20_000_000,
+            n: 5,
+            f: 1,
+            duration_ms: 100,
+        };
+        Self {
+            terms,
+            link_bps,
+            inflate_ns: 0,
+            silent: None,
+            garbage: None,
+            early: None,
+        }
+    }
+}
+
+struct Party {
+    key: NetworkKey,
+    machine: Challenger,
+    train: Option<Box<Train>>,
+    flood: Option<super::challenger::Flood>,
+}
+
+struct Sim {
+    now: u64,
+    world: World,
+    coordinator: Coordinator,
+    prover: Prover,
+    parties: Vec<Party>,
+    tally: Option<Tally>,
+    keys: Vec<Option<plumbline_trust::session::SessionKey>>,
+    deadline: u64,
+    /// How far each challenger, and last the prover, has read the log.
+    read: Vec<usize>,
+}
+
+impl Sim {
+    fn new(world: World) -> Self {
+        let notice = notice(world.terms);
+        let coordinator = Coordinator::new(&key(3), &notice).unwrap();
+        let first = coordinator.log()[0].clone();
+        let prover = Prover::new(&first, &key(2), addr(7301), addr(7302), 0).unwrap();
+        let mut sim = Self {
+            now: 0,
+            world,
+            coordinator,
+            prover,
+            parties: Vec::new(),
+            tally: None,
+            keys: Vec::new(),
+            deadline: 0,
+            read: vec![1; notice.challengers.len() + 1],
+        };
+        let mut first_words = Vec::new();
+        for (i, m) in notice.challengers.iter().enumerate() {
+            let key = key(m.address.0[0]);
+            let (machine, actions) =
+                Challenger::new(&first, &key, addr(8000 + i), addr(9000 + i), 0).unwrap();
+            sim.parties.push(Party {
+                key,
+                machine,
+                train: None,
+                flood: None,
+            });
+            first_words.push(actions);
+        }
+        for (i, actions) in first_words.into_iter().enumerate() {
+            sim.challenger_acts(i, actions);
+        }
+        sim
+    }
+
+    /// Puts a statement in the log.
+    fn publish(&mut self, statement: &Statement) {
+        let actions = self.coordinator.hear(statement.clone(), self.now).unwrap();
+        for action in actions {
+            if let CoordinatorAction::Anchor(setup) = action {
+                self.coordinator.anchored(&key(3), setup).unwrap();
+            }
+        }
+    }
+
+    /// Everyone reads the log on, each at its own place, until nobody has anything to say.
+    fn pump(&mut self) {
+        while let Some(who) = self
+            .read
+            .iter()
+            .position(|at| *at < self.coordinator.log().len())
+        {
+            let line = self.coordinator.log()[self.read[who]].clone();
+            self.read[who] += 1;
+            if who == self.parties.len() {
+                let actions = self.prover.hear(&key(2), &line, self.now).unwrap();
+                self.prover_acts(actions);
+            } else {
+                let party = &mut self.parties[who];
+                let actions = party.machine.hear(&party.key, &line).unwrap();
+                self.challenger_acts(who, actions);
+            }
+        }
+    }
+
+    fn prover_acts(&mut self, actions: Vec<ProverAction>) {
+        for action in actions {
+            match action {
+                ProverAction::Say(s) => self.publish(&s),
+                ProverAction::Open(o) => {
+                    self.tally = Some(Tally::new(&[7; 32], 0, &self.world.terms, o.keys.clone()));
+                    self.keys = o.keys;
+                }
+                ProverAction::Arm { deadline_ns, .. } => self.deadline = deadline_ns,
+                ProverAction::Fail(why) => panic!("{why}"),
+            }
+        }
+    }
+
+    fn challenger_acts(&mut self, i: usize, actions: Vec<ChallengerAction>) {
+        let silent = self.world.silent == Some(i) && self.coordinator.record().seeds[i].is_some();
+        for action in actions.into_iter().filter(|_| !silent) {
+            match action {
+                ChallengerAction::Say(s) => self.publish(&s),
+                ChallengerAction::Prepare(mut train, cap) => {
+                    let (_, leaves) = train.make(cap, |_| {});
+                    self.parties[i].machine.prepared(leaves);
+                    self.parties[i].train = Some(train);
+                }
+                ChallengerAction::Send(_, bytes) => self.to_prover(i, &bytes),
+                ChallengerAction::Flood(f) => self.parties[i].flood = Some(f),
+                ChallengerAction::Stop | ChallengerAction::Done => {}
+                ChallengerAction::Fail(why) => panic!("challenger {i}: {why}"),
+            }
+        }
+    }
+
+    /// Probes are answered at once; acknowledgements end here.
+    fn to_prover(&mut self, i: usize, bytes: &[u8]) {
+        let header = Header::from_bytes(bytes.try_into().unwrap()).unwrap();
+        if header.kind != Kind::Probe {
+            return;
+        }
+        let late = if self.deadline == 0 {
+            self.world.inflate_ns
+        } else {
+            0
+        };
+        let index = u16::try_from(i).unwrap();
+        let key_i = self.keys[i].as_ref().unwrap();
+        let echo = rtt::sealed(
+            Kind::Echo,
+            &[7; 32],
+            index,
+            header.sequence,
+            header.sent_ns,
+            key_i,
+        );
+        let signature: Signature = key(2).sign(ECHO_DOMAIN, &echo[..TAGGED_LEN]);
+        let datagram = [&echo[..], &encode(&signature)].concat();
+        let actions = self.parties[i]
+            .machine
+            .datagram(&datagram, self.now + 2 * DELAY + late);
+        self.challenger_acts(i, actions);
+    }
+
+    fn tick_all(&mut self) {
+        self.now += MS;
+        let actions = self.prover.tick(&key(2), self.now);
+        self.prover_acts(actions);
+        for i in 0..self.parties.len() {
+            let party = &mut self.parties[i];
+            let actions = party.machine.tick(&party.key, &NoChain, self.now);
+            self.challenger_acts(i, actions);
+        }
+        self.pump();
+    }
+
+    /// Ideal FIFO: all floods interleave, the link serves one packet after another, the rest is lost.
+    fn flood(&mut self) {
+        let gap = |bps: u64| 8 * 1500 * 1_000_000_000 / bps;
+        let mut sends: Vec<(u64, usize, u64)> = Vec::new();
+        for (i, p) in self.parties.iter().enumerate() {
+            let Some(f) = p.flood else { continue };
+            let (step, cap) = (gap(f.rate_bps), self.world.terms.cap_packets());
+            // Real pacers are not in step: without jitter the drop-tail queue would starve the same
+            // sender for ever.
+            let jitter = |k: u64| {
+                u64::from(blake3::hash(&(k * 64 + i as u64).to_le_bytes()).as_bytes()[0]) * step
+                    / 256
+            };
+            sends.extend(
+                (0..cap)
+                    .map(|k| (f.start_ns + k * step + jitter(k), i, k))
+                    .take_while(|s| s.0 < f.deadline_ns),
+            );
+        }
+        sends.sort_unstable();
+        let mut free = 0;
+        let mut tally = self.tally.take().unwrap();
+        let mut last = 0;
+        let stop = self.world.early.unwrap_or(u64::MAX);
+        for (at, i, k) in sends {
+            // A queue of ten packets before the link.
+            if free > at + 10 * gap(self.world.link_bps) {
+                continue;
+            }
+            free = free.max(at) + gap(self.world.link_bps);
+            let arrival = free + DELAY;
+            if arrival > self.deadline {
+                break;
+            }
+            let mut packet = [0; DATA_LEN];
+            self.parties[i]
+                .train
+                .as_mut()
+                .unwrap()
+                .write(k, &mut packet);
+            if self.world.garbage == Some(i) {
+                packet[DATA_LEN - 1] ^= 1;
+            }
+            let raw: [u8; 64] = *packet.first_chunk().unwrap();
+            let header = Header::from_bytes(&raw).unwrap();
+            if tally.admit(&header, &raw) {
+                let leaf = if tally.counted() < stop {
+                    *blake3::hash(&packet).as_bytes()
+                } else {
+                    [0; 32]
+                };
+                tally.accept(header.index, k, &leaf, arrival);
+                last = arrival;
+            }
+            if tally.complete() {
+                break;
+            }
+        }
+        self.now = if tally.complete() {
+            last
+        } else {
+            self.deadline
+        };
+        let (commit, roots) = tally.commit();
+        let signed = Signed::new(&key(2), &commit);
+        for i in 0..self.parties.len() {
+            let index = u16::try_from(i).unwrap();
+            let Some(key_i) = self.keys[i].as_ref() else {
+                continue;
+            };
+            let head = rtt::sealed(Kind::Commit, &[7; 32], index, 0, self.now, key_i);
+            let datagram = [&head[..], &encode(&signed)].concat();
+            let actions = self.parties[i]
+                .machine
+                .datagram(&datagram, self.now + DELAY);
+            self.challenger_acts(i, actions);
+            let flood = self.parties[i].flood;
+            self.parties[i].machine.flooded(Flooded {
+                first_ns: flood.map(|f| f.start_ns),
+                sent: 1,
+                clock: "virtual".into(),
+                clock_error_ns: 0,
+            });
+        }
+        let actions = self.prover.committed(signed);
+        self.prover_acts(actions);
+        self.pump();
+        let actions = self.prover.reveal(
+            &key(2),
+            &NoChain,
+            &tally,
+            (&commit, roots),
+            Accounting::default(),
+        );
+        self.prover_acts(actions);
+    }
+
+    fn run(mut self) -> (Vec<u8>, Judgement) {
+        for _ in 0..12_000 {
+            if self.deadline != 0 {
+                break;
+            }
+            self.tick_all();
+        }
+        assert_ne!(self.deadline, 0, "never started");
+        self.flood();
+        for _ in 0..10_000 {
+            self.tick_all();
+            if self
+                .coordinator
+                .tick(self.now)
+                .contains(&CoordinatorAction::Judge)
+            {
+                break;
+            }
+        }
+        let judgement = judge(self.coordinator.record());
+        let bundle = Bundle {
+            log: self.coordinator.log().to_vec(),
+            judgement: judgement.clone(),
+        };
+        (bundle::write(&key(3), &bundle).0, judgement)
+    }
+}
+
+fn near(figure: u64, truth: u64, percent: u64) -> bool {
+    figure.abs_diff(truth) * 100 <= truth * percent
+}
+
+#[test]
+fn a_true_claim_passes_and_the_figure_is_true() {
+    let (bytes, j) = Sim::new(World::new(20_000_000)).run();
+    assert_eq!(j.verdict, Verdict::Pass, "{j:#?}");
+    assert!(near(j.point_bps, 20_000_000, 2), "{}", j.point_bps);
+    assert!(j.standings.iter().all(|s| s.paid && s.flags.is_empty()));
+    let v = bundle::verify(&bytes);
+    assert!(v.ok(), "{:#?}", v.checks);
+    assert_eq!(v.judgement, Some(j));
+}
+
+#[test]
+fn a_link_of_a_third_of_its_claim_fails_with_the_true_figure() {
+    let (_, j) = Sim::new(World::new(6_000_000)).run();
+    assert_eq!(j.verdict, Verdict::Fail);
+    assert!(near(j.point_bps, 6_000_000, 3), "{}", j.point_bps);
+}
+
+#[test]
+fn a_link_below_the_deadline_is_measured_from_what_came() {
+    let (_, j) = Sim::new(World::new(3_000_000)).run();
+    assert_eq!(j.verdict, Verdict::Fail);
+    assert!(near(j.point_bps, 3_000_000, 4), "{}", j.point_bps);
+    assert!(j.packets < World::new(1).terms.target());
+}
+
+#[test]
+fn inflated_round_trips_are_not_credited() {
+    // Delaying the probes before the flood by 50 ms would double a 100 ms figure, were it believed.
+    let (_, j) = Sim::new(World {
+        inflate_ns: 50 * MS,
+        ..World::new(20_000_000)
+    })
+    .run();
+    assert!(j.point_bps < 20_400_000, "{}", j.point_bps);
+    assert!(j.standings.iter().all(|s| s.flags == ["RttInflation"]));
+}
+
+#[test]
+fn one_silent_challenger_is_unpaid_and_the_rest_measure_on() {
+    let (_, j) = Sim::new(World {
+        silent: Some(2),
+        ..World::new(20_000_000)
+    })
+    .run();
+    assert_eq!(
+        j.standings.iter().map(|s| s.paid).collect::<Vec<_>>(),
+        [true, true, false, true, true]
+    );
+    // m is 42 packets here, and the slowest of the four left decides: chance costs a few per cent.
+    assert!(near(j.point_bps, 20_000_000, 8), "{}", j.point_bps);
+    assert_eq!(j.standings[2].flags, ["NoReport"]);
+}
+
+#[test]
+fn bytes_that_are_not_the_seeds_are_not_counted() {
+    let (_, j) = Sim::new(World {
+        garbage: Some(1),
+        ..World::new(20_000_000)
+    })
+    .run();
+    assert_eq!(j.standings[1].flags, ["V3"]);
+    assert!(!j.standings[1].paid && j.point_bps < 20_400_000);
+}
+
+#[test]
+fn a_prover_that_commits_before_it_has_received_is_not_believed() {
+    let (_, j) = Sim::new(World {
+        early: Some(60),
+        ..World::new(20_000_000)
+    })
+    .run();
+    assert_eq!(j.verdict, Verdict::Inconclusive);
+    assert_eq!(j.point_bps, 0);
+}
+
+#[test]
+fn every_changed_byte_of_a_bundle_is_named() {
+    let (bytes, _) = Sim::new(World::new(20_000_000)).run();
+    for at in (0..bytes.len())
+        .step_by(97)
+        .chain([0, 9, 13, bytes.len() - 1])
+    {
+        let mut bent = bytes.clone();
+        bent[at] ^= 1;
+        let v = bundle::verify(&bent);
+        assert!(!v.ok(), "byte {at}");
+        assert!(!v.checks[0].ok && !v.checks[0].name.is_empty());
+        // With the address mended, the coordinator's signature still covers it.
+        let end = bent.len() - 32;
+        let mended = hash(domain::BUNDLE, &[&bent[..end]]);
+        bent[end..].copy_from_slice(&mended);
+        if at < end {
+            assert!(!bundle::verify(&bent).ok(), "byte {at}, mended");
+        }
+    }
+}
+
+#[test]
+fn a_coordinator_that_alters_a_report_or_its_sum_is_caught_by_its_own_bundle() {
+    let (bytes, judgement) = Sim::new(World::new(20_000_000)).run();
+    let body = &bytes[20..bytes.len() - 32];
+    let bundle: Bundle = decode::<Signed>(body).unwrap().open().unwrap();
+    let resign = |b: &Bundle| bundle::verify(&bundle::write(&key(3), b).0);
+    assert!(resign(&bundle).ok());
+    let mut better = bundle.clone();
+    better.judgement.point_bps += 1;
+    let v = resign(&better);
+    assert_eq!((v.ok(), v.checks[0].name.as_str()), (false, "judgement"));
+    let mut altered = bundle.clone();
+    if let Some(Statement::Report(s)) = altered.log.last_mut() {
+        s.body[40] ^= 1;
+    }
+    let v = resign(&altered);
+    assert_eq!((v.ok(), v.checks[0].name.as_str()), (false, "signatures"));
+    let mut dropped = bundle;
+    dropped.log.pop();
+    assert_eq!(
+        (resign(&dropped).ok(), judgement.verdict),
+        (false, Verdict::Pass)
+    );
+}

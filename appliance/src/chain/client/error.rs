@@ -1,0 +1,155 @@
+//! What can go wrong between a client and a chain.
+
+use std::time::Duration;
+
+use alloy::primitives::B256;
+use alloy::transports::{RpcError, TransportErrorKind};
+use plumbline_contracts::{Refusal, explain};
+
+/// Why a chain did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The endpoint's address is malformed.
+    #[error("{url}: not an address of a chain: {why}; for example http://127.0.0.1:8545")]
+    Address {
+        /// As given.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Nobody answers at the endpoint, or not in JSON-RPC.
+    #[error("{endpoint}: the chain cannot be reached: {why}")]
+    Unreachable {
+        /// Where.
+        endpoint: String,
+        /// What the transport said.
+        why: String,
+    },
+    /// The endpoint did not answer in time, or a transaction did not get into a block.
+    #[error("{endpoint}: no answer to {what} within {} s", after.as_secs())]
+    TimedOut {
+        /// Where.
+        endpoint: String,
+        /// What was asked.
+        what: &'static str,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The endpoint is another chain, or the contracts are not there.
+    #[error("{endpoint}: {why}")]
+    WrongChain {
+        /// Where.
+        endpoint: String,
+        /// What was found and what was expected.
+        why: String,
+    },
+    /// A contract refused, and said why.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// A contract refused without a reason that we know.
+    #[error("{what} was reverted without a reason (data {data})")]
+    Reverted {
+        /// What was asked.
+        what: &'static str,
+        /// Revert data, hex.
+        data: String,
+    },
+    /// A transaction is in a block, but failed there.
+    #[error("{what}: transaction {hash} failed in its block")]
+    Failed {
+        /// What was asked.
+        what: &'static str,
+        /// The transaction.
+        hash: B256,
+    },
+    /// The node refused the request.
+    #[error("{endpoint}: {what} was refused: {message} (code {code})")]
+    Rejected {
+        /// Where.
+        endpoint: String,
+        /// What was asked.
+        what: &'static str,
+        /// JSON-RPC error code.
+        code: i64,
+        /// The node's words.
+        message: String,
+    },
+    /// The answer is not what the contract would say.
+    #[error("{endpoint}: the answer to {what} is malformed: {why}")]
+    Malformed {
+        /// Where.
+        endpoint: String,
+        /// What was asked.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The key could not sign.
+    #[error("cannot sign {what}: {why}")]
+    Signing {
+        /// What was to be signed.
+        what: &'static str,
+        /// What the signer said.
+        why: String,
+    },
+}
+
+impl ClientError {
+    /// The refusal of a contract, if it is one.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    pub(super) fn of(
+        endpoint: &str,
+        what: &'static str,
+        error: RpcError<TransportErrorKind>,
+    ) -> Self {
+        let endpoint = endpoint.to_owned();
+        match error {
+            RpcError::ErrorResp(payload) => match payload.as_revert_data() {
+                Some(data) => match explain(&data) {
+                    Some(refusal) => Self::Refused(refusal),
+                    None => Self::Reverted {
+                        what,
+                        data: data.to_string(),
+                    },
+                },
+                None => Self::Rejected {
+                    endpoint,
+                    what,
+                    code: payload.code,
+                    message: payload.message.into_owned(),
+                },
+            },
+            RpcError::Transport(kind) => Self::Unreachable {
+                endpoint,
+                why: chained(&kind),
+            },
+            other => Self::Malformed {
+                endpoint,
+                what,
+                why: other.to_string(),
+            },
+        }
+    }
+}
+
+/// An error with what caused it: HTTP clients keep "connection refused" two levels down.
+fn chained(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let told = cause.to_string();
+        if !words.contains(&told) {
+            words.push_str(": ");
+            words.push_str(&told);
+        }
+        source = cause.source();
+    }
+    words
+}

@@ -1,0 +1,152 @@
+//! What the client gives and takes, in the appliance's words.
+
+use alloy::primitives::{Address, B256, U256};
+use plumbline_contracts::abi::backhaul::IBackhaul::Request;
+use plumbline_contracts::{State, Verdict};
+use serde::Serialize;
+
+/// Role bits of a participant.
+pub mod role {
+    /// Asks for measurements and pays for them.
+    pub const PAYER: u8 = 1;
+    /// Claims a capacity.
+    pub const PROVER: u8 = 2;
+    /// Sends challenge traffic.
+    pub const CHALLENGER: u8 = 4;
+    /// Runs a measurement and posts its result.
+    pub const COORDINATOR: u8 = 8;
+}
+
+/// A transaction that is in a block and succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Sent {
+    /// Its hash.
+    pub hash: B256,
+    /// The block it is in.
+    pub block: u64,
+    /// Gas it took.
+    pub gas_used: u64,
+}
+
+/// What a participant says of itself when it registers.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// Sum of [`role`] bits.
+    pub roles: u8,
+    /// ed25519 public key.
+    pub network_key: [u8; 32],
+    /// ed25519 signature over the settlement address.
+    pub cross_signature: [u8; 64],
+    /// Who runs it, the same for all machines of one operator; zero says nothing.
+    pub operator: [u8; 32],
+    /// Where it can be reached; 1 to 256 bytes.
+    pub endpoint: String,
+    /// Highest capacity it may be asked to prove, bit/s (provers; 0 for others).
+    pub max_bps: u64,
+    /// Stake, in the token's smallest unit; allowed to the vault beforehand.
+    pub stake: u128,
+}
+
+/// A registered participant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Participant {
+    /// Settlement key.
+    pub account: Address,
+    /// Sum of [`role`] bits.
+    pub roles: u8,
+    /// Block of the registration.
+    pub registered_block: u64,
+    /// ed25519 public key.
+    pub network_key: B256,
+    /// keccak256 of the network key's signature over the settlement address.
+    pub cross_signature_hash: B256,
+    /// Who runs it; zero says nothing.
+    pub operator: B256,
+    /// Where it can be reached.
+    pub endpoint: String,
+    /// Highest capacity it may be asked to prove, bit/s.
+    pub max_bps: u64,
+    /// Unix seconds from which it can have its stake back; `None` while it takes part.
+    pub leave_at: Option<u64>,
+}
+
+/// What was asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measurement {
+    /// The request.
+    pub request: Request,
+    /// Block it is in.
+    pub request_block: u64,
+    /// What the coordinator put on record when it began; zero before.
+    pub setup_hash: B256,
+}
+
+/// How the challengers were drawn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Drawn {
+    /// The beacon's round.
+    pub round: u64,
+    /// Its mix.
+    pub beacon: B256,
+    /// Who could have been drawn.
+    pub candidates: Vec<Address>,
+    /// Who was, by index.
+    pub selected: Vec<Address>,
+    /// Block in which the draw is.
+    pub block: u64,
+}
+
+/// What came out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// Point estimate, bit/s.
+    pub point: u128,
+    /// Guaranteed with f corrupt, bit/s.
+    pub guaranteed: u128,
+    /// Guaranteed with 0, …, f corrupt, bit/s.
+    pub curve: Vec<u128>,
+    /// Packets of those that reported.
+    pub packets: u64,
+    /// Unix seconds when it was posted.
+    pub reported_at: u64,
+    /// Indices of those that reported.
+    pub reporters: Vec<u16>,
+    /// Indices of those that are paid.
+    pub paid: Vec<u16>,
+    /// Packets counted of each challenger.
+    pub counts: Vec<u32>,
+    /// What it says of the claim.
+    pub verdict: Verdict,
+    /// BLAKE3 of the evidence bundle.
+    pub bundle_hash: B256,
+    /// Where the measurement stands.
+    pub state: State,
+}
+
+/// What the vault holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Sum of all stakes.
+    pub stake: U256,
+    /// Sum of all escrows.
+    pub escrow: U256,
+    /// Sum of all that can be withdrawn.
+    pub owed: U256,
+    /// Units taken in and not yet paid out.
+    pub held: U256,
+    /// The vault's balance of the token.
+    pub balance: U256,
+}
+
+/// A block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct BlockInfo {
+    /// Its number.
+    pub number: u64,
+    /// Its hash.
+    pub hash: B256,
+    /// Its time, unix seconds.
+    pub timestamp: u64,
+    /// Its `stateRoot`.
+    pub state_root: B256,
+}

@@ -1,0 +1,204 @@
+//! The chain of one machine: the contracts, executed in this process, kept in one file.
+//!
+//! ```text
+//!                      ┌─ genesis     what it is founded on, the deployment
+//!   Embedded ──────────┼─ sequencer   one thread: queue ─► block ─► disk ─► answers
+//!     │   └─ rpc()     ├─ execute     transactions in, receipts and changes out (pure)
+//!     │      reads     ├─ state       accounts, overlay, diff
+//!     └─ verify()      └─ disk        redb: one write transaction a block
+//! ```
+//!
+//! Claim: what was acknowledged is on disk; kill -9 at any instant and the chain comes back at its last
+//! acknowledged block (or one that was about to be). Money is conserved at every block, or the chain
+//! stops. It speaks Ethereum's JSON-RPC, so that wallets and explorers work with it.
+//!
+//! What it does not promise: consensus. Whoever runs it orders the transactions and could leave some
+//! out; it cannot forge any. The state of past blocks is not kept; it can be had by replaying
+//! ([`verify`]). `stateRoot` in a header is not a Merkle-Patricia root (that would cost a tree update for
+//! each write and be read by nobody here) but a chain of hashes over what each block changed:
+//! `root(h) = keccak256(root(h−1) ‖ keccak256(sorted changes of block h))`. Equal roots mean equal
+//! histories of state; single entries cannot be proven with it. All else in a header is as in Ethereum.
+//!
+//! Tests: beside each module, `rpc` over the in-process transport, and `appliance/tests/chain/`.
+
+mod answers;
+mod disk;
+mod execute;
+mod genesis;
+mod message;
+mod reads;
+mod rpc;
+mod sequencer;
+mod state;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use plumbline_contracts::Deployment;
+
+pub use disk::{OpenError, StoreError};
+pub use genesis::Genesis;
+pub use rpc::{MAX_BATCH, MAX_LOG_BLOCKS, MAX_LOGS, MAX_REQUEST_BYTES};
+pub use verify::{Replayed, VerifyError, verify};
+
+use disk::{Disk, Founding};
+use execute::Place;
+use sequencer::{Sequencer, conserved};
+use state::Overlay;
+
+/// Tells unix seconds; a test passes its own.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// How a chain is run; unlike its [`Genesis`], this may change between runs.
+#[derive(Clone)]
+pub struct Options {
+    /// A block is made at least this often, so that time and block numbers move; each costs the disk one
+    /// sync and about 850 bytes.
+    pub block_interval: Duration,
+    /// Time of blocks.
+    pub clock: Clock,
+}
+
+impl Options {
+    /// The system's clock, and this interval.
+    #[must_use]
+    pub fn new(block_interval: Duration) -> Self {
+        let clock = || {
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |d| d.as_secs())
+        };
+        Self {
+            block_interval,
+            clock: Arc::new(clock),
+        }
+    }
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("block_interval", &self.block_interval)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why the chain cannot be opened, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// The file cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file holds another chain than the configuration describes.
+    #[error(
+        "{path}: this chain was founded with another {what}: it has {stored}, the configuration says {given}; \
+         correct the configuration, or found a new chain in an empty directory"
+    )]
+    GenesisDiffers {
+        /// The file.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+        /// The value in the file.
+        stored: String,
+        /// The value asked for.
+        given: String,
+    },
+    /// The first block could not be made.
+    #[error("cannot found the chain: {0}")]
+    Founding(String),
+    /// The vault's sums do not add up. Nothing of that block was written.
+    #[error(
+        "the vault does not conserve money at block {block}: nothing more is accepted; \
+         keep the chain's directory as it is and report this"
+    )]
+    NotConserved {
+        /// The block that would have broken it, or that does.
+        block: u64,
+    },
+}
+
+/// The chain.
+#[derive(Debug)]
+pub struct Embedded {
+    // Dropped first, which ends the thread; then the file is closed.
+    sequencer: Sequencer,
+    disk: Arc<Disk>,
+    deployment: Deployment,
+    options: Options,
+}
+
+impl Embedded {
+    /// Opens the chain in `dir`, or founds it there: makes the directory, deploys the contracts in
+    /// block 1, all in one write transaction.
+    ///
+    /// # Errors
+    /// If the file cannot be opened or made, is in use, holds another chain, or does not conserve money.
+    pub fn open(dir: &Path, genesis: &Genesis, options: Options) -> Result<Arc<Self>, ChainError> {
+        let disk = Disk::open(dir, true)?;
+        let wanted = genesis::Record::new(genesis, (options.clock)());
+        let deployment = match disk.founding()? {
+            Some(founding) => {
+                let (record, deployment) = parse(&founding)?;
+                record.check(&wanted, &dir.join(disk::FILE))?;
+                deployment
+            }
+            None => {
+                let founded = genesis::found(genesis, &wanted)?;
+                let founding = Founding {
+                    genesis: json(&wanted)?,
+                    deployment: json(&founded.deployment)?,
+                };
+                disk.found(&founding, &founded.zero, &founded.first, &founded.diff)?;
+                founded.deployment
+            }
+        };
+        let head = disk.snapshot()?;
+        let place = Place::of(&head.head, deployment.chain_id);
+        if !conserved(&mut Overlay::new(&head), &place, &deployment)? {
+            return Err(ChainError::NotConserved {
+                block: head.head.number,
+            });
+        }
+        drop(head);
+        let disk = Arc::new(disk);
+        let sequencer = Sequencer::start(Arc::clone(&disk), deployment, options.clone())?;
+        Ok(Arc::new(Self {
+            sequencer,
+            disk,
+            deployment,
+            options,
+        }))
+    }
+
+    /// Where the contracts are.
+    #[must_use]
+    pub fn deployment(&self) -> Deployment {
+        self.deployment
+    }
+
+    /// Why the chain takes no more transactions; `None` while it does. For health checks and metrics.
+    #[must_use]
+    pub fn halted(&self) -> Option<&str> {
+        self.sequencer.halted()
+    }
+}
+
+fn parse(founding: &Founding) -> Result<(genesis::Record, Deployment), ChainError> {
+    let broken = |e: serde_json::Error| ChainError::Founding(format!("the file's genesis: {e}"));
+    Ok((
+        serde_json::from_slice(&founding.genesis).map_err(broken)?,
+        serde_json::from_slice(&founding.deployment).map_err(broken)?,
+    ))
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, ChainError> {
+    serde_json::to_vec(value).map_err(|e| ChainError::Founding(e.to_string()))
+}

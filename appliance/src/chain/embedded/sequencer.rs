@@ -1,0 +1,228 @@
+//! The one thread that makes blocks.
+//!
+//! ```text
+//!   submit() ─► bounded queue ─► [ all that wait ] ─► execute ─► conserved? ─► disk ─► answers
+//!                                 or nothing, at an interval                     │
+//!                                                                  fails ──► halted, for good
+//! ```
+//!
+//! Claim: a transaction is answered only after its block is on disk, and a block that would break
+//! conservation is neither written nor answered. Once halted, it stays halted until the process is
+//! started again: what is on disk is then still sound.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use alloy::consensus::TxEnvelope;
+use alloy::consensus::transaction::Recovered;
+use alloy::sol_types::SolCall;
+use plumbline_contracts::Deployment;
+use plumbline_contracts::abi::vault::Vault;
+use tokio::sync::oneshot;
+
+use super::disk::{Disk, StoreError};
+use super::execute::{self, Call, CallError, Called, Fate, Place, TX_GAS_LIMIT};
+use super::state::Overlay;
+use super::{ChainError, Options};
+
+/// Transactions that may wait: a few seconds of work. More are refused, so that the sender knows.
+const QUEUE_DEPTH: usize = 1024;
+/// Most transactions of one block, so that the first of them does not wait for all that follow.
+const BLOCK_TRANSACTIONS: usize = 256;
+
+/// Why a transaction was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Rejection {
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{QUEUE_DEPTH} transactions are waiting already; try again")]
+    Full,
+    #[error("{0}")]
+    Halted(String),
+}
+
+struct Job {
+    transaction: Box<Recovered<TxEnvelope>>,
+    answer: oneshot::Sender<Result<(), Rejection>>,
+}
+
+/// The thread, and the way to it.
+#[derive(Debug)]
+pub(super) struct Sequencer {
+    queue: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    halted: Arc<OnceLock<String>>,
+}
+
+impl Sequencer {
+    /// Starts the thread.
+    pub(super) fn start(
+        disk: Arc<Disk>,
+        deployment: Deployment,
+        options: Options,
+    ) -> Result<Self, ChainError> {
+        let (queue, jobs) = sync_channel(QUEUE_DEPTH);
+        let halted = Arc::new(OnceLock::new());
+        let maker = Maker {
+            disk,
+            deployment,
+            options,
+            halted: Arc::clone(&halted),
+        };
+        let thread = std::thread::Builder::new()
+            .name("sequencer".to_owned())
+            .spawn(move || maker.run(&jobs))
+            .map_err(|e| ChainError::Founding(format!("cannot start the sequencer: {e}")))?;
+        Ok(Self {
+            queue: Some(queue),
+            thread: Some(thread),
+            halted,
+        })
+    }
+
+    /// Takes a transaction whose signature is checked; answers when its block is on disk.
+    pub(super) async fn submit(&self, transaction: Recovered<TxEnvelope>) -> Result<(), Rejection> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job {
+            transaction: Box::new(transaction),
+            answer,
+        };
+        match self.queue.as_ref().map(|queue| queue.try_send(job)) {
+            Some(Ok(())) => {}
+            Some(Err(TrySendError::Full(_))) => return Err(Rejection::Full),
+            Some(Err(TrySendError::Disconnected(_))) | None => return Err(self.gone()),
+        }
+        answered.await.unwrap_or_else(|_| Err(self.gone()))
+    }
+
+    /// Why no more blocks are made, if so.
+    pub(super) fn halted(&self) -> Option<&str> {
+        self.halted.get().map(String::as_str)
+    }
+
+    fn gone(&self) -> Rejection {
+        Rejection::Halted(self.halted().unwrap_or("the chain was closed").to_owned())
+    }
+}
+
+impl Drop for Sequencer {
+    /// Ends the thread after the block it is at; the file is closed when this returns.
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the sequencer panicked");
+        }
+    }
+}
+
+struct Maker {
+    disk: Arc<Disk>,
+    deployment: Deployment,
+    options: Options,
+    halted: Arc<OnceLock<String>>,
+}
+
+impl Maker {
+    fn run(&self, jobs: &Receiver<Job>) {
+        let mut waiting = Vec::new();
+        let mut due = Instant::now() + self.options.block_interval;
+        loop {
+            let patience = if waiting.is_empty() {
+                due.saturating_duration_since(Instant::now())
+            } else {
+                Duration::ZERO
+            };
+            match jobs.recv_timeout(patience) {
+                Ok(job) => waiting.push(job),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) if waiting.is_empty() => return,
+                Err(RecvTimeoutError::Disconnected) => {}
+            }
+            while waiting.len() < BLOCK_TRANSACTIONS
+                && let Ok(job) = jobs.try_recv()
+            {
+                waiting.push(job);
+            }
+            match self.make(&mut waiting, Instant::now() >= due) {
+                Ok(true) => due = Instant::now() + self.options.block_interval,
+                Ok(false) => {}
+                Err(why) => {
+                    tracing::error!(%why, "the chain halted");
+                    self.refuse(waiting, &why.to_string());
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Makes one block of what waits, answers it, and leaves in `waiting` what did not fit. If nothing
+    /// that waits is valid, there is a block only when one is `due`. Says whether there was one.
+    fn make(&self, waiting: &mut Vec<Job>, due: bool) -> Result<bool, ChainError> {
+        let base = self.disk.snapshot()?;
+        let now = (self.options.clock)();
+        let place = Place::after(&base.head, now, self.deployment.chain_id);
+        let transactions = waiting.iter().map(|j| (*j.transaction).clone()).collect();
+        let mut overlay = Overlay::new(&base);
+        let (executed, fates) = execute::block(&mut overlay, &place, transactions)?;
+        let busy = !executed.included.is_empty();
+        if busy && !conserved(&mut overlay, &place, &self.deployment)? {
+            return Err(ChainError::NotConserved {
+                block: executed.header.number,
+            });
+        }
+        if busy || due {
+            let diff = overlay.into_diff();
+            self.disk.append(&executed, &diff)?;
+        }
+        let jobs = std::mem::take(waiting);
+        for (job, fate) in jobs.into_iter().zip(fates) {
+            let answer = match fate {
+                Fate::Included => Ok(()),
+                Fate::Refused(why) => Err(Rejection::Invalid(why)),
+                Fate::Deferred => {
+                    waiting.push(job);
+                    continue;
+                }
+            };
+            // Whoever asked may have gone away; the block stands.
+            let _ = job.answer.send(answer);
+        }
+        Ok(busy || due)
+    }
+
+    fn refuse(&self, waiting: Vec<Job>, why: &str) {
+        let _ = self.halted.set(why.to_owned());
+        for job in waiting {
+            let _ = job.answer.send(Err(Rejection::Halted(why.to_owned())));
+        }
+    }
+}
+
+/// Asks the vault whether every unit is accounted for.
+pub(super) fn conserved<B>(
+    overlay: &mut Overlay<B>,
+    place: &Place,
+    deployment: &Deployment,
+) -> Result<bool, StoreError>
+where
+    B: revm::database_interface::DatabaseRef<Error = StoreError>,
+{
+    let call = Call {
+        to: Some(deployment.vault),
+        data: Vault::conservedCall {}.abi_encode().into(),
+        gas: TX_GAS_LIMIT,
+        ..Call::default()
+    };
+    match execute::call(overlay, place, &call) {
+        Ok(Called::Returned { output, .. }) => {
+            Ok(Vault::conservedCall::abi_decode_returns(&output).unwrap_or(false))
+        }
+        Err(CallError::Store(why)) => Err(why),
+        // A vault that cannot say so does not conserve.
+        _ => Ok(false),
+    }
+}

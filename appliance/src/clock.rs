@@ -1,0 +1,82 @@
+//! Clocks. All of a measurement's timestamps are CLOCK_REALTIME nanoseconds: the kernel's receive
+//! stamps are, so send times must be. What a step of that clock could do is bounded by comparing it
+//! with CLOCK_MONOTONIC over the measurement.
+
+use nix::time::{ClockId, clock_gettime};
+
+/// Name of the clock, as results state it.
+pub const NAME: &str = "CLOCK_REALTIME";
+/// What reading two clocks one after another may add to their distance, ns.
+const READ_NS: u64 = 2_000;
+
+fn read(clock: ClockId) -> u64 {
+    // These clocks exist on every Linux; a failure would be a broken kernel, shown as time zero.
+    clock_gettime(clock).map_or(0, |t| {
+        let seconds = u64::try_from(t.tv_sec()).unwrap_or(0);
+        seconds * 1_000_000_000 + u64::try_from(t.tv_nsec()).unwrap_or(0)
+    })
+}
+
+/// Unix nanoseconds.
+pub fn realtime_ns() -> u64 {
+    read(ClockId::CLOCK_REALTIME)
+}
+
+/// Unix seconds.
+pub fn realtime_s() -> u64 {
+    realtime_ns() / 1_000_000_000
+}
+
+/// How much CLOCK_TAI is ahead of CLOCK_REALTIME, ns: whole seconds, 0 where nobody set it.
+pub fn tai_ahead_ns() -> u64 {
+    let ahead = read(ClockId::CLOCK_TAI).saturating_sub(realtime_ns());
+    (ahead + 500_000_000) / 1_000_000_000 * 1_000_000_000
+}
+
+/// Watches CLOCK_REALTIME against CLOCK_MONOTONIC over a measurement.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    ahead: u64,
+}
+
+impl Watch {
+    /// Starts watching.
+    pub fn start() -> Self {
+        Self { ahead: distance() }
+    }
+
+    /// Bound on the error of a difference of two CLOCK_REALTIME stamps taken since, ns.
+    pub fn error_ns(&self) -> u64 {
+        distance().abs_diff(self.ahead) + READ_NS
+    }
+}
+
+fn distance() -> u64 {
+    // The closest of three pairs: a preemption between the reads would look like a step.
+    (0..3)
+        .map(|_| {
+            let before = read(ClockId::CLOCK_MONOTONIC);
+            let real = realtime_ns();
+            let width = read(ClockId::CLOCK_MONOTONIC).saturating_sub(before);
+            (width, real.wrapping_sub(before + width / 2))
+        })
+        .min()
+        .map_or(0, |pair| pair.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_undisturbed_clock_has_a_small_bound() {
+        let watch = Watch::start();
+        // A millisecond would already be 1 % of a 100 ms phase.
+        assert!(watch.error_ns() < 1_000_000);
+    }
+
+    #[test]
+    fn tai_is_whole_seconds_ahead() {
+        assert_eq!(tai_ahead_ns() % 1_000_000_000, 0);
+    }
+}

@@ -1,0 +1,359 @@
+//! Configuration: one TOML file a process, parsed once into values that cannot be wrong.
+//!
+//! ```text
+//!  prover.toml ─► toml (spans) ─► reader ──► rules ──► Config ─► main, roles
+//!                                   │          │
+//!                                   └─ keys ───┴─► every Mistake at once: file, line, key, value, allowed
+//! ```
+//!
+//! Claim: a [`Config`] that exists is complete for its roles, within bounds and free of contradictions,
+//! so nobody re-checks it. Relative paths in it are already resolved against the file's directory.
+//! Not promised: that an interface exists, an address is ours or a port is free; whoever opens them
+//! says so. `configs/default.toml` names every key with its default, and a test holds it to that.
+//! Tests: `tests.rs` here, and `appliance/tests/cli.rs` for what a user sees.
+
+mod mistake;
+mod reader;
+mod rules;
+mod schema;
+pub mod units;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use mistake::{ConfigErrors, Mistake};
+pub use reader::KnownKey;
+pub use units::Rate;
+
+use reader::Reader;
+use schema::read;
+
+/// What a coordinator's URL may look like, for messages.
+const URL_FORMS: &str =
+    "http://HOST:PORT without a path (the API speaks plain HTTP; what matters in it is signed)";
+/// Largest file read. A thousand times what a configuration needs, and no way to fill memory.
+const FILE_MAX_BYTES: u64 = 1 << 20;
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Draws challengers, collects, computes and posts; hosts the embedded chain and the HTTP API.
+    Coordinator,
+    /// Has the measured link.
+    Prover,
+    /// Sends the measured packets.
+    Challenger,
+}
+
+impl Role {
+    /// Every role, in the order they are listed to people.
+    pub const ALL: [Self; 3] = [Self::Coordinator, Self::Prover, Self::Challenger];
+
+    /// Its name in the configuration, in metrics and on the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Coordinator => "coordinator",
+            Self::Prover => "prover",
+            Self::Challenger => "challenger",
+        }
+    }
+}
+
+/// A set of roles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Roles(u8);
+
+impl Roles {
+    /// Adds a role; `false` when it was there.
+    pub fn insert(&mut self, role: Role) -> bool {
+        let bit = 1 << role as u8;
+        let new = self.0 & bit == 0;
+        self.0 |= bit;
+        new
+    }
+
+    /// Whether `role` is among them.
+    pub fn has(self, role: Role) -> bool {
+        self.0 & (1 << role as u8) != 0
+    }
+
+    /// Whether any of them is a node of the network (registers, stakes, sends heartbeats).
+    pub fn any_node(self) -> bool {
+        self.has(Role::Prover) || self.has(Role::Challenger)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The roles, in the order of [`Role::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = Role> {
+        Role::ALL.into_iter().filter(move |r| self.has(*r))
+    }
+}
+
+impl fmt::Display for Roles {
+    /// `coordinator+prover`: at most seven different texts, so fit for a metric label.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, role) in self.iter().enumerate() {
+            let joint = if i == 0 { "" } else { "+" };
+            write!(f, "{joint}{}", role.name())?;
+        }
+        Ok(())
+    }
+}
+
+/// Base URL of a coordinator: `http://host:port`, no trailing slash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoordinatorUrl(String);
+
+impl CoordinatorUrl {
+    /// The URL, without a trailing slash.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CoordinatorUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for CoordinatorUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refuse = |why: &str| Err(format!("`{text}` {why}; expected {URL_FORMS}"));
+        let uri: http::Uri = match text.parse() {
+            Ok(uri) => uri,
+            Err(error) => return refuse(&format!("is not a URL ({error})")),
+        };
+        let Some(authority) = uri.authority().filter(|_| uri.scheme_str() == Some("http")) else {
+            return refuse("does not begin with http://");
+        };
+        if !matches!(uri.path(), "" | "/")
+            || uri.query().is_some()
+            || authority.as_str().contains('@')
+        {
+            return refuse("holds more than a host and a port");
+        }
+        match authority.port_u16() {
+            Some(port) if port != 0 && !authority.host().is_empty() => {
+                Ok(Self(format!("http://{authority}")))
+            }
+            _ => refuse("has no port from 1 to 65535"),
+        }
+    }
+}
+
+/// How much is logged to stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Only what stops something.
+    Error,
+    /// And what degrades it.
+    Warn,
+    /// And what it does.
+    Info,
+    /// And why.
+    Debug,
+    /// And every message.
+    Trace,
+}
+
+impl LogLevel {
+    /// The directive `tracing_subscriber::EnvFilter` understands.
+    pub fn directive(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// Which chain the coordinator settles on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// The EVM in this process, durable in `state_dir`.
+    Embedded,
+}
+
+/// Which receive path a prover takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathChoice {
+    /// The best that can be had, and the result says which and why.
+    Auto,
+    /// AF_XDP in the driver, or an error.
+    Native,
+    /// AF_XDP in the kernel's generic hook, or an error.
+    Generic,
+    /// A plain UDP socket.
+    Socket,
+}
+
+/// `[coordinator]` and `[chain]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coordinator {
+    /// Where the HTTP API listens.
+    pub listen: SocketAddr,
+    /// The chain it hosts.
+    pub chain: Chain,
+}
+
+/// `[chain]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Which engine.
+    pub engine: Engine,
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// Longest time between two blocks; transactions do not wait for it.
+    pub block_interval: Duration,
+    /// Whole seconds between a report and its settlement.
+    pub dispute_window: Duration,
+    /// Whole seconds a heartbeat keeps a node in the live pool.
+    pub live_interval: Duration,
+    /// Least stake of a participant, base units.
+    pub min_stake: u128,
+    /// Flat fee of the coordinator a request, base units.
+    pub coordinator_fee: u128,
+    /// Deploy a token that anyone may mint: laboratories only.
+    pub lab_token: bool,
+}
+
+/// `[node]`: what prover and challenger share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// The coordinator it works with.
+    pub coordinator: CoordinatorUrl,
+    /// Who runs it; challengers of the prover's own operator are not drawn.
+    pub operator: Option<String>,
+    /// Stake to register with, base units.
+    pub stake: u128,
+    /// Time between heartbeats.
+    pub heartbeat: Duration,
+    /// Mint the stake first (lab token only).
+    pub faucet: bool,
+}
+
+/// `[prover]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prover {
+    /// Interface of the measured link.
+    pub interface: String,
+    /// Measured address.
+    pub address: IpAddr,
+    /// UDP port of data packets.
+    pub data_port: u16,
+    /// UDP port of probes and commitments.
+    pub control_port: u16,
+    /// Largest claim it accepts, IP layer.
+    pub maximum: Rate,
+    /// Receive path.
+    pub path: PathChoice,
+    /// Receive queue of the interface.
+    pub queue: u32,
+    /// Poll the driver from the receive thread instead of waiting for interrupts.
+    pub busy_poll: bool,
+    /// CPU to pin the receive thread to.
+    pub core: Option<usize>,
+}
+
+/// `[challenger]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenger {
+    /// Address it sends from.
+    pub address: IpAddr,
+    /// UDP port it sends data from.
+    pub data_port: u16,
+    /// UDP port of probes and commitments.
+    pub control_port: u16,
+}
+
+/// A whole configuration. A role's part is there exactly if the role is chosen; a part that is not
+/// needed is checked all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The file it came from.
+    pub file: PathBuf,
+    /// What the process does.
+    pub roles: Roles,
+    /// Key file, resolved.
+    pub key: PathBuf,
+    /// Directory of everything durable, resolved.
+    pub state_dir: PathBuf,
+    /// Log level.
+    pub log: LogLevel,
+    /// There if the coordinator role is chosen.
+    pub coordinator: Option<Coordinator>,
+    /// There if prover or challenger is chosen.
+    pub node: Option<Node>,
+    /// There if the prover role is chosen.
+    pub prover: Option<Prover>,
+    /// There if the challenger role is chosen.
+    pub challenger: Option<Challenger>,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] with every mistake of the file.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let unreadable = |source| ConfigErrors::Unreadable {
+            file: path.to_owned(),
+            source,
+        };
+        let size = std::fs::metadata(path).map_err(unreadable)?.len();
+        if size > FILE_MAX_BYTES {
+            let why = format!("{size} bytes long, more than {FILE_MAX_BYTES}");
+            return Err(unreadable(std::io::Error::new(
+                std::io::ErrorKind::FileTooLarge,
+                why,
+            )));
+        }
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks the text of a file; `path` is for messages and for resolving relative paths.
+    ///
+    /// # Errors
+    /// [`ConfigErrors::Invalid`] with every mistake of the text.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigErrors> {
+        let (root, syntax) = toml::de::DeTable::parse_recoverable(text);
+        let mut reader = Reader::new(text, root.get_ref(), &syntax);
+        let config = read(&mut reader, path);
+        let (mistakes, _) = reader.finish();
+        match config {
+            Some(config) if mistakes.is_empty() => Ok(config),
+            _ => Err(ConfigErrors::Invalid {
+                file: path.to_owned(),
+                mistakes,
+            }),
+        }
+    }
+
+    /// Every key there is, with its default and what it may be.
+    pub fn schema() -> Vec<KnownKey> {
+        let (root, _) = toml::de::DeTable::parse_recoverable("");
+        let mut reader = Reader::new("", root.get_ref(), &[]);
+        // Only the keys asked for matter here; the empty file of course lacks the required ones.
+        let _nothing = read(&mut reader, Path::new("schema"));
+        reader.finish().1
+    }
+}

@@ -1,0 +1,322 @@
+//! The schema: which keys there are, their defaults and rules, and what may not stand together.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::rules::{
+    self, Amount, DurationIn, FilePath, Flag, HostAddress, IntegerIn, Interface, Listen, OneOf,
+    Operator, RateAboveZero, RoleSet,
+};
+use super::units;
+use super::{
+    Chain, Challenger, Config, Coordinator, Engine, LogLevel, Node, PathChoice, Prover, Role, Roles,
+};
+
+/// A node that misses a single heartbeat must not fall out of the live pool.
+const HEARTBEATS_PER_LIVE_INTERVAL: u32 = 2;
+
+const fn ms(value: u64) -> Duration {
+    Duration::from_millis(value)
+}
+
+const fn secs(value: u64) -> Duration {
+    Duration::from_secs(value)
+}
+
+const PORT: IntegerIn<u16> = IntegerIn {
+    min: 1,
+    max: u16::MAX,
+};
+/// More queues or cores than any machine has today.
+const QUEUE: IntegerIn<u32> = IntegerIn { min: 0, max: 1023 };
+const CORE: IntegerIn<usize> = IntegerIn { min: 0, max: 1023 };
+
+/// The whole file; `None` exactly if the reader holds a mistake without which nothing could be built.
+pub(super) fn read(r: &mut Reader<'_>, path: &Path) -> Option<Config> {
+    let here = path.parent().unwrap_or_else(|| Path::new(""));
+    let roles = r.required("roles", &RoleSet, Some("it says what this process does"));
+    let key = r.required(
+        "key",
+        &FilePath,
+        Some("every role signs; make one with `plumbline key new --out FILE`"),
+    );
+    let state_dir = r.or("state_dir", "\"state\"", &FilePath);
+    let level = OneOf(&[
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ]);
+    let log = r.or("log.level", "\"info\"", &level);
+    // With unreadable roles nothing is known to be missing; what is there is checked all the same.
+    let chosen = roles.unwrap_or_default();
+    let coordinator = coordinator(r);
+    let node = node(r, chosen);
+    let prover = prover(r, chosen);
+    let challenger = challenger(r, chosen);
+    if chosen.has(Role::Prover) && chosen.has(Role::Challenger) {
+        prover_and_challenger(r, prover.as_ref(), challenger.as_ref());
+    }
+    if chosen.has(Role::Coordinator) && chosen.any_node() {
+        coordinator_and_node(r, coordinator.as_ref(), node.as_ref());
+    }
+    Some(Config {
+        file: path.to_owned(),
+        roles: roles?,
+        key: here.join(key?),
+        state_dir: here.join(state_dir?),
+        log: log?,
+        coordinator: coordinator.filter(|_| chosen.has(Role::Coordinator)),
+        node: node.filter(|_| chosen.any_node()),
+        prover: prover.filter(|_| chosen.has(Role::Prover)),
+        challenger: challenger.filter(|_| chosen.has(Role::Challenger)),
+    })
+}
+
+fn coordinator(r: &mut Reader<'_>) -> Option<Coordinator> {
+    let listen = r.or("coordinator.listen", "\"127.0.0.1:7300\"", &Listen);
+    let engine = r.or(
+        "chain.engine",
+        "\"embedded\"",
+        &OneOf(&[("embedded", Engine::Embedded)]),
+    );
+    // Largest id that wallets written in JavaScript keep exact.
+    let chain_id = r.or(
+        "chain.chain_id",
+        "7310",
+        &IntegerIn {
+            min: 1,
+            max: (1u64 << 53) - 1,
+        },
+    );
+    let block_interval = r.or(
+        "chain.block_interval",
+        "\"500ms\"",
+        &DurationIn {
+            min: ms(10),
+            max: secs(60),
+            whole_seconds: false,
+        },
+    );
+    let dispute_window = r.or(
+        "chain.dispute_window",
+        "\"1s\"",
+        &DurationIn {
+            min: secs(1),
+            max: secs(2_592_000),
+            whole_seconds: true,
+        },
+    );
+    let live_interval = r.or(
+        "chain.live_interval",
+        "\"30s\"",
+        &DurationIn {
+            min: secs(1),
+            max: secs(86_400),
+            whole_seconds: true,
+        },
+    );
+    let min_stake = r.or("chain.min_stake", "\"1000\"", &Amount);
+    let coordinator_fee = r.or("chain.coordinator_fee", "\"1000\"", &Amount);
+    let lab_token = r.or("chain.lab_token", "true", &Flag);
+    if let (Some(block), Some(live)) = (block_interval, live_interval)
+        && live < block
+    {
+        let block = units::format_duration(block);
+        let what =
+            format!("shorter than chain.block_interval ({block}), so nobody would ever be live");
+        r.mistake("chain.live_interval", what, format!("at least {block}"));
+    }
+    Some(Coordinator {
+        listen: listen?,
+        chain: Chain {
+            engine: engine?,
+            chain_id: chain_id?,
+            block_interval: block_interval?,
+            dispute_window: dispute_window?,
+            live_interval: live_interval?,
+            min_stake: min_stake?,
+            coordinator_fee: coordinator_fee?,
+            lab_token: lab_token?,
+        },
+    })
+}
+
+fn node(r: &mut Reader<'_>, roles: Roles) -> Option<Node> {
+    let because = roles
+        .any_node()
+        .then_some("prover and challenger work with a coordinator");
+    let coordinator = r.required("node.coordinator", &rules::Coordinator, because);
+    let operator = r.or("node.operator", "\"\"", &Operator);
+    let stake = r.or("node.stake", "\"1000000\"", &Amount);
+    let heartbeat = r.or(
+        "node.heartbeat",
+        "\"1s\"",
+        &DurationIn {
+            min: ms(100),
+            max: secs(3_600),
+            whole_seconds: false,
+        },
+    );
+    let faucet = r.or("node.faucet", "true", &Flag);
+    Some(Node {
+        coordinator: coordinator?,
+        operator: operator?,
+        stake: stake?,
+        heartbeat: heartbeat?,
+        faucet: faucet?,
+    })
+}
+
+fn prover(r: &mut Reader<'_>, roles: Roles) -> Option<Prover> {
+    let because = roles
+        .has(Role::Prover)
+        .then_some("the prover role needs it");
+    let paths = OneOf(&[
+        ("auto", PathChoice::Auto),
+        ("native", PathChoice::Native),
+        ("generic", PathChoice::Generic),
+        ("socket", PathChoice::Socket),
+    ]);
+    let interface = r.required("prover.interface", &Interface, because);
+    let address = r.required("prover.address", &HostAddress, because);
+    let data_port = r.or("prover.data_port", "7301", &PORT);
+    let control_port = r.or("prover.control_port", "7302", &PORT);
+    let maximum = r.or("prover.maximum", "\"10gbit\"", &RateAboveZero);
+    let path = r.or("prover.path", "\"auto\"", &paths);
+    let queue = r.or("prover.queue", "0", &QUEUE);
+    let busy_poll = r.or("prover.busy_poll", "false", &Flag);
+    let core = r.optional("prover.core", &CORE);
+    distinct_ports(
+        r,
+        "prover.control_port",
+        control_port,
+        "prover.data_port",
+        data_port,
+    );
+    if path == Some(PathChoice::Socket) && busy_poll == Some(true) {
+        let what = "the plain socket of prover.path = \"socket\" has no busy polling".to_owned();
+        r.mistake(
+            "prover.busy_poll",
+            what,
+            "false, or another prover.path".into(),
+        );
+    }
+    Some(Prover {
+        interface: interface?,
+        address: address?,
+        data_port: data_port?,
+        control_port: control_port?,
+        maximum: maximum?,
+        path: path?,
+        queue: queue?,
+        busy_poll: busy_poll?,
+        core,
+    })
+}
+
+fn challenger(r: &mut Reader<'_>, roles: Roles) -> Option<Challenger> {
+    let because = roles
+        .has(Role::Challenger)
+        .then_some("the challenger role needs it");
+    let address = r.required("challenger.address", &HostAddress, because);
+    let data_port = r.or("challenger.data_port", "7311", &PORT);
+    let control_port = r.or("challenger.control_port", "7312", &PORT);
+    distinct_ports(
+        r,
+        "challenger.control_port",
+        control_port,
+        "challenger.data_port",
+        data_port,
+    );
+    Some(Challenger {
+        address: address?,
+        data_port: data_port?,
+        control_port: control_port?,
+    })
+}
+
+fn distinct_ports(
+    r: &mut Reader<'_>,
+    path: &str,
+    port: Option<u16>,
+    taken_by: &str,
+    taken: Option<u16>,
+) {
+    if let (Some(port), Some(taken)) = (port, taken)
+        && port == taken
+    {
+        let what = format!("{port} is already {taken_by}: one socket cannot serve both");
+        r.mistake(path, what, format!("any port from 1 to 65535 but {taken}"));
+    }
+}
+
+/// Both roles on one address must not want one port.
+fn prover_and_challenger(
+    r: &mut Reader<'_>,
+    prover: Option<&Prover>,
+    challenger: Option<&Challenger>,
+) {
+    let (Some(prover), Some(challenger)) = (prover, challenger) else {
+        return;
+    };
+    if prover.address != challenger.address {
+        return;
+    }
+    for (path, port) in [
+        ("challenger.data_port", challenger.data_port),
+        ("challenger.control_port", challenger.control_port),
+    ] {
+        distinct_ports(
+            r,
+            path,
+            Some(port),
+            "prover.data_port",
+            Some(prover.data_port),
+        );
+        distinct_ports(
+            r,
+            path,
+            Some(port),
+            "prover.control_port",
+            Some(prover.control_port),
+        );
+    }
+}
+
+/// What a node beside its own coordinator can be told before the contract refuses it.
+fn coordinator_and_node(
+    r: &mut Reader<'_>,
+    coordinator: Option<&Coordinator>,
+    node: Option<&Node>,
+) {
+    let (Some(Coordinator { chain, .. }), Some(node)) = (coordinator, node) else {
+        return;
+    };
+    if node.stake < chain.min_stake {
+        let what = format!(
+            "below chain.min_stake ({}): the contract would refuse the registration",
+            chain.min_stake
+        );
+        r.mistake(
+            "node.stake",
+            what,
+            format!("at least \"{}\"", chain.min_stake),
+        );
+    }
+    if node.heartbeat * HEARTBEATS_PER_LIVE_INTERVAL > chain.live_interval {
+        let live = units::format_duration(chain.live_interval);
+        let what = format!("one lost heartbeat would end chain.live_interval ({live})");
+        r.mistake("node.heartbeat", what, format!("at most half of {live}"));
+    }
+    if node.faucet && !chain.lab_token {
+        let what = "chain.lab_token is false: there is nothing to mint".to_owned();
+        r.mistake(
+            "node.faucet",
+            what,
+            "false, or chain.lab_token = true".into(),
+        );
+    }
+}

@@ -1,0 +1,218 @@
+//! What nodes and payers call.
+
+use std::time::Duration;
+
+use plumbline_contracts::Deployment;
+use plumbline_proof::backhaul::messages::{ChallengeId, Statement};
+use plumbline_trust::encoding::{decode, encode};
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use super::{Lines, Said, SessionSummary, Sessions};
+
+/// How long a statement is offered again while the coordinator does not answer.
+const SAY_PATIENCE: Duration = Duration::from_secs(30);
+/// Pause between two tries.
+const RETRY: Duration = Duration::from_millis(200);
+/// Longer than the longest wait that the server grants.
+const TIMEOUT: Duration = Duration::from_secs(45);
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// Nobody answers there.
+    #[error(
+        "coordinator {url} is unreachable: {why}; check the address, and that `plumbline run` is up there"
+    )]
+    Unreachable {
+        /// Which coordinator.
+        url: String,
+        /// What the network said.
+        why: String,
+    },
+    /// It answered, with a refusal.
+    #[error("coordinator refused ({code}): {detail}")]
+    Refused {
+        /// Stable code.
+        code: String,
+        /// In words.
+        detail: String,
+        /// HTTP status.
+        status: u16,
+    },
+    /// It answered something that is not this API.
+    #[error("{url} does not answer like a plumbline coordinator: {why}")]
+    Strange {
+        /// Which coordinator.
+        url: String,
+        /// What was odd.
+        why: String,
+    },
+}
+
+/// A coordinator's API.
+#[derive(Clone, Debug)]
+pub struct Api {
+    base: String,
+    http: reqwest::Client,
+}
+
+impl Api {
+    /// The API at `base`, such as `http://192.0.2.1:7300`.
+    pub fn new(base: &str) -> Result<Self, ApiError> {
+        let base = base.trim_end_matches('/').to_owned();
+        let strange = |e: reqwest::Error| ApiError::Strange {
+            url: base.clone(),
+            why: e.to_string(),
+        };
+        let http = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .connect_timeout(Duration::from_secs(5))
+            .no_proxy()
+            .build()
+            .map_err(strange)?;
+        Ok(Self { base, http })
+    }
+
+    /// Where its chain's JSON-RPC is.
+    pub fn rpc_url(&self) -> String {
+        format!("{}/rpc", self.base)
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>, ApiError> {
+        let unreachable = |e: reqwest::Error| {
+            let mut why = e.to_string();
+            let mut source = std::error::Error::source(&e);
+            while let Some(s) = source {
+                why = s.to_string();
+                source = s.source();
+            }
+            ApiError::Unreachable {
+                url: self.base.clone(),
+                why,
+            }
+        };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(unreachable)?;
+        if status.is_success() {
+            return Ok(body.to_vec());
+        }
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        let text = |key: &str| problem.get(key).and_then(|v| v.as_str()).map(str::to_owned);
+        Err(ApiError::Refused {
+            code: text("code").unwrap_or_else(|| status.as_str().to_owned()),
+            detail: text("detail").unwrap_or_else(|| status.to_string()),
+            status: status.as_u16(),
+        })
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
+        let body = self
+            .answer(self.http.get(format!("{}{path}", self.base)))
+            .await?;
+        serde_json::from_slice(&body).map_err(|e| ApiError::Strange {
+            url: self.base.clone(),
+            why: format!("{path}: {e}"),
+        })
+    }
+
+    /// Where the contracts are.
+    pub async fn deployment(&self) -> Result<Deployment, ApiError> {
+        self.get("/v1/deployment").await
+    }
+
+    /// Who coordinates: its settlement address.
+    pub async fn coordinator(&self) -> Result<String, ApiError> {
+        let version: serde_json::Value = self.get("/v1/version").await?;
+        version
+            .get("address")
+            .and_then(|v| v.as_str())
+            .map(str::to_owned)
+            .ok_or_else(|| ApiError::Strange {
+                url: self.base.clone(),
+                why: "/v1/version names no address".into(),
+            })
+    }
+
+    /// Sessions in which `participant` takes part, once anything has changed since `after`.
+    pub async fn sessions(
+        &self,
+        participant: &str,
+        after: u64,
+        wait: Duration,
+    ) -> Result<Sessions, ApiError> {
+        self.get(&format!(
+            "/v1/sessions?participant={participant}&after={after}&wait={}ms",
+            wait.as_millis()
+        ))
+        .await
+    }
+
+    /// One session.
+    pub async fn session(&self, id: &ChallengeId) -> Result<SessionSummary, ApiError> {
+        self.get(&format!("/v1/sessions/0x{}", hex::encode(id)))
+            .await
+    }
+
+    /// Statements from line `after` on.
+    pub async fn events(
+        &self,
+        id: &ChallengeId,
+        after: usize,
+        wait: Duration,
+    ) -> Result<(Vec<Statement>, usize), ApiError> {
+        let lines: Lines = self
+            .get(&format!(
+                "/v1/sessions/0x{}/events?after={after}&wait={}ms",
+                hex::encode(id),
+                wait.as_millis()
+            ))
+            .await?;
+        let strange = |why: String| ApiError::Strange {
+            url: self.base.clone(),
+            why,
+        };
+        let read = |l: &super::Line| {
+            decode(&hex::decode(&l.message).map_err(|e| strange(e.to_string()))?).map_err(strange)
+        };
+        Ok((
+            lines.items.iter().map(read).collect::<Result<_, _>>()?,
+            lines.next,
+        ))
+    }
+
+    /// Says `statement`; while the coordinator does not answer, again and again for a while.
+    pub async fn say(&self, id: &ChallengeId, statement: &Statement) -> Result<(), ApiError> {
+        let url = format!("{}/v1/sessions/0x{}/messages", self.base, hex::encode(id));
+        let said = Said {
+            message: hex::encode(encode(statement)),
+        };
+        let until = Instant::now() + SAY_PATIENCE;
+        loop {
+            match self.answer(self.http.post(&url).json(&said)).await {
+                Ok(_) => return Ok(()),
+                Err(ApiError::Unreachable { .. }) if Instant::now() < until => {
+                    tokio::time::sleep(RETRY).await
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// The result document of a session that is judged.
+    pub async fn result(&self, id: &ChallengeId) -> Result<serde_json::Value, ApiError> {
+        self.get(&format!("/v1/sessions/0x{}/result", hex::encode(id)))
+            .await
+    }
+
+    /// The bundle's bytes.
+    pub async fn bundle(&self, id: &ChallengeId) -> Result<Vec<u8>, ApiError> {
+        self.answer(self.http.get(format!(
+            "{}/v1/sessions/0x{}/bundle",
+            self.base,
+            hex::encode(id)
+        )))
+        .await
+    }
+}

@@ -1,0 +1,451 @@
+//! The handle that the rest of the appliance holds: start, open and close sessions, read counters.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver as Channel, Sender as Mailbox, bounded};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::unistd::Pid;
+use plumbline_wire::consent::{SENDERS, SESSIONS, mapped_v4};
+use plumbline_wire::{ConsentEntry, ConsentKey};
+
+use crate::host;
+use crate::privilege;
+
+use super::counters::{Counters, Live, LiveFates, SocketCounters};
+use super::error::DatapathError;
+use super::ladder::{self, Chosen, PathInfo};
+use super::program::Program;
+use super::source::Source;
+use super::sys::mmsg::MmsgSource;
+use super::sys::sockopt;
+use super::worker::{Command, Row, Worker};
+use super::{ReceiverConfig, SessionSink, SessionSpec};
+
+/// Commands that may wait: each open or close waits for its answer, so one a session is plenty.
+const MAILBOX: usize = SESSIONS;
+/// How long the thread may take to answer: it looks at its mailbox once a turn, and a turn is
+/// microseconds; a second of silence means that it is gone.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What the handles share with the receiver.
+struct Shared {
+    commands: Mailbox<Command>,
+    waker: EventFd,
+    /// The attached program; `None` with a plain socket, and after the receiver was dropped.
+    program: Mutex<Option<Program>>,
+    /// Ids of open sessions.
+    open: Mutex<HashSet<[u8; 16]>>,
+    /// The AF_XDP socket's statistics.
+    xsk: Option<OwnedFd>,
+    /// Reserves the data port; with a plain socket, receives.
+    socket: UdpSocket,
+    fates: Arc<LiveFates>,
+    live: Arc<Live>,
+    failure: Arc<OnceLock<String>>,
+}
+
+/// A running receiver. Dropping it detaches the program, ends the thread and frees the port; sinks of
+/// sessions that are still open are dropped.
+pub struct Receiver {
+    shared: Arc<Shared>,
+    info: PathInfo,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// An open session. Dropping it closes the session and its sink is lost; [`SessionHandle::close`] gives
+/// the sink back.
+pub struct SessionHandle {
+    shared: Arc<Shared>,
+    id: [u8; 16],
+    rows: Vec<Row>,
+    closed: bool,
+}
+
+impl Receiver {
+    /// Loads and attaches the program, binds the sockets and starts the thread. Needs `CAP_NET_ADMIN`,
+    /// `CAP_BPF` and `CAP_NET_RAW`; nothing after this does.
+    ///
+    /// # Errors
+    /// A configuration that cannot be, a port in use, or a rung that was asked for and cannot be had.
+    /// Nothing stays attached.
+    pub fn start(cfg: &ReceiverConfig) -> Result<Self, DatapathError> {
+        check(cfg)?;
+        let socket = bind(cfg)?;
+        let waker =
+            EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).map_err(|e| {
+                DatapathError::Os {
+                    what: "eventfd".into(),
+                    source: e.into(),
+                }
+            })?;
+        let wakes = clone_fd(&waker)?;
+        let (chosen, info) = ladder::choose(cfg, &socket, &wakes)?;
+        let (commands, mailbox) = bounded(MAILBOX);
+        let fates = Arc::new(LiveFates::default());
+        let live = Arc::new(Live::default());
+        let failure = Arc::new(OnceLock::new());
+        let (program, xsk, start) = match chosen {
+            Chosen::Xdp(pair) => {
+                let (program, source) = *pair;
+                let descriptor = source.descriptor()?;
+                let worker = Worker::new(source, mailbox, live.clone(), failure.clone());
+                (Some(program), Some(descriptor), spawn(cfg, worker)?)
+            }
+            Chosen::Socket => {
+                let receiving = socket.try_clone().map_err(|source| DatapathError::Os {
+                    what: "duplicating the data socket".into(),
+                    source,
+                })?;
+                let source = MmsgSource::new(receiving, fates.clone(), wakes);
+                let worker = Worker::new(source, mailbox, live.clone(), failure.clone());
+                (None, None, spawn(cfg, worker)?)
+            }
+        };
+        let shared = Arc::new(Shared {
+            commands,
+            waker,
+            program: Mutex::new(program),
+            open: Mutex::new(HashSet::with_capacity(SESSIONS)),
+            xsk,
+            socket,
+            fates,
+            live,
+            failure,
+        });
+        Ok(Self {
+            shared,
+            info,
+            thread: Some(start),
+        })
+    }
+
+    /// Which way packets take, and why not a better one.
+    pub fn info(&self) -> &PathInfo {
+        &self.info
+    }
+
+    /// Opens a session: its sink goes to the thread, then its senders are admitted.
+    ///
+    /// # Errors
+    /// A session id that is open already, too many sessions, or senders that cannot be.
+    pub fn open(
+        &self,
+        spec: &SessionSpec,
+        sink: Box<dyn SessionSink>,
+    ) -> Result<SessionHandle, DatapathError> {
+        let rows = rows(spec)?;
+        self.shared.enter(spec.session)?;
+        // From here on dropping the handle undoes whatever was done.
+        let shared = self.shared.clone();
+        let handle = SessionHandle {
+            shared,
+            id: spec.session,
+            rows,
+            closed: false,
+        };
+        let (done, answer) = bounded(1);
+        let rows = handle.rows.clone();
+        self.shared.tell(
+            Command::Open {
+                id: handle.id,
+                rows,
+                sink,
+                done,
+            },
+            "open a session",
+        )?;
+        self.shared.wait(&answer, "open a session")?;
+        if let Some(program) = lock(&self.shared.program).as_mut() {
+            for (key, entry) in &handle.rows {
+                program
+                    .consent()
+                    .insert(*key, *entry)
+                    .map_err(|e| DatapathError::Map {
+                        what: "admitting a sender (CONSENT)",
+                        source: Box::new(e),
+                    })?;
+            }
+        }
+        Ok(handle)
+    }
+
+    /// All counters since the start.
+    ///
+    /// # Errors
+    /// The kernel does not let its counters be read.
+    pub fn counters(&self) -> Result<Counters, DatapathError> {
+        let shared = &*self.shared;
+        let fates: BTreeMap<&'static str, u64> = match lock(&shared.program).as_ref() {
+            Some(program) => {
+                let read = program.fates().read().map_err(|e| DatapathError::Map {
+                    what: "reading the counters (FATES)",
+                    source: Box::new(e),
+                })?;
+                read.into_iter().map(|(fate, n)| (fate.name(), n)).collect()
+            }
+            None => shared.fates.read(),
+        };
+        let (xsk, socket) = match &shared.xsk {
+            Some(fd) => (sockopt::xdp_statistics(fd)?, SocketCounters::default()),
+            None => {
+                let dropped = sockopt::dropped(&shared.socket)?;
+                (super::XskCounters::default(), SocketCounters { dropped })
+            }
+        };
+        Ok(Counters {
+            fates,
+            xsk,
+            socket,
+            thread: shared.live.read(),
+        })
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        // Detached first: nothing arrives any more while the thread ends.
+        *lock(&self.shared.program) = None;
+        let _ = self.shared.tell(Command::Stop, "stop");
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl SessionHandle {
+    /// Refuses its senders from now on, lets the thread take what has arrived, and returns the sink.
+    ///
+    /// # Errors
+    /// The thread is gone, and the sink with it; or a consent row cannot be removed.
+    pub fn close(mut self) -> Result<Box<dyn SessionSink>, DatapathError> {
+        self.shut()
+    }
+
+    fn shut(&mut self) -> Result<Box<dyn SessionSink>, DatapathError> {
+        self.closed = true;
+        let withdrawn = self.withdraw();
+        let (done, answer) = bounded(1);
+        let close = Command::Close {
+            id: self.id,
+            rows: self.rows.clone(),
+            done,
+        };
+        let told = self.shared.tell(close, "close a session");
+        let answered = told.and_then(|()| self.shared.wait(&answer, "close a session"));
+        lock(&self.shared.open).remove(&self.id);
+        let sink = answered?.ok_or_else(|| self.shared.gone("find the session"))?;
+        withdrawn.map(|()| sink)
+    }
+
+    fn withdraw(&self) -> Result<(), DatapathError> {
+        let mut program = lock(&self.shared.program);
+        let Some(program) = program.as_mut() else {
+            return Ok(());
+        };
+        // All are tried, also after one that could not be removed.
+        let tried = self
+            .rows
+            .iter()
+            .map(|(key, _)| program.consent().remove(*key));
+        let failed: Vec<_> = tried.filter_map(Result::err).collect();
+        match failed.into_iter().next() {
+            None => Ok(()),
+            Some(e) => Err(DatapathError::Map {
+                what: "withdrawing a sender (CONSENT)",
+                source: Box::new(e),
+            }),
+        }
+    }
+}
+
+impl Drop for SessionHandle {
+    fn drop(&mut self) {
+        if !self.closed {
+            let _ = self.shut();
+        }
+    }
+}
+
+impl Shared {
+    fn enter(&self, id: [u8; 16]) -> Result<(), DatapathError> {
+        let mut open = lock(&self.open);
+        if open.contains(&id) {
+            return Err(DatapathError::SessionOpen {
+                session: hex::encode(id),
+            });
+        }
+        if open.len() >= SESSIONS {
+            return Err(DatapathError::TooManySessions { limit: SESSIONS });
+        }
+        open.insert(id);
+        Ok(())
+    }
+
+    fn tell(&self, command: Command, what: &'static str) -> Result<(), DatapathError> {
+        self.commands
+            .send_timeout(command, ANSWER)
+            .map_err(|_| self.gone(what))?;
+        self.waker.write(1).map_err(|e| DatapathError::Os {
+            what: "waking the receive thread".into(),
+            source: e.into(),
+        })?;
+        Ok(())
+    }
+
+    fn wait<T>(&self, answer: &Channel<T>, what: &'static str) -> Result<T, DatapathError> {
+        answer.recv_timeout(ANSWER).map_err(|_| self.gone(what))
+    }
+
+    fn gone(&self, what: &'static str) -> DatapathError {
+        let why = self
+            .failure
+            .get()
+            .cloned()
+            .unwrap_or_else(|| "it does not answer".into());
+        DatapathError::ThreadGone { what, why }
+    }
+}
+
+/// These locks guard tables that are whole after every step, so a panic elsewhere does not spoil them.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn check(cfg: &ReceiverConfig) -> Result<(), DatapathError> {
+    if cfg.data_port == 0 {
+        return Err(DatapathError::Config {
+            key: "data_port",
+            value: "0".into(),
+            allowed: "1 to 65535; senders have to know it".into(),
+        });
+    }
+    if nix::net::if_::if_nametoindex(cfg.interface.as_str()).is_err() {
+        return Err(DatapathError::NoInterface {
+            interface: cfg.interface.clone(),
+        });
+    }
+    Ok(())
+}
+
+fn bind(cfg: &ReceiverConfig) -> Result<UdpSocket, DatapathError> {
+    let address = SocketAddr::new(cfg.bind, cfg.data_port);
+    UdpSocket::bind(address).map_err(|source| DatapathError::Bind { address, source })
+}
+
+fn clone_fd(waker: &EventFd) -> Result<OwnedFd, DatapathError> {
+    use std::os::fd::AsFd;
+    waker
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|source| DatapathError::Os {
+            what: "duplicating the waker".into(),
+            source,
+        })
+}
+
+/// Starts the thread on its core.
+/// Capabilities belong to a thread: this one starts while the process still has them, uses them for
+/// its turn on the core, and gives them up. Busy polling never sleeps, so it stays an ordinary thread.
+fn settle(busy_poll: bool) -> Result<(), DatapathError> {
+    if !busy_poll && let Err(why) = host::take_turn_first() {
+        tracing::info!(%why, "the receive thread is not real-time: give the unit CAP_SYS_NICE, or commitments may wait on a busy machine");
+    }
+    shed()
+}
+
+fn shed() -> Result<(), DatapathError> {
+    privilege::drop_all().map_err(|e| DatapathError::Os {
+        what: "giving up capabilities in the receive thread".into(),
+        source: std::io::Error::other(e),
+    })
+}
+
+fn spawn<S: Source + 'static>(
+    cfg: &ReceiverConfig,
+    worker: Worker<S>,
+) -> Result<JoinHandle<()>, DatapathError> {
+    let (core, busy_poll) = (cfg.core, cfg.busy_poll);
+    let (ready, started) = bounded(1);
+    let thread = std::thread::Builder::new()
+        .name(format!("plumbline-rx{}", cfg.queue))
+        .spawn(move || {
+            let pinned = core.map_or(Ok(()), pin).and_then(|()| settle(busy_poll));
+            let go = pinned.is_ok();
+            let _ = ready.send(pinned);
+            if go {
+                worker.run();
+            }
+        })
+        .map_err(|source| DatapathError::Os {
+            what: "starting the receive thread".into(),
+            source,
+        })?;
+    match started.recv_timeout(ANSWER) {
+        Ok(Ok(())) => Ok(thread),
+        Ok(Err(e)) => {
+            // Joined, so that what it held (the port) is free when the error is seen.
+            let _ = thread.join();
+            Err(e)
+        }
+        Err(_) => Err(DatapathError::ThreadGone {
+            what: "start",
+            why: "it does not answer".into(),
+        }),
+    }
+}
+
+fn pin(core: usize) -> Result<(), DatapathError> {
+    let mut set = CpuSet::new();
+    set.set(core)
+        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))
+        .map_err(|e| DatapathError::Config {
+            key: "core",
+            value: core.to_string(),
+            allowed: format!(
+                "a core that this process may run on (`taskset -p $$` shows them): {e}"
+            ),
+        })
+}
+
+/// The consent rows of a session.
+fn rows(spec: &SessionSpec) -> Result<Vec<Row>, DatapathError> {
+    let wrong = |problem| DatapathError::Senders {
+        session: hex::encode(spec.session),
+        problem,
+    };
+    if spec.senders.is_empty() || spec.senders.len() > SENDERS {
+        return Err(wrong(format!(
+            "{} senders; 1 to {SENDERS} are allowed",
+            spec.senders.len()
+        )));
+    }
+    let mut seen = HashSet::new();
+    spec.senders
+        .iter()
+        .map(|sender| {
+            let source = match sender.source {
+                SocketAddr::V4(v4) => mapped_v4(v4.ip().octets()),
+                SocketAddr::V6(v6) => v6.ip().octets(),
+            };
+            let key = ConsentKey::new(source, sender.source.port(), spec.session);
+            if !seen.insert(key) {
+                return Err(wrong(format!(
+                    "{} is listed twice; each sender once",
+                    sender.source
+                )));
+            }
+            let entry = ConsentEntry {
+                until_tai_ns: spec.until_tai_ns,
+                index: sender.index,
+                zero: [0; 6],
+            };
+            Ok((key, entry))
+        })
+        .collect()
+}

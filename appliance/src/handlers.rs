@@ -1,0 +1,245 @@
+//! What the command line asks of the appliance, done.
+
+use std::path::Path;
+
+use plumbline_proof::backhaul::bundle;
+use plumbline_proof::backhaul::params::Terms;
+use plumbline_trust::identity::Address;
+
+use crate::chain::embedded;
+use crate::chain::{ChainClient, ClientError};
+use crate::config::{Config, CoordinatorUrl};
+use crate::control::client::{Api, ApiError};
+use crate::keyfile::Keys;
+use crate::role::ledger;
+use crate::role::outcome::{self, units};
+use crate::role::payer::{self, Order, PayError};
+use crate::topology;
+use crate::ui::args::MeasureArgs;
+use crate::ui::results::{
+    Balance, ChainReplay, ChainStatus, CheckResult, Draw, MeasureResult, Participants, Receipt,
+    RequestView, VerifyOutcome, VerifyResult,
+};
+use crate::ui::{Failure, Handlers, Progress};
+use alloy::primitives::{B256, U256};
+use alloy::signers::local::PrivateKeySigner;
+
+/// The appliance behind the command line.
+pub struct Appliance;
+
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::usage(format!("cannot start the runtime: {e}")))?
+        .block_on(work)
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Refused { .. } => Self::refused(error),
+            ApiError::Unreachable { .. } | ApiError::Strange { .. } => Self::unreachable(error),
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Refused(_) => Self::refused(error),
+            ClientError::Unreachable { .. } | ClientError::TimedOut { .. } => {
+                Self::unreachable(error)
+            }
+            _ => Self::chain(error),
+        }
+    }
+}
+
+impl From<PayError> for Failure {
+    fn from(error: PayError) -> Self {
+        match error {
+            PayError::Terms(_) | PayError::Save(..) => Self::usage(error),
+            PayError::Api(e) => e.into(),
+            PayError::Chain(e) => e.into(),
+            PayError::Balance { .. } | PayError::NoResult { .. } => Self::refused(error),
+            PayError::Evidence(..) => Self::chain(error),
+        }
+    }
+}
+
+/// A client that only reads, or acts with `signer`.
+async fn client(url: &CoordinatorUrl, signer: PrivateKeySigner) -> Result<ChainClient, Failure> {
+    let api = Api::new(url.as_str())?;
+    Ok(ChainClient::connect_http(&api.rpc_url(), signer, api.deployment().await?).await?)
+}
+
+async fn reader(url: &CoordinatorUrl) -> Result<ChainClient, Failure> {
+    client(url, PrivateKeySigner::random()).await
+}
+
+impl Handlers for Appliance {
+    fn run(&self, config: Config, keys: Keys) -> Result<(), Failure> {
+        tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::new(config.log.directive()))
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .init();
+        topology::run(&config, keys)
+    }
+
+    fn measure(
+        &self,
+        args: &MeasureArgs,
+        keys: Keys,
+        progress: &dyn Progress,
+    ) -> Result<MeasureResult, Failure> {
+        let duration_ms = u32::try_from(args.duration.as_millis()).unwrap_or(u32::MAX);
+        let order = Order {
+            prover: args.prover,
+            terms: Terms {
+                claim_bps: args.claim.0,
+                n: args.challengers,
+                f: args.f,
+                duration_ms,
+            },
+            price_per_byte: args.price,
+            deadline: args.deadline,
+            faucet: args.faucet,
+        };
+        let done = async {
+            Ok(payer::measure(
+                args.coordinator.as_str(),
+                &keys,
+                &order,
+                args.bundle.as_deref(),
+                progress,
+            )
+            .await?)
+        };
+        block_on(done)
+    }
+
+    fn verify(&self, bytes: &[u8]) -> Result<VerifyResult, Failure> {
+        let verified = bundle::verify(bytes);
+        let ok = verified.ok();
+        let checks = verified.checks.iter().map(|c| CheckResult {
+            check: c.check.clone(),
+            name: c.name.clone(),
+            ok: c.ok,
+            culprit: c.culprit.clone(),
+            detail: c.detail.clone(),
+        });
+        Ok(VerifyResult {
+            verify: if ok {
+                VerifyOutcome::Ok
+            } else {
+                VerifyOutcome::Failed
+            },
+            verdict: verified.verdict().map(outcome::verdict),
+            measured_bps: verified.judgement.as_ref().map(|j| j.point_bps),
+            guaranteed_bps: verified.judgement.as_ref().map(|j| j.guaranteed_bps()),
+            checks: checks.collect(),
+        })
+    }
+
+    fn chain_status(&self, coordinator: &CoordinatorUrl) -> Result<ChainStatus, Failure> {
+        block_on(async { Ok(ledger::status(&reader(coordinator).await?).await?) })
+    }
+
+    fn chain_participants(&self, coordinator: &CoordinatorUrl) -> Result<Participants, Failure> {
+        block_on(async { Ok(ledger::participants(&reader(coordinator).await?).await?) })
+    }
+
+    fn chain_request(
+        &self,
+        coordinator: &CoordinatorUrl,
+        id: &[u8; 32],
+    ) -> Result<RequestView, Failure> {
+        block_on(async { Ok(ledger::request(&reader(coordinator).await?, B256::from(*id)).await?) })
+    }
+
+    fn chain_draw(&self, coordinator: &CoordinatorUrl, id: &[u8; 32]) -> Result<Draw, Failure> {
+        block_on(async {
+            let draw = ledger::draw(&reader(coordinator).await?, B256::from(*id)).await?;
+            draw.ok_or_else(|| Failure::refused("no challengers are drawn for this request (yet)"))
+        })
+    }
+
+    fn chain_balance(
+        &self,
+        coordinator: &CoordinatorUrl,
+        address: &Address,
+    ) -> Result<Balance, Failure> {
+        block_on(async { Ok(ledger::balance(&reader(coordinator).await?, *address).await?) })
+    }
+
+    fn chain_withdraw(&self, coordinator: &CoordinatorUrl, keys: Keys) -> Result<Receipt, Failure> {
+        block_on(async {
+            let chain = client(coordinator, keys.signer()).await?;
+            let owed = chain.owed(chain.address()).await?;
+            if owed.is_zero() {
+                return Ok(Receipt {
+                    address: keys.address(),
+                    amount: 0,
+                    transaction: None,
+                    block: None,
+                    gas_used: 0,
+                });
+            }
+            let sent = chain.withdraw().await?;
+            Ok(Receipt {
+                address: keys.address(),
+                amount: units(owed),
+                transaction: Some(sent.hash.to_string()),
+                block: Some(sent.block),
+                gas_used: sent.gas_used,
+            })
+        })
+    }
+
+    fn chain_faucet(
+        &self,
+        coordinator: &CoordinatorUrl,
+        keys: Keys,
+        amount: u128,
+    ) -> Result<Receipt, Failure> {
+        block_on(async {
+            let chain = client(coordinator, keys.signer()).await?;
+            let sent = chain.mint_lab(chain.address(), U256::from(amount)).await?;
+            Ok(Receipt {
+                address: keys.address(),
+                amount,
+                transaction: Some(sent.hash.to_string()),
+                block: Some(sent.block),
+                gas_used: sent.gas_used,
+            })
+        })
+    }
+
+    fn chain_verify(&self, directory: &Path) -> Result<ChainReplay, Failure> {
+        // A state_dir holds the chain in a folder of its own; either is taken.
+        let chain = directory.join("chain");
+        let directory = if chain.is_dir() {
+            chain.as_path()
+        } else {
+            directory
+        };
+        embedded::verify(directory)
+            .map(|replayed| ChainReplay {
+                ok: true,
+                blocks: replayed.height,
+                root: replayed.root.to_string(),
+                detail: None,
+            })
+            .or_else(|error| match error {
+                embedded::VerifyError::Differs { .. } => Ok(ChainReplay {
+                    ok: false,
+                    blocks: 0,
+                    root: String::new(),
+                    detail: Some(error.to_string()),
+                }),
+                other => Err(Failure::chain(other)),
+            })
+    }
+}

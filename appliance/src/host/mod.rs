@@ -1,0 +1,31 @@
+//! What the machine lends a measurement: precedence over other work.
+//!
+//! ```text
+//!   receive thread   SCHED_FIFO 1   a commitment that waits for the scheduler counts against the prover
+//!   whole process    nice -15       a pacer that waits sends in lumps, an echo that waits is a long RTT
+//! ```
+//! Both survive the loss of capabilities, and later threads inherit the nice value. Neither is needed
+//! for a true result: without them timings suffer on a busy machine, and the log says so.
+
+mod sys;
+
+use rustix::process::{getpriority_process, setpriority_process};
+
+/// Nice value of a process that measures: ahead of everything ordinary, behind real-time threads.
+/// -20 would compete with the kernel's own workers on small machines.
+pub const NICE: i32 = -15;
+
+/// Takes precedence if the process may (CAP_SYS_NICE, or `Nice=` in the unit); tells whether it has it.
+pub fn take_precedence() -> bool {
+    let has = || getpriority_process(None).is_ok_and(|nice| nice <= NICE);
+    has() || (setpriority_process(None, NICE).is_ok() && has())
+}
+
+/// Makes the calling thread real-time, ahead of all ordinary threads of its core. It must sleep when it
+/// has nothing to do; the kernel's real-time throttling bounds what it can take if it does not.
+///
+/// # Errors
+/// Without CAP_SYS_NICE (or `LimitRTPRIO=`).
+pub fn take_turn_first() -> std::io::Result<()> {
+    sys::fifo()
+}

@@ -1,0 +1,280 @@
+//! The challenger: one thread a session drives the machine, one floods, one makes packets.
+//!
+//! ```text
+//!   coordinator ──events──► channel ─► session thread: machine, control socket ─► statements ──► coordinator
+//!                                        │ Prepare ▲ leaves        kernel stamps every datagram
+//!                                        ▼         │
+//!                                     packet thread ── Flood ──► generator (io_uring) ══► prover
+//! ```
+//! The control socket is read by the thread that owns the machine, and arrival times are the kernel's,
+//! so that a busy scheduler does not lengthen anyone's round trip.
+
+mod control;
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use plumbline_proof::backhaul::challenger::{
+    Challenger as Machine, ChallengerAction, Flood, Flooded,
+};
+use plumbline_proof::backhaul::keystream::Train;
+use plumbline_proof::backhaul::messages::{ChallengeId, Statement};
+use plumbline_trust::Digest;
+use plumbline_wire::header::DATA_LEN;
+use tokio::sync::mpsc;
+
+use self::control::Control;
+use super::node::Node;
+use crate::clock;
+use crate::generator::{FloodPlan, flood};
+
+/// Longest wait for a datagram before statements and the machine's clock are looked at again.
+const PATIENCE: Duration = Duration::from_millis(5);
+/// A session that has not ended by then is given up.
+const SESSION_LIMIT: Duration = Duration::from_secs(120);
+/// Statements in flight between the tasks: a session has fewer than 4·64 in all.
+const STATEMENTS: usize = 512;
+
+/// The challenger's equipment, shared by its sessions.
+pub struct Challenger {
+    /// Identity, coordinator and chain.
+    pub node: Arc<Node>,
+    /// Address it sends from.
+    pub address: IpAddr,
+    /// Preferred UDP source port of data; a second session at once takes any free one.
+    pub data_port: u16,
+    /// Preferred UDP port of probes.
+    pub control_port: u16,
+}
+
+/// What the worker threads of a session answer.
+enum Work {
+    Prepared(Vec<u8>, Vec<Digest>),
+    Flooded(Result<Flooded, String>),
+}
+
+impl Challenger {
+    /// Serves one challenge to its end.
+    ///
+    /// # Errors
+    /// In words, what ended the session early.
+    pub async fn serve(&self, challenge: ChallengeId) -> Result<(), String> {
+        let mut follow = self.node.follow(challenge);
+        let first = follow
+            .next(SESSION_LIMIT)
+            .await
+            .ok_or("the coordinator gave no notice")?;
+        self.node.check_notice(&first).await?;
+        let (heard_in, heard) = channel();
+        let (say, mut said) = mpsc::channel(STATEMENTS);
+        let session = Session::open(self, &first, heard, say)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = tokio::task::spawn_blocking({
+            let stop = stop.clone();
+            move || session.run(&stop)
+        });
+        let talk = async {
+            loop {
+                tokio::select! {
+                    statement = said.recv() => match statement {
+                        Some(s) => self.node.api.say(&challenge, &s).await.map_err(|e| e.to_string())?,
+                        // The session thread has ended, and everything it said is delivered.
+                        None => return Ok(()),
+                    },
+                    statement = follow.next(SESSION_LIMIT) => {
+                        let statement = statement.ok_or("the coordinator went silent")?;
+                        let _ended = heard_in.send(statement);
+                    }
+                }
+            }
+        };
+        let talked = tokio::time::timeout(SESSION_LIMIT, talk)
+            .await
+            .unwrap_or_else(|_| Err("no end in time".to_owned()));
+        stop.store(true, Ordering::Relaxed);
+        let ran = thread.await.map_err(|e| e.to_string())?;
+        ran.and(talked)
+    }
+}
+
+/// One session's thread.
+struct Session {
+    node: Arc<Node>,
+    machine: Machine,
+    control: Control,
+    data: Arc<UdpSocket>,
+    heard: Receiver<Statement>,
+    say: mpsc::Sender<Statement>,
+    work_in: Sender<Work>,
+    work: Receiver<Work>,
+    packets: Vec<u8>,
+    halt: Arc<AtomicBool>,
+    watch: clock::Watch,
+    first: Vec<ChallengerAction>,
+}
+
+impl Session {
+    fn open(
+        role: &Challenger,
+        notice: &Statement,
+        heard: Receiver<Statement>,
+        say: mpsc::Sender<Statement>,
+    ) -> Result<Self, String> {
+        let io = |e: std::io::Error| format!("cannot bind {}: {e}", role.address);
+        let data = bind(role.address, role.data_port).map_err(io)?;
+        let control =
+            Control::new(bind(role.address, role.control_port).map_err(io)?).map_err(io)?;
+        let addresses = (
+            data.local_addr().map_err(io)?,
+            control.address().map_err(io)?,
+        );
+        // No round trip to this prover is known that it could not have inflated: the floor is 0.
+        let (machine, first) =
+            Machine::new(notice, &role.node.network, addresses.0, addresses.1, 0)
+                .map_err(|e| e.to_string())?;
+        let (work_in, work) = channel();
+        Ok(Self {
+            node: role.node.clone(),
+            machine,
+            control,
+            data: Arc::new(data),
+            heard,
+            say,
+            work_in,
+            work,
+            packets: Vec::new(),
+            halt: Arc::new(AtomicBool::new(false)),
+            watch: clock::Watch::start(),
+            first,
+        })
+    }
+
+    fn run(mut self, stop: &AtomicBool) -> Result<(), String> {
+        let first = std::mem::take(&mut self.first);
+        let ended = self
+            .act(first)
+            .and_then(|done| if done { Ok(()) } else { self.turns(stop) });
+        self.halt.store(true, Ordering::Relaxed);
+        ended
+    }
+
+    fn turns(&mut self, stop: &AtomicBool) -> Result<(), String> {
+        let key = self.node.network.clone();
+        let mut buffer = [0u8; 2048];
+        while !stop.load(Ordering::Relaxed) {
+            let now = clock::realtime_ns();
+            let wait = Duration::from_nanos(self.machine.wake_ns().saturating_sub(now))
+                .clamp(Duration::from_micros(200), PATIENCE);
+            let mut actions = Vec::new();
+            if let Some((length, at_ns)) = self.control.receive(&mut buffer, wait) {
+                actions.extend(self.machine.datagram(&buffer[..length], at_ns));
+            }
+            while let Ok(statement) = self.heard.try_recv() {
+                actions.extend(
+                    self.machine
+                        .hear(&key, &statement)
+                        .map_err(|e| e.to_string())?,
+                );
+            }
+            while let Ok(work) = self.work.try_recv() {
+                match work {
+                    Work::Prepared(packets, leaves) => {
+                        self.packets = packets;
+                        self.machine.prepared(leaves);
+                    }
+                    Work::Flooded(outcome) => self.machine.flooded(outcome?),
+                }
+            }
+            actions.extend(
+                self.machine
+                    .tick(&key, &self.node.settler, clock::realtime_ns()),
+            );
+            if self.act(actions)? {
+                return Ok(());
+            }
+        }
+        Err("stopped".into())
+    }
+
+    /// Does what the machine wants; true when it is done.
+    fn act(&mut self, actions: Vec<ChallengerAction>) -> Result<bool, String> {
+        let mut done = false;
+        for action in actions {
+            match action {
+                ChallengerAction::Say(statement) => {
+                    self.say
+                        .blocking_send(statement)
+                        .map_err(|_| "the session was given up")?;
+                }
+                ChallengerAction::Prepare(train, count) => self.prepare(train, count)?,
+                ChallengerAction::Send(to, datagram) => self.control.send(to, &datagram),
+                ChallengerAction::Flood(plan) => self.flood(plan)?,
+                ChallengerAction::Stop => self.halt.store(true, Ordering::Relaxed),
+                ChallengerAction::Done => done = true,
+                ChallengerAction::Fail(why) => return Err(why),
+            }
+        }
+        Ok(done)
+    }
+
+    fn prepare(&self, mut train: Box<Train>, count: usize) -> Result<(), String> {
+        let answer = self.work_in.clone();
+        spawn("plumbline-pack", move || {
+            let (packets, leaves) = train.make(count, |_| {});
+            let _gone = answer.send(Work::Prepared(packets, leaves));
+        })
+    }
+
+    fn flood(&mut self, plan: Flood) -> Result<(), String> {
+        self.data
+            .connect(plan.to)
+            .map_err(|e| format!("cannot reach {}: {e}", plan.to))?;
+        let (socket, halt, answer, watch) = (
+            self.data.clone(),
+            self.halt.clone(),
+            self.work_in.clone(),
+            self.watch,
+        );
+        let packets = std::mem::take(&mut self.packets);
+        spawn("plumbline-flood", move || {
+            let outcome = flood(&FloodPlan {
+                socket: &socket,
+                packets: &packets,
+                packet_len: DATA_LEN,
+                rate_bps: plan.rate_bps,
+                start_realtime_ns: plan.start_ns,
+                deadline_realtime_ns: plan.deadline_ns,
+                stop: &halt,
+            });
+            let outcome = outcome.map_err(|e| e.to_string()).map(|o| {
+                tracing::info!(engine = o.engine, sent = o.sent, ended = ?o.ended, late_p99_us = o.gaps.value_at_quantile(0.99) / 1000, "flood over");
+                Flooded {
+                    first_ns: o.first_send_ns,
+                    sent: o.sent,
+                    clock: clock::NAME.into(),
+                    clock_error_ns: watch.error_ns(),
+                }
+            });
+            let _gone = answer.send(Work::Flooded(outcome));
+        })
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(work)
+        .map(drop)
+        .map_err(|e| format!("no thread for {name}: {e}"))
+}
+
+/// The preferred port, or any free one if another session has it.
+fn bind(address: IpAddr, port: u16) -> std::io::Result<UdpSocket> {
+    UdpSocket::bind((address, port)).or_else(|e| match e.kind() {
+        std::io::ErrorKind::AddrInUse => UdpSocket::bind(SocketAddr::from((address, 0))),
+        _ => Err(e),
+    })
+}

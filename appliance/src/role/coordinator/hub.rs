@@ -1,0 +1,251 @@
+//! What the coordinator knows: the sessions, and who waits for news of them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use plumbline_proof::backhaul::coordinator::{Coordinator as Machine, CoordinatorAction};
+use plumbline_proof::backhaul::messages::{ChallengeId, Notice, Statement};
+use plumbline_proof::backhaul::record::Refusal;
+use plumbline_trust::NetworkKey;
+use tokio::sync::{Notify, watch};
+
+use crate::chain::{ChainClient, Embedded};
+use crate::clock;
+use crate::control::SessionSummary;
+use crate::metrics::Metrics;
+use crate::store::{Store, StoreError};
+
+/// Sessions kept in memory; older ones that are over are served from the store alone.
+const SESSIONS_MAX: usize = 1024;
+
+/// Why a statement was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum HearError {
+    /// Against the protocol.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It could not be made durable, so it is not acknowledged.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// One session.
+pub struct Session {
+    id: ChallengeId,
+    machine: Mutex<Machine>,
+    /// Lines of the log that are on disk; behind the machine only after the store failed.
+    kept: Mutex<usize>,
+    lines: watch::Sender<usize>,
+    /// Wakes the task that drives this session.
+    pub wake: Notify,
+    pending: Mutex<Vec<CoordinatorAction>>,
+}
+
+/// The coordinator's memory, shared by the HTTP server and the tasks that drive sessions.
+pub struct Hub {
+    /// Signs notices and bundles.
+    pub network: Arc<NetworkKey>,
+    /// Our own settlement address, chain and contracts.
+    pub chain: Arc<ChainClient>,
+    /// The chain in this process.
+    pub engine: Arc<Embedded>,
+    /// Session logs and results on disk.
+    pub store: Arc<Store>,
+    /// Where bundles lie.
+    pub bundles: PathBuf,
+    /// For `/metrics`.
+    pub metrics: Arc<Metrics>,
+    sessions: Mutex<BTreeMap<ChallengeId, Arc<Session>>>,
+    changes: watch::Sender<u64>,
+}
+
+impl Hub {
+    /// A hub without sessions.
+    pub fn new(
+        network: Arc<NetworkKey>,
+        chain: Arc<ChainClient>,
+        engine: Arc<Embedded>,
+        store: Store,
+        directory: &Path,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            network,
+            chain,
+            engine,
+            store: Arc::new(store),
+            bundles: directory.join("bundles"),
+            metrics,
+            sessions: Mutex::new(BTreeMap::new()),
+            changes: watch::Sender::new(1),
+        }
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, BTreeMap<ChallengeId, Arc<Session>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a session: resumes its log from the store, or begins one with `notice`.
+    ///
+    /// # Errors
+    /// A notice that breaks the protocol's rules, or a store that cannot write.
+    pub fn open(&self, notice: &Notice) -> Result<Arc<Session>, HearError> {
+        let kept = self.store.session(&notice.challenge)?;
+        let machine = if kept.is_empty() {
+            let machine = Machine::new(&self.network, notice)?;
+            self.store.append(&notice.challenge, 0, machine.log())?;
+            machine
+        } else {
+            Machine::resume(kept, clock::realtime_ns())?
+        };
+        let session = Arc::new(Session {
+            id: notice.challenge,
+            kept: Mutex::new(machine.log().len()),
+            lines: watch::Sender::new(machine.log().len()),
+            machine: Mutex::new(machine),
+            wake: Notify::new(),
+            pending: Mutex::new(Vec::new()),
+        });
+        let mut sessions = self.sessions();
+        if sessions.len() >= SESSIONS_MAX {
+            sessions.pop_first();
+        }
+        sessions.insert(notice.challenge, session.clone());
+        drop(sessions);
+        self.changed();
+        Ok(session)
+    }
+
+    /// The session of a challenge, while it is in memory.
+    pub fn session(&self, id: &ChallengeId) -> Option<Arc<Session>> {
+        self.sessions().get(id).cloned()
+    }
+
+    /// All sessions in memory.
+    pub fn all(&self) -> Vec<Arc<Session>> {
+        self.sessions().values().cloned().collect()
+    }
+
+    /// Tells whoever waits that a session came or moved on.
+    pub fn changed(&self) {
+        self.changes.send_modify(|n| *n += 1);
+    }
+
+    /// Counts changes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Where the bundle with this content address lies.
+    pub fn bundle_path(&self, address: &[u8; 32]) -> PathBuf {
+        self.bundles
+            .join(format!("{}.bundle", hex::encode(address)))
+    }
+}
+
+impl Session {
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The challenge.
+    pub fn id(&self) -> &ChallengeId {
+        &self.id
+    }
+
+    /// Reads the machine.
+    pub fn read<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {
+        look(&self.machine())
+    }
+
+    /// Takes a statement: on disk before it is acknowledged. Blocks for a commit of the store.
+    ///
+    /// # Errors
+    /// The protocol's refusal, or the store's.
+    pub fn hear(&self, store: &Store, statement: Statement) -> Result<(), HearError> {
+        self.change(store, |machine| {
+            machine.hear(statement, clock::realtime_ns())
+        })
+    }
+
+    /// Puts our own word that the set-up is anchored into the log.
+    ///
+    /// # Errors
+    /// As [`Session::hear`].
+    pub fn anchored(
+        &self,
+        store: &Store,
+        key: &NetworkKey,
+        setup: [u8; 32],
+    ) -> Result<(), HearError> {
+        self.change(store, |machine| {
+            machine.anchored(key, setup).map(|()| Vec::new())
+        })
+    }
+
+    fn change(
+        &self,
+        store: &Store,
+        change: impl FnOnce(&mut Machine) -> Result<Vec<CoordinatorAction>, Refusal>,
+    ) -> Result<(), HearError> {
+        let mut machine = self.machine();
+        let actions = change(&mut machine)?;
+        // The locks are held until it is on disk: the log has one order, the one that is acknowledged,
+        // and what a failing store left behind goes first.
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let length = machine.log().len();
+        if length > *kept {
+            store.append(&self.id, *kept, &machine.log()[*kept..])?;
+            *kept = length;
+        }
+        drop(kept);
+        drop(machine);
+        self.lines.send_replace(length);
+        self.pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(actions);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// What is to be done now.
+    pub fn due(&self) -> Vec<CoordinatorAction> {
+        let mut due =
+            std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        due.extend(self.machine().tick(clock::realtime_ns()));
+        due
+    }
+
+    /// What could not be done is due again.
+    pub fn again(&self, action: CoordinatorAction) {
+        self.pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(action);
+    }
+
+    /// Length of the log, to wait on.
+    pub fn lines(&self) -> watch::Receiver<usize> {
+        self.lines.subscribe()
+    }
+
+    /// For lists.
+    pub fn summary(&self, state: String) -> SessionSummary {
+        self.read(|m| {
+            let notice = &m.record().notice.message;
+            SessionSummary {
+                id: format!("0x{}", hex::encode(self.id)),
+                state,
+                step: m.log().last().map_or("", Statement::name).to_owned(),
+                prover: notice.prover.address.to_string(),
+                challengers: notice
+                    .challengers
+                    .iter()
+                    .map(|c| c.address.to_string())
+                    .collect(),
+            }
+        })
+    }
+}

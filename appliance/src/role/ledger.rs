@@ -1,0 +1,145 @@
+//! What the chain holds, as documents: for the CLI over HTTP and for the API in process, by one code
+//! path.
+
+use std::collections::BTreeMap;
+
+use alloy::primitives::B256;
+use plumbline_contracts::Deployment;
+use plumbline_trust::{Address, VerifyingKey, selection};
+
+use super::outcome::units;
+use crate::chain::client::{ChainClient, ClientError, role};
+use crate::ui::results::{Balance, ChainStatus, Draw, ParticipantView, Participants, RequestView};
+
+fn ours(address: alloy::primitives::Address) -> Address {
+    Address(address.into_array())
+}
+
+/// Height, sums and contracts.
+///
+/// # Errors
+/// The chain does not answer.
+pub async fn status(chain: &ChainClient) -> Result<ChainStatus, ClientError> {
+    let totals = chain.totals().await?;
+    let Deployment {
+        chain_id,
+        token,
+        vault,
+        participants,
+        beacon,
+        backhaul,
+    } = chain.deployment();
+    let contracts = [
+        ("token", token),
+        ("vault", vault),
+        ("participants", participants),
+        ("beacon", beacon),
+        ("backhaul", backhaul),
+    ];
+    Ok(ChainStatus {
+        engine: "embedded".into(),
+        chain_id,
+        height: chain.latest_block().await?.number,
+        conserved: chain.conserved().await?,
+        escrow: units(totals.escrow),
+        stake: units(totals.stake),
+        owed: units(totals.owed),
+        held: units(totals.held),
+        contracts: contracts
+            .map(|(name, address)| (name.to_owned(), ours(address)))
+            .into_iter()
+            .collect::<BTreeMap<_, _>>(),
+    })
+}
+
+/// Everybody registered.
+///
+/// # Errors
+/// The chain does not answer.
+pub async fn participants(chain: &ChainClient) -> Result<Participants, ClientError> {
+    let mut list = Vec::new();
+    for known in chain.participants().await? {
+        let names = [
+            (role::PAYER, "payer"),
+            (role::PROVER, "prover"),
+            (role::CHALLENGER, "challenger"),
+            (role::COORDINATOR, "coordinator"),
+        ];
+        list.push(ParticipantView {
+            address: ours(known.account),
+            network_key: VerifyingKey(known.network_key.0),
+            roles: names
+                .iter()
+                .filter(|(bit, _)| known.roles & bit != 0)
+                .map(|(_, name)| (*name).to_owned())
+                .collect(),
+            operator: if known.operator == B256::ZERO {
+                String::new()
+            } else {
+                known.operator.to_string()
+            },
+            endpoint: known.endpoint.clone(),
+            maximum_bps: known.max_bps,
+            stake: units(chain.stake_of(known.account).await?),
+            live: chain.is_live(known.account).await?,
+        });
+    }
+    Ok(Participants { participants: list })
+}
+
+/// One request.
+///
+/// # Errors
+/// The chain does not answer, or does not know it.
+pub async fn request(chain: &ChainClient, id: B256) -> Result<RequestView, ClientError> {
+    let asked = chain.request_of(id).await?.request;
+    Ok(RequestView {
+        id: id.to_string(),
+        state: chain.state_of(id).await?.to_string(),
+        payer: ours(asked.payer),
+        prover: ours(asked.prover),
+        coordinator: ours(asked.coordinator),
+        claim_bps: asked.claimBps,
+        n: asked.n,
+        f: asked.f,
+        duration_ms: asked.durationMs,
+        price_per_byte: asked.pricePerByte,
+        escrow: units(chain.escrow_of(id).await?),
+        deadline: asked.deadline,
+    })
+}
+
+/// The draw of a request, repeated here from the beacon and the candidates. `None` before it.
+///
+/// # Errors
+/// The chain does not answer, or does not know the request.
+pub async fn draw(chain: &ChainClient, id: B256) -> Result<Option<Draw>, ClientError> {
+    let Some(drawn) = chain.selected_event(id).await? else {
+        return Ok(None);
+    };
+    let candidates: Vec<Address> = drawn.candidates.into_iter().map(ours).collect();
+    let selected: Vec<Address> = drawn.selected.into_iter().map(ours).collect();
+    let again = selection::draw(&drawn.beacon.0, &id.0, &candidates, selected.len());
+    Ok(Some(Draw {
+        id: id.to_string(),
+        round: drawn.round,
+        beacon: drawn.beacon.to_string(),
+        repeats: again.as_ref() == Some(&selected),
+        candidates,
+        selected,
+    }))
+}
+
+/// What an address has.
+///
+/// # Errors
+/// The chain does not answer.
+pub async fn balance(chain: &ChainClient, address: Address) -> Result<Balance, ClientError> {
+    let theirs = address.0.into();
+    Ok(Balance {
+        address,
+        balance: units(chain.balance(theirs).await?),
+        stake: units(chain.stake_of(theirs).await?),
+        owed: units(chain.owed(theirs).await?),
+    })
+}

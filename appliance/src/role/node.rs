@@ -1,0 +1,373 @@
+//! What every participant does: be registered, stay alive, learn of sessions, check what it is told.
+//!
+//! ```text
+//!   join: registered? ─no─► (faucet) ─► approve ─► register ─► heartbeats, for ever
+//!   discover: sessions that concern me ─► one task each        follow: a session's log, line by line
+//! ```
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy::primitives::{B256, U256, keccak256};
+use plumbline_contracts::State;
+use plumbline_proof::backhaul::messages::{ChallengeId, Member, Statement};
+use plumbline_proof::backhaul::record::Record;
+use plumbline_trust::encoding::domain;
+use plumbline_trust::identity::{Address, NetworkKey, Signature, binding_message};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::settle::Settler;
+use crate::chain::client::{ChainClient, ClientError, Registration, Seeds};
+use crate::control::client::{Api, ApiError};
+use crate::keyfile::Keys;
+
+/// Context from which heartbeat seeds are derived.
+const HEARTBEAT: &str = "plumbline 2026-11 heartbeat seeds v1";
+/// Long poll for events and sessions.
+const WAIT: Duration = Duration::from_secs(10);
+/// Pause after a failed call.
+const RETRY: Duration = Duration::from_millis(200);
+/// How long to wait for the coordinator at start-up.
+const JOIN_PATIENCE: Duration = Duration::from_secs(30);
+/// Lines of a log that wait for a session's task: a whole session has fewer.
+const LINES: usize = 512;
+/// Sessions served at once by one role; a further one is left alone (its coordinator goes on without).
+const SESSIONS_AT_ONCE: usize = 16;
+
+/// Why a node cannot take part.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The coordinator's API.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The chain.
+    #[error(transparent)]
+    Chain(#[from] ClientError),
+    /// Registered with other keys or roles than configured.
+    #[error("{0}")]
+    Registration(String),
+}
+
+/// Who this process is to the others.
+pub struct Node {
+    /// Speaks on the network.
+    pub network: Arc<NetworkKey>,
+    /// Signs for the contract.
+    pub settler: Settler,
+    /// Settlement address, as text.
+    pub address: String,
+    /// The coordinator.
+    pub api: Api,
+    /// The chain behind it.
+    pub chain: Arc<ChainClient>,
+}
+
+/// How to register.
+#[derive(Clone, Debug)]
+pub struct Joining {
+    /// Sum of role bits.
+    pub roles: u8,
+    /// Who runs it.
+    pub operator: Option<String>,
+    /// Where it can be reached.
+    pub endpoint: String,
+    /// Largest claim, provers only.
+    pub max_bps: u64,
+    /// Stake, base units.
+    pub stake: u128,
+    /// Mint the stake first (lab token).
+    pub faucet: bool,
+}
+
+impl Node {
+    /// Connects to the coordinator and its chain; waits a while for it to come up.
+    ///
+    /// # Errors
+    /// Unreachable after the wait, or not a coordinator.
+    pub async fn connect(url: &str, keys: &Keys) -> Result<Self, NodeError> {
+        let api = Api::new(url)?;
+        let attempt = async {
+            loop {
+                match api.deployment().await {
+                    Err(ApiError::Unreachable { url, why }) => {
+                        tracing::info!(%url, %why, "waiting for the coordinator");
+                        tokio::time::sleep(RETRY).await;
+                    }
+                    other => return other,
+                }
+            }
+        };
+        let deployment = match tokio::time::timeout(JOIN_PATIENCE, attempt).await {
+            Ok(deployment) => deployment?,
+            // The last word is the reason.
+            Err(_) => api.deployment().await?,
+        };
+        let chain = ChainClient::connect_http(&api.rpc_url(), keys.signer(), deployment).await?;
+        Ok(Self {
+            network: keys.network.clone(),
+            settler: Settler::new(keys.signer()),
+            address: keys.address().to_string(),
+            api,
+            chain: Arc::new(chain),
+        })
+    }
+
+    /// Follows a session's log.
+    pub fn follow(&self, challenge: ChallengeId) -> Follow {
+        let (send, lines) = mpsc::channel(LINES);
+        let api = self.api.clone();
+        let task = tokio::spawn(async move {
+            let mut next = 0;
+            loop {
+                match api.events(&challenge, next, WAIT).await {
+                    Ok((statements, after)) => {
+                        next = after;
+                        for statement in statements {
+                            if send.send(statement).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
+                    // Not (or no longer) open there: it may come back after a restart.
+                    Err(error) => {
+                        tracing::debug!(%error, "no events");
+                        tokio::time::sleep(RETRY).await;
+                    }
+                }
+            }
+        });
+        Follow { lines, task }
+    }
+
+    /// Whether the chain knows this notice: its parties, its terms, its draw. A coordinator can make
+    /// nobody send or receive what nobody paid for.
+    ///
+    /// # Errors
+    /// In words, what does not agree.
+    pub async fn check_notice(&self, notice: &Statement) -> Result<(), String> {
+        let record = Record::open(notice).map_err(|e| e.to_string())?;
+        let notice = &record.notice.message;
+        let id = B256::from(notice.challenge);
+        let chain = |e: ClientError| e.to_string();
+        let asked = self.chain.request_of(id).await.map_err(chain)?.request;
+        let same = asked.payer.into_array() == notice.payer.0
+            && asked.prover.into_array() == notice.prover.address.0
+            && asked.coordinator.into_array() == notice.coordinator.address.0
+            && (asked.claimBps, asked.n, asked.f, asked.durationMs)
+                == (
+                    notice.terms.claim_bps,
+                    notice.terms.n,
+                    notice.terms.f,
+                    notice.terms.duration_ms,
+                )
+            && (asked.pricePerByte, asked.deadline) == (notice.price_per_byte, notice.deadline);
+        if !same {
+            return Err("the notice is not what the payer asked for on the chain".into());
+        }
+        let drawn = self.chain.selected_of(id).await.map_err(chain)?;
+        if !drawn
+            .iter()
+            .map(|a| a.into_array())
+            .eq(notice.challengers.iter().map(|m| m.address.0))
+        {
+            return Err("the notice names other challengers than the chain drew".into());
+        }
+        for member in notice
+            .challengers
+            .iter()
+            .chain([&notice.prover, &notice.coordinator])
+        {
+            let known = self
+                .chain
+                .participant(member.address.0.into())
+                .await
+                .map_err(chain)?;
+            if known.is_none_or(|k| k.network_key.0 != member.key.0) {
+                return Err(format!(
+                    "{} is not registered with network key {}",
+                    member.address, member.key
+                ));
+            }
+        }
+        let state = self.chain.state_of(id).await.map_err(chain)?;
+        if !matches!(state, State::Selected | State::Running) {
+            return Err(format!("the request is {state}, not under way"));
+        }
+        Ok(())
+    }
+
+    /// Serves every session that concerns this node, each in a task of its own, until cancelled.
+    pub async fn discover<F>(&self, serve: impl Fn(ChallengeId) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut known: HashSet<String> = HashSet::new();
+        let mut running = JoinSet::new();
+        let mut after = 0;
+        loop {
+            while running.try_join_next().is_some() {}
+            let sessions = match self.api.sessions(&self.address, after, WAIT).await {
+                Ok(sessions) => sessions,
+                Err(error) => {
+                    tracing::debug!(%error, "no sessions");
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            };
+            after = sessions.next;
+            // Only what is still listed needs remembering.
+            known.retain(|id| sessions.items.iter().any(|s| s.id == *id));
+            for session in sessions.items {
+                let open = session.state == State::Selected.to_string()
+                    || session.state == State::Running.to_string();
+                let mut id = [0; 32];
+                if !open
+                    || known.contains(&session.id)
+                    || hex::decode_to_slice(session.id.trim_start_matches("0x"), &mut id).is_err()
+                {
+                    continue;
+                }
+                known.insert(session.id);
+                if running.len() < SESSIONS_AT_ONCE {
+                    running.spawn(serve(id));
+                } else {
+                    tracing::warn!(sessions = running.len(), "busy: a session is left alone");
+                }
+            }
+        }
+    }
+}
+
+/// Registers with `chain` unless that is done; `keys` cross-sign each other.
+///
+/// # Errors
+/// The contract's refusal, or a registration that is not the configured one.
+pub async fn join(chain: &ChainClient, keys: &Keys, joining: &Joining) -> Result<(), NodeError> {
+    let deployment = chain.deployment();
+    if let Some(known) = chain.participant(chain.address()).await? {
+        if known.network_key.0 != keys.network_key().0 {
+            return Err(NodeError::Registration(format!(
+                "{} is registered with network key {}, but the key file holds {}",
+                keys.address(),
+                known.network_key,
+                keys.network_key()
+            )));
+        }
+        if known.roles & joining.roles != joining.roles {
+            return Err(NodeError::Registration(format!(
+                "{} is registered for roles {:#06b}, not {:#06b}: make another key for them (`plumbline key new`)",
+                keys.address(),
+                known.roles,
+                joining.roles
+            )));
+        }
+        return Ok(());
+    }
+    let balance = chain.balance(chain.address()).await?;
+    if joining.faucet && balance < U256::from(joining.stake) {
+        chain
+            .mint_lab(chain.address(), U256::from(joining.stake))
+            .await?;
+    }
+    chain.approve(U256::from(joining.stake)).await?;
+    let binding = binding_message(
+        deployment.chain_id,
+        &Address(deployment.participants.into_array()),
+        &keys.address(),
+    );
+    let registration = Registration {
+        roles: joining.roles,
+        network_key: keys.network_key().0,
+        cross_signature: keys.network.sign(domain::BINDING, &binding).0,
+        operator: joining
+            .operator
+            .as_ref()
+            .map_or([0; 32], |o| keccak256(o.as_bytes()).0),
+        endpoint: joining.endpoint.clone(),
+        max_bps: joining.max_bps,
+        stake: joining.stake,
+    };
+    chain.register(&registration).await?;
+    tracing::info!(address = %keys.address(), roles = joining.roles, "registered");
+    Ok(())
+}
+
+/// One heartbeat, so that a node that calls itself ready can be drawn.
+///
+/// # Errors
+/// The chain does not answer, or refuses.
+pub async fn first_heartbeat(chain: &ChainClient, network: &NetworkKey) -> Result<(), ClientError> {
+    chain
+        .beat(&Seeds::new(network.derive(HEARTBEAT, &[])))
+        .await
+        .map(drop)
+}
+
+/// Heartbeats for ever, every `every`; a failed one is tried again soon.
+pub async fn heartbeats(chain: Arc<ChainClient>, network: Arc<NetworkKey>, every: Duration) {
+    let seeds = Seeds::new(network.derive(HEARTBEAT, &[]));
+    loop {
+        match chain.beat(&seeds).await {
+            Ok(_) => tokio::time::sleep(every).await,
+            Err(error) => {
+                tracing::warn!(%error, "heartbeat failed");
+                tokio::time::sleep(every.min(Duration::from_secs(1))).await;
+            }
+        }
+    }
+}
+
+/// A participant as a member of a session: its registration, and its cross-signature from the chain's
+/// log.
+///
+/// # Errors
+/// Not registered, or the chain does not answer.
+pub async fn member(
+    chain: &ChainClient,
+    address: alloy::primitives::Address,
+) -> Result<Member, String> {
+    let known = chain
+        .participant(address)
+        .await
+        .map_err(|e| e.to_string())?;
+    let known = known.ok_or_else(|| format!("{address} is not registered"))?;
+    let signature = chain
+        .cross_signature(address, known.registered_block)
+        .await
+        .map_err(|e| e.to_string())?;
+    if keccak256(signature) != known.cross_signature_hash {
+        return Err(format!(
+            "the cross-signature of {address} in the log is not the registered one"
+        ));
+    }
+    Ok(Member {
+        address: Address(address.into_array()),
+        key: plumbline_trust::VerifyingKey(known.network_key.0),
+        binding: Signature(signature),
+    })
+}
+
+/// A session's log, line by line, across restarts of the coordinator.
+pub struct Follow {
+    lines: mpsc::Receiver<Statement>,
+    task: JoinHandle<()>,
+}
+
+impl Follow {
+    /// The next line; `None` after `limit` without one. Cancelling loses nothing.
+    pub async fn next(&mut self, limit: Duration) -> Option<Statement> {
+        tokio::time::timeout(limit, self.lines.recv())
+            .await
+            .ok()
+            .flatten()
+    }
+}
+
+impl Drop for Follow {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,287 @@
+//! The payer: asks, pays, waits, and believes only what it has verified itself.
+//!
+//! ```text
+//!   (mint) ─► approve ─► request ─► wait: chain state, session steps ─► bundle ─► verify ─► document
+//! ```
+//! The coordinator is trusted with nothing: the bundle must hash to what is on the chain, replay to its
+//! own verdict, and that verdict and figure must be the contract's.
+
+use std::path::Path;
+use std::time::Duration;
+
+use alloy::primitives::{B256, U256};
+use plumbline_contracts::State;
+use plumbline_contracts::abi::backhaul::IBackhaul::Request;
+use plumbline_proof::backhaul::bundle;
+use plumbline_proof::backhaul::params::{Terms, TermsError};
+use plumbline_trust::Address;
+
+use super::outcome;
+use crate::chain::client::{ChainClient, ClientError};
+use crate::clock;
+use crate::control::client::{Api, ApiError};
+use crate::keyfile::Keys;
+use crate::ui::results::MeasureResult;
+use crate::ui::{Progress, Stage};
+
+/// How often the chain is asked how far the request is.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long after the deadline the coordinator, or anyone, has to end the request.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Whose link.
+    pub prover: Address,
+    /// What is measured.
+    pub terms: Terms,
+    /// Base units a byte.
+    pub price_per_byte: u128,
+    /// From now until the contract refunds.
+    pub deadline: Duration,
+    /// Mint lab tokens for the escrow first.
+    pub faucet: bool,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum PayError {
+    /// The terms cannot be measured.
+    #[error(transparent)]
+    Terms(#[from] TermsError),
+    /// The coordinator's API.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The chain, or a refusal of the contract.
+    #[error(transparent)]
+    Chain(#[from] ClientError),
+    /// Too little money, found before anything moved.
+    #[error("{address} has {have} base units, the escrow takes {needed}: {hint}")]
+    Balance {
+        /// Whose balance.
+        address: Address,
+        /// What is there.
+        have: U256,
+        /// What is needed.
+        needed: U256,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The request ended without a result.
+    #[error("the request {id} ended {state}, refunded: {why}")]
+    NoResult {
+        /// Which request.
+        id: String,
+        /// How it ended.
+        state: State,
+        /// Why, as far as is known.
+        why: String,
+    },
+    /// The coordinator's evidence is not what the chain says.
+    #[error("the evidence does not hold: {0}; the request is {1}")]
+    Evidence(String, String),
+    /// The bundle cannot be saved.
+    #[error("cannot save the bundle to {0}: {1}")]
+    Save(String, std::io::Error),
+}
+
+/// Asks, waits for the end, verifies, saves.
+///
+/// # Errors
+/// See [`PayError`]. Whatever was locked is refunded by the contract after the deadline.
+pub async fn measure(
+    url: &str,
+    keys: &Keys,
+    order: &Order,
+    save: Option<&Path>,
+    progress: &dyn Progress,
+) -> Result<MeasureResult, PayError> {
+    order.terms.check()?;
+    let api = Api::new(url)?;
+    let coordinator: Address =
+        api.coordinator()
+            .await?
+            .parse()
+            .map_err(|why| ApiError::Strange {
+                url: url.into(),
+                why,
+            })?;
+    let chain =
+        ChainClient::connect_http(&api.rpc_url(), keys.signer(), api.deployment().await?).await?;
+    let request = Request {
+        payer: chain.address(),
+        prover: order.prover.0.into(),
+        coordinator: coordinator.0.into(),
+        claimBps: order.terms.claim_bps,
+        direction: 0,
+        n: order.terms.n,
+        f: order.terms.f,
+        durationMs: order.terms.duration_ms,
+        pricePerByte: order.price_per_byte,
+        deadline: clock::realtime_s() + order.deadline.as_secs(),
+        nonce: clock::realtime_ns(),
+    };
+    let id = ask(&chain, &request, order, progress).await?;
+    progress.note(&id.to_string());
+    let state = wait(&api, &chain, id, &request, progress).await?;
+    if state != State::Final {
+        return Err(no_result(&chain, id, state).await);
+    }
+    progress.stage(Stage::Collect);
+    let mut document = collect(&api, &chain, id, save).await?;
+    outcome::settle(&chain, id, &mut document).await?;
+    progress.done();
+    Ok(document)
+}
+
+async fn ask(
+    chain: &ChainClient,
+    request: &Request,
+    order: &Order,
+    progress: &dyn Progress,
+) -> Result<B256, PayError> {
+    let (_, _, escrow) = chain.quote(request).await?;
+    let mut have = chain.balance(chain.address()).await?;
+    if order.faucet && have < escrow {
+        progress.stage(Stage::Fund);
+        chain.mint_lab(chain.address(), escrow - have).await?;
+        have = chain.balance(chain.address()).await?;
+    }
+    if have < escrow {
+        return Err(PayError::Balance {
+            address: Address(chain.address().into_array()),
+            have,
+            needed: escrow,
+            hint: "send it tokens, offer less with --price, or in a laboratory add --faucet",
+        });
+    }
+    progress.stage(Stage::Request);
+    // Exactly the escrow: the vault can never take more of the payer's tokens.
+    if chain.allowance(chain.address()).await? != escrow {
+        chain.approve(escrow).await?;
+    }
+    let asked = chain.request(request).await;
+    if asked.is_err() {
+        // Nothing half-made stays behind: the allowance of a refused request is taken back.
+        let _refused_anyway = chain.approve(U256::ZERO).await;
+    }
+    Ok(asked?.0)
+}
+
+async fn wait(
+    api: &Api,
+    chain: &ChainClient,
+    id: B256,
+    request: &Request,
+    progress: &dyn Progress,
+) -> Result<State, PayError> {
+    let mut shown = (State::None, String::new());
+    loop {
+        let state = match chain.state_of(id).await {
+            Ok(state) => state,
+            // The coordinator may be restarting; the request is on its chain and goes on.
+            Err(ClientError::Unreachable { .. } | ClientError::TimedOut { .. })
+                if clock::realtime_s() < request.deadline + GRACE.as_secs() =>
+            {
+                progress.note("the coordinator does not answer; waiting");
+                tokio::time::sleep(LOOK * 5).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if state.is_over() {
+            return Ok(state);
+        }
+        if state != shown.0 {
+            progress.stage(match state {
+                State::Created | State::None => Stage::Draw,
+                State::Reported | State::Disputed => Stage::Settle,
+                _ => Stage::Run,
+            });
+        }
+        let step = match state {
+            State::Selected | State::Running => api
+                .session(&id.0)
+                .await
+                .map_or_else(|_| String::new(), |s| s.step),
+            _ => String::new(),
+        };
+        if step != shown.1 && !step.is_empty() {
+            progress.note(&step);
+        }
+        shown = (state, step);
+        if clock::realtime_s() > request.deadline + GRACE.as_secs() {
+            // Nobody ended it: anyone may, and the payer is the one who wants its money.
+            if state != State::Reported {
+                chain.timeout(id).await?;
+            } else {
+                chain.finalize(id).await?;
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn no_result(chain: &ChainClient, id: B256, state: State) -> PayError {
+    let why = match (state, chain.selected_of(id).await) {
+        (State::Cancelled, _) => "too few live challengers for the draw".to_owned(),
+        (_, Ok(drawn)) if drawn.is_empty() => {
+            "challengers were not drawn before the deadline".to_owned()
+        }
+        _ => {
+            "no result was posted before the deadline; see the coordinator's and the prover's logs"
+                .to_owned()
+        }
+    };
+    PayError::NoResult {
+        id: id.to_string(),
+        state,
+        why,
+    }
+}
+
+async fn collect(
+    api: &Api,
+    chain: &ChainClient,
+    id: B256,
+    save: Option<&Path>,
+) -> Result<MeasureResult, PayError> {
+    let bytes = api.bundle(&id.0).await?;
+    if let Some(path) = save {
+        std::fs::write(path, &bytes).map_err(|e| PayError::Save(path.display().to_string(), e))?;
+    }
+    let replay = tokio::task::spawn_blocking(move || bundle::verify(&bytes)).await;
+    let wrong = |why: String| PayError::Evidence(why, id.to_string());
+    let verified = replay.map_err(|e| wrong(e.to_string()))?;
+    let posted = chain
+        .result_of(id)
+        .await?
+        .ok_or_else(|| wrong("the chain has no result".into()))?;
+    if verified.address != posted.bundle_hash.0 {
+        return Err(wrong(format!(
+            "the bundle hashes to {}, the chain says {}",
+            hex::encode(verified.address),
+            posted.bundle_hash
+        )));
+    }
+    let (Some(record), Some(judgement)) = (&verified.record, &verified.judgement) else {
+        let first = verified.checks.iter().find(|c| !c.ok);
+        return Err(wrong(first.map_or_else(
+            || "it cannot be read".into(),
+            |c| format!("{}: {}", c.name, c.detail),
+        )));
+    };
+    let mut document = outcome::from_evidence(record, judgement, &verified.address);
+    let agrees = posted.verdict as u8 == judgement.verdict as u8
+        && posted.point == u128::from(judgement.point_bps)
+        && posted.guaranteed == u128::from(judgement.guaranteed_bps());
+    if !agrees {
+        return Err(wrong(format!(
+            "the bundle gives {:?} at {} bit/s, the contract computed {} at {} bit/s",
+            judgement.verdict, judgement.point_bps, posted.verdict, posted.point
+        )));
+    }
+    document.bundle = save.map(|p| p.display().to_string());
+    Ok(document)
+}

@@ -1,0 +1,190 @@
+//! The prover's control port: answers probes with signed echoes, hears acknowledgements.
+//!
+//! One thread, one socket, blocking reads: a probe's round trip is measured, so nothing stands in its
+//! way. Who is not consented to gets no answer, and who is gets a bounded number.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use plumbline_proof::backhaul::messages::{ChallengeId, ECHO_DOMAIN, session_of};
+use plumbline_proof::backhaul::record::MAX_RTTS;
+use plumbline_proof::backhaul::rtt::sealed;
+use plumbline_trust::NetworkKey;
+use plumbline_trust::encoding::encode;
+use plumbline_trust::session::SessionKey;
+use plumbline_wire::header::{HEADER_LEN, Header, Kind, TAGGED_LEN};
+
+use crate::privilege;
+
+/// How often the thread looks whether it should stop.
+const STOP_CHECK: Duration = Duration::from_millis(100);
+
+/// One challenger as the control port knows it.
+pub struct Peer {
+    /// Where its probes come from.
+    pub control: SocketAddr,
+    /// Tags its datagrams.
+    pub key: SessionKey,
+    /// It has the commitment.
+    pub acknowledged: AtomicBool,
+    echoed: AtomicU64,
+}
+
+impl Peer {
+    /// A challenger that probes from `control`.
+    pub fn new(control: SocketAddr, key: SessionKey) -> Self {
+        Self {
+            control,
+            key,
+            acknowledged: AtomicBool::new(false),
+            echoed: AtomicU64::new(0),
+        }
+    }
+}
+
+/// One session as the control port knows it.
+pub struct Guests {
+    challenge: ChallengeId,
+    /// By index; `None` without consent.
+    pub peers: Vec<Option<Peer>>,
+    /// Probes and acknowledgements received from them.
+    pub received: AtomicU64,
+}
+
+/// The control port.
+pub struct Echo {
+    socket: Arc<UdpSocket>,
+    sessions: Arc<Mutex<HashMap<[u8; 16], Arc<Guests>>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Echo {
+    /// Binds the port and starts the thread.
+    pub fn start(address: IpAddr, port: u16, key: Arc<NetworkKey>) -> io::Result<Self> {
+        let socket = Arc::new(UdpSocket::bind((address, port))?);
+        socket.set_read_timeout(Some(STOP_CHECK))?;
+        let sessions = Arc::new(Mutex::new(HashMap::new()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let worker = Worker {
+            socket: socket.clone(),
+            sessions: sessions.clone(),
+            key,
+        };
+        let thread = std::thread::Builder::new()
+            .name("plumbline-echo".into())
+            .spawn({
+                let stop = stop.clone();
+                move || {
+                    // It starts before the process gives its capabilities up, and needs none.
+                    if let Err(error) = privilege::drop_all() {
+                        tracing::error!(%error, "the control port is not served");
+                        return;
+                    }
+                    worker.run(&stop);
+                }
+            })?;
+        Ok(Self {
+            socket,
+            sessions,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// The socket, from which commitments go out.
+    pub fn socket(&self) -> Arc<UdpSocket> {
+        self.socket.clone()
+    }
+
+    /// Answers `peers` from now on, until the returned guests are dismissed.
+    pub fn admit(&self, challenge: ChallengeId, peers: Vec<Option<Peer>>) -> Arc<Guests> {
+        let guests = Arc::new(Guests {
+            challenge,
+            peers,
+            received: AtomicU64::new(0),
+        });
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.insert(session_of(&challenge), guests.clone());
+        guests
+    }
+
+    /// Answers them no more.
+    pub fn dismiss(&self, guests: &Guests) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.remove(&session_of(&guests.challenge));
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ended = thread.join();
+        }
+    }
+}
+
+struct Worker {
+    socket: Arc<UdpSocket>,
+    sessions: Arc<Mutex<HashMap<[u8; 16], Arc<Guests>>>>,
+    key: Arc<NetworkKey>,
+}
+
+impl Worker {
+    fn run(&self, stop: &AtomicBool) {
+        let mut buffer = [0; HEADER_LEN + 1];
+        while !stop.load(Ordering::Relaxed) {
+            match self.socket.recv_from(&mut buffer) {
+                Ok((HEADER_LEN, from)) => {
+                    if let Some(head) = buffer.first_chunk::<HEADER_LEN>() {
+                        self.hear(head, from);
+                    }
+                }
+                // Another length is nothing of ours; an error is a timeout or an ICMP answer to a
+                // commitment that nobody waits for.
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+
+    fn hear(&self, head: &[u8; HEADER_LEN], from: SocketAddr) {
+        let Ok(header) = Header::from_bytes(head) else {
+            return;
+        };
+        let guests = {
+            let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            sessions.get(&header.session).cloned()
+        };
+        let Some(guests) = guests else { return };
+        let Some(Some(peer)) = guests.peers.get(usize::from(header.index)) else {
+            return;
+        };
+        if peer.control != from || !peer.key.check(head) {
+            return;
+        }
+        guests.received.fetch_add(1, Ordering::Relaxed);
+        match header.kind {
+            Kind::Probe if peer.echoed.fetch_add(1, Ordering::Relaxed) < MAX_RTTS as u64 => {
+                let echo = sealed(
+                    Kind::Echo,
+                    &guests.challenge,
+                    header.index,
+                    header.sequence,
+                    header.sent_ns,
+                    &peer.key,
+                );
+                let signature = self.key.sign(ECHO_DOMAIN, &echo[..TAGGED_LEN]);
+                let datagram = [&echo[..], &encode(&signature)].concat();
+                let _lost = self.socket.send_to(&datagram, from);
+            }
+            Kind::CommitAck => peer.acknowledged.store(true, Ordering::Release),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The prover: consents, receives, commits, reveals.
+//!
+//! ```text
+//!   coordinator ──events──► serve(session) ──Open──► datapath thread: Sink{Tally} ──commit──► UDP
+//!        ▲                     │   ▲                        │ gauge: seen, committed
+//!        └──────statements─────┘   └────────────────────────┘
+//!                              └─Open──► echo thread: probes, acknowledgements
+//! ```
+//! One task a session. Receiver and control port are made once, at start-up, while the process still
+//! has its capabilities; a session only changes maps that are already open.
+
+mod accounting;
+mod echo;
+mod sink;
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use plumbline_proof::backhaul::messages::{Accounting, ChallengeId, Statement, session_of};
+use plumbline_proof::backhaul::params::{
+    COMMIT_GIVE_UP_NS, COMMIT_REPEAT_NS, DRAIN_LIMIT_NS, DRAIN_QUIET_NS,
+};
+use plumbline_proof::backhaul::prover::{Opening, Prover as Machine, ProverAction};
+use plumbline_proof::backhaul::tally::Tally;
+use tokio::time::interval;
+
+pub use self::echo::Echo;
+use self::echo::{Guests, Peer};
+use self::sink::{Committed, Gauge, Sink};
+use super::node::{Follow, Node};
+use crate::clock;
+use crate::datapath::{Counters, PathInfo, Receiver, Sender, SessionHandle, SessionSpec};
+
+/// How often a session's machine looks at the clock.
+const TICK: Duration = Duration::from_millis(10);
+/// A session that has not ended by then is given up: the contract refunds after its deadline.
+const SESSION_LIMIT: Duration = Duration::from_secs(120);
+
+/// The prover's equipment: made once, shared by its sessions.
+pub struct Prover {
+    /// Identity, coordinator and chain.
+    pub node: Arc<Node>,
+    /// The packet path.
+    pub receiver: Receiver,
+    /// The control port.
+    pub echo: Echo,
+    /// Measured address and data port, as challengers are told.
+    pub data: SocketAddr,
+    /// Measured address and control port.
+    pub control: SocketAddr,
+}
+
+/// A session as it is open.
+struct Live {
+    guests: Arc<Guests>,
+    gauge: Arc<Gauge>,
+    handle: SessionHandle,
+    before: Counters,
+}
+
+/// A closed session: the tally, what it committed to, and all counters.
+struct Closed {
+    tally: Tally,
+    committed: Committed,
+    accounting: Accounting,
+}
+
+impl Prover {
+    /// Serves one challenge to its end.
+    ///
+    /// # Errors
+    /// In words, what ended the session early. Nothing stays open either way.
+    pub async fn serve(&self, challenge: ChallengeId) -> Result<(), String> {
+        let mut follow = self.node.follow(challenge);
+        let first = follow
+            .next(SESSION_LIMIT)
+            .await
+            .ok_or("the coordinator gave no notice")?;
+        self.node.check_notice(&first).await?;
+        let key = &self.node.network;
+        let mut machine = Machine::new(&first, key, self.data, self.control, clock::realtime_ns())
+            .map_err(|e| e.to_string())?;
+        let mut live: Option<Live> = None;
+        let outcome = tokio::time::timeout(
+            SESSION_LIMIT,
+            self.run(&mut machine, &mut follow, &mut live),
+        )
+        .await;
+        if let Some(live) = live {
+            // Ended early: consent is withdrawn, the sink and its counts are dropped.
+            self.echo.dismiss(&live.guests);
+            live.handle.close().map_err(|e| e.to_string())?;
+        }
+        outcome.unwrap_or_else(|_| Err(format!("no end after {} s", SESSION_LIMIT.as_secs())))
+    }
+
+    async fn run(
+        &self,
+        machine: &mut Machine,
+        follow: &mut Follow,
+        live: &mut Option<Live>,
+    ) -> Result<(), String> {
+        let key = self.node.network.clone();
+        let mut ticks = interval(TICK);
+        loop {
+            let actions = tokio::select! {
+                statement = follow.next(SESSION_LIMIT) => {
+                    let statement = statement.ok_or("the coordinator went silent")?;
+                    machine.hear(&key, &statement, clock::realtime_ns()).map_err(|e| e.to_string())?
+                }
+                _ = ticks.tick() => machine.tick(&key, clock::realtime_ns()),
+            };
+            self.act(machine, actions, live).await?;
+            if live
+                .as_ref()
+                .is_some_and(|l| l.gauge.committed.get().is_some())
+            {
+                break;
+            }
+        }
+        let open = live.take().ok_or("no session is open")?;
+        let closed = self.close(open, machine.slowest_ns()).await?;
+        let actions = machine.committed(closed.committed.signed.clone());
+        self.act(machine, actions, &mut None).await?;
+        let opened = (&closed.committed.commit, closed.committed.roots);
+        let actions = machine.reveal(
+            &key,
+            &self.node.settler,
+            &closed.tally,
+            opened,
+            closed.accounting,
+        );
+        self.act(machine, actions, &mut None).await
+    }
+
+    async fn act(
+        &self,
+        machine: &Machine,
+        actions: Vec<ProverAction>,
+        live: &mut Option<Live>,
+    ) -> Result<(), String> {
+        for action in actions {
+            match action {
+                ProverAction::Say(statement) => self.say(machine, &statement).await?,
+                ProverAction::Open(opening) => *live = Some(self.open(machine, opening)?),
+                ProverAction::Arm { deadline_ns, .. } => {
+                    if let Some(live) = live {
+                        live.gauge.deadline_ns.store(deadline_ns, Ordering::Relaxed);
+                    }
+                }
+                ProverAction::Fail(why) => return Err(why),
+            }
+        }
+        Ok(())
+    }
+
+    async fn say(&self, machine: &Machine, statement: &Statement) -> Result<(), String> {
+        self.node
+            .api
+            .say(machine.record().challenge(), statement)
+            .await
+            .map_err(|e| e.to_string())
+    }
+
+    fn open(&self, machine: &Machine, opening: Opening) -> Result<Live, String> {
+        let record = machine.record();
+        let challenge = *record.challenge();
+        let gauge = Arc::new(Gauge::default());
+        let controls: BTreeMap<u16, SocketAddr> = opening.controls.iter().copied().collect();
+        let keyed: Vec<_> = (0u16..)
+            .zip(&opening.keys)
+            .map(|(i, key)| (i, controls.get(&i).copied().zip(key.clone())))
+            .collect();
+        let peers = keyed
+            .iter()
+            .filter_map(|(i, k)| k.clone().map(|(to, key)| (*i, to, key)))
+            .collect();
+        let guests = keyed
+            .into_iter()
+            .map(|(_, k)| k.map(|(to, key)| Peer::new(to, key)))
+            .collect();
+        let tally = Tally::new(&challenge, 0, &record.notice.message.terms, opening.keys);
+        let sink = Sink::new(
+            tally,
+            gauge.clone(),
+            self.node.network.clone(),
+            self.echo.socket(),
+            peers,
+        );
+        let spec = SessionSpec {
+            session: session_of(&challenge),
+            until_tai_ns: opening.until_ns + clock::tai_ahead_ns(),
+            senders: opening
+                .senders
+                .iter()
+                .map(|(index, source)| Sender {
+                    index: *index,
+                    source: *source,
+                })
+                .collect(),
+        };
+        let before = self.receiver.counters().map_err(|e| e.to_string())?;
+        let handle = self
+            .receiver
+            .open(&spec, Box::new(sink))
+            .map_err(|e| e.to_string())?;
+        Ok(Live {
+            guests: self.echo.admit(challenge, guests),
+            gauge,
+            handle,
+            before,
+        })
+    }
+
+    /// After the commitment: repeats it until everyone has it and no more packets come, then
+    /// withdraws the consent and gathers all counters.
+    async fn close(&self, live: Live, slowest_ns: u64) -> Result<Closed, String> {
+        let since = clock::realtime_ns();
+        // A challenger hears of the commitment half a round trip later, and its probes take another.
+        let quiet_ns = DRAIN_QUIET_NS + 2 * slowest_ns;
+        let arrived = |live: &Live| {
+            live.gauge.seen.load(Ordering::Relaxed) + live.guests.received.load(Ordering::Relaxed)
+        };
+        let mut quiet = (arrived(&live), since);
+        let mut ticks = interval(Duration::from_nanos(COMMIT_REPEAT_NS));
+        // The first tick is now, and the first copies have just left.
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            let now = clock::realtime_ns();
+            let waiting = self.repeat(&live);
+            let count = arrived(&live);
+            if count != quiet.0 {
+                quiet = (count, now);
+            }
+            let heard = waiting == 0 || now - since >= COMMIT_GIVE_UP_NS;
+            if heard
+                && (now - quiet.1 >= quiet_ns || now - since >= COMMIT_GIVE_UP_NS + DRAIN_LIMIT_NS)
+            {
+                break;
+            }
+        }
+        let sink: Box<dyn Any + Send> = live.handle.close().map_err(|e| e.to_string())?;
+        let sink = sink
+            .downcast::<Sink>()
+            .map_err(|_| "the receive thread returned another session")?;
+        let (tally, committed) = sink.finish();
+        let committed = committed.ok_or("the receive thread made no commitment")?;
+        let after = self.receiver.counters().map_err(|e| e.to_string())?;
+        let fates = accounting::between(&live.before, &after);
+        let accounting = accounting(
+            &tally,
+            &committed,
+            &live.guests,
+            fates,
+            self.receiver.info(),
+        );
+        self.echo.dismiss(&live.guests);
+        Ok(Closed {
+            tally,
+            committed,
+            accounting,
+        })
+    }
+
+    /// Repeats the commitment to whoever has not acknowledged it; how many those are.
+    fn repeat(&self, live: &Live) -> usize {
+        let socket = self.echo.socket();
+        let outgoing = live.gauge.committed.get().map_or(&[][..], Vec::as_slice);
+        let waiting = outgoing.iter().filter(|o| {
+            let peer = live
+                .guests
+                .peers
+                .get(usize::from(o.index))
+                .and_then(Option::as_ref);
+            peer.is_some_and(|p| !p.acknowledged.load(Ordering::Acquire))
+        });
+        waiting
+            .inspect(|o| {
+                let _lost = socket.send_to(&o.datagram, o.to);
+            })
+            .count()
+    }
+}
+
+fn accounting(
+    tally: &Tally,
+    committed: &Committed,
+    guests: &Guests,
+    counters: Vec<(String, u64)>,
+    info: &PathInfo,
+) -> Accounting {
+    let refused = tally.refused();
+    let mut fates: Vec<(String, u64)> = [
+        ("bad_tag", refused.bad_tag),
+        ("out_of_range", refused.out_of_range),
+        ("duplicate", refused.duplicate),
+        ("over_cap", refused.over_cap),
+        ("late", refused.late),
+    ]
+    .map(|(name, count)| (name.to_owned(), count))
+    .into();
+    fates.extend(counters);
+    fates.sort();
+    Accounting {
+        fates,
+        control_received: guests.received.load(Ordering::Relaxed),
+        reordered: tally.reordered(),
+        histogram: tally.histogram(),
+        commit_latency_ns: committed.latency_ns,
+        datapath: [
+            ("receiver", info.receiver),
+            ("xdp_mode", info.xdp_mode),
+            ("umem", info.umem),
+            ("timestamps", info.timestamps),
+        ]
+        .into_iter()
+        .chain(
+            info.fallback_reasons
+                .iter()
+                .map(|why| ("fallback", why.as_str())),
+        )
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect(),
+    }
+}

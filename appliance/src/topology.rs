@@ -1,0 +1,379 @@
+//! The running system in one file: which parts a process has, one line a thread, and in which order
+//! they start.
+//!
+//! ```text
+//!   thread                  core      runs                               for role
+//!   main                    any       start-up, then waits for signals   all
+//!   plumbline-rx            pinned    datapath: XDP/AF_XDP → sinks       prover
+//!   plumbline-echo          any       control port: echoes, acks         prover
+//!   sequencer               any       embedded engine: blocks            coordinator
+//!   tokio workers           any       HTTP, sessions, heartbeats         all
+//!   blocking pool           any       challenger sessions, store, judge  challenger, coordinator
+//!   plumbline-pack, -flood  any       packets made and sent              challenger, while measuring
+//! ```
+//! Order: what needs privilege first (sockets, XDP), then every capability is dropped, and only then
+//! do the other threads start, so that none of them ever has any.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plumbline_contracts::Parameters;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+use crate::chain::client::role as bits;
+use crate::chain::{ChainClient, Embedded, Genesis, Options};
+use crate::config::{self, Config, PathChoice, Role};
+use crate::control::server;
+use crate::datapath::{self, Receiver, ReceiverConfig};
+use crate::host;
+use crate::keyfile::Keys;
+use crate::metrics::Metrics;
+use crate::privilege;
+use crate::role::challenger::Challenger;
+use crate::role::coordinator::{self, Hub};
+use crate::role::node::{self, Joining, Node};
+use crate::role::prover::{Echo, Prover};
+use crate::store::Store;
+use crate::ui::results::{DatapathView, Ready};
+use crate::ui::{Failure, announce};
+
+/// Seconds a leaving participant's stake stays bound. Longer than any dispute.
+const UNBONDING_S: u64 = 86_400;
+/// How long tasks have to end when the process is told to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Runs the daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Whatever keeps it from starting, with the exit code of its kind; nothing is left behind.
+pub fn run(config: &Config, keys: Keys) -> Result<(), Failure> {
+    if config.roles.any_node() && !host::take_precedence() {
+        tracing::info!(
+            nice = host::NICE,
+            "no precedence over other work: give the unit Nice= or CAP_SYS_NICE, or timings suffer on a busy machine"
+        );
+    }
+    let equipment = config
+        .prover
+        .as_ref()
+        .map(|p| equip(p, &keys))
+        .transpose()?;
+    privilege::drop_all().map_err(Failure::usage)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::usage(format!("cannot start the runtime: {e}")))?;
+    let ended = runtime.block_on(serve(config, Arc::new(keys), equipment));
+    runtime.shutdown_timeout(STOP_PATIENCE);
+    ended
+}
+
+/// A prover's sockets and program, made while the process has its capabilities.
+struct Equipment {
+    receiver: Receiver,
+    echo: Echo,
+    data: SocketAddr,
+    control: SocketAddr,
+}
+
+fn equip(prover: &config::Prover, keys: &Keys) -> Result<Equipment, Failure> {
+    let receiver = Receiver::start(&ReceiverConfig {
+        interface: prover.interface.clone(),
+        bind: prover.address,
+        data_port: prover.data_port,
+        queue: prover.queue,
+        path: match prover.path {
+            PathChoice::Auto => datapath::PathChoice::Auto,
+            PathChoice::Native => datapath::PathChoice::Native,
+            PathChoice::Generic => datapath::PathChoice::Generic,
+            PathChoice::Socket => datapath::PathChoice::Socket,
+        },
+        busy_poll: prover.busy_poll,
+        core: prover.core,
+    })
+    .map_err(Failure::usage)?;
+    for why in &receiver.info().fallback_reasons {
+        tracing::info!(%why, "a faster receive path was not taken");
+    }
+    let control = SocketAddr::new(prover.address, prover.control_port);
+    let echo = Echo::start(prover.address, prover.control_port, keys.network.clone())
+        .map_err(|e| Failure::usage(format!("[prover] control_port: cannot bind {control}: {e}; it must be free and the address local")))?;
+    Ok(Equipment {
+        receiver,
+        echo,
+        data: SocketAddr::new(prover.address, prover.data_port),
+        control,
+    })
+}
+
+async fn serve(
+    config: &Config,
+    keys: Arc<Keys>,
+    equipment: Option<Equipment>,
+) -> Result<(), Failure> {
+    let stop = stopped().map_err(|e| Failure::usage(format!("cannot listen for signals: {e}")))?;
+    let mut tasks: JoinSet<Failure> = JoinSet::new();
+    let mut api = None;
+    let shown = equipment.as_ref().map(|e| view(e.receiver.info()));
+    let up = async {
+        let metrics = Arc::new(
+            Metrics::new(
+                config.roles,
+                option_env!("PLUMBLINE_COMMIT").unwrap_or("unknown"),
+            )
+            .map_err(Failure::usage)?,
+        );
+        if let Some(info) = equipment.as_ref().map(|e| e.receiver.info()) {
+            metrics.datapath(info.xdp_mode, info.timestamps);
+        }
+        if let Some(part) = &config.coordinator {
+            api = Some(coordinate(config, part, &keys, &metrics, &mut tasks).await?);
+        }
+        if let Some(part) = &config.node {
+            take_part(config, part, &keys, equipment, &mut tasks).await?;
+        }
+        Ok::<(), Failure>(())
+    };
+    tokio::pin!(stop);
+    tokio::select! {
+        started = up => started?,
+        () = &mut stop => return Ok(()),
+    }
+    let holders = privilege::holders().map_err(Failure::usage)?;
+    if let Some(holder) = holders.first() {
+        return Err(Failure::usage(format!(
+            "thread {} ({}) still holds capabilities; this is a defect, please report it",
+            holder.thread, holder.name
+        )));
+    }
+    announce(&Ready {
+        ready: true,
+        roles: config.roles.iter().collect(),
+        address: keys.address(),
+        api,
+        datapath: shown,
+    })?;
+    tokio::select! {
+        () = &mut stop => {
+            tracing::info!("told to stop");
+            Ok(())
+        }
+        Some(ended) = tasks.join_next() => Err(ended.unwrap_or_else(|e| Failure::chain(format!("a part of the process failed: {e}")))),
+    }
+}
+
+/// Completes at SIGTERM or SIGINT.
+fn stopped() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn view(info: &datapath::PathInfo) -> DatapathView {
+    DatapathView {
+        receiver: info.receiver.into(),
+        xdp_mode: info.xdp_mode.into(),
+        umem: info.umem.into(),
+        timestamps: info.timestamps.into(),
+        fallback_reasons: info.fallback_reasons.clone(),
+    }
+}
+
+/// The coordinator: chain, registration, API, requests. Returns the API's base URL.
+async fn coordinate(
+    config: &Config,
+    part: &config::Coordinator,
+    keys: &Arc<Keys>,
+    metrics: &Arc<Metrics>,
+    tasks: &mut JoinSet<Failure>,
+) -> Result<String, Failure> {
+    let listener = tokio::net::TcpListener::bind(part.listen)
+        .await
+        .map_err(|e| {
+            Failure::usage(format!(
+                "[coordinator] listen: cannot bind {}: {e}; it must be free and the address local",
+                part.listen
+            ))
+        })?;
+    let url = listener
+        .local_addr()
+        .map_or_else(|_| part.listen.to_string(), |a| a.to_string());
+    let url = format!("http://{url}");
+    let engine = open_chain(&config.state_dir, part, keys)?;
+    let chain = Arc::new(ChainClient::in_process(&engine, keys.signer()));
+    let joining = Joining {
+        roles: bits::COORDINATOR,
+        operator: None,
+        endpoint: url.clone(),
+        max_bps: 0,
+        stake: part.chain.min_stake,
+        faucet: part.chain.lab_token,
+    };
+    node::join(&chain, keys, &joining)
+        .await
+        .map_err(Failure::chain)?;
+    let store = Store::open(&config.state_dir).map_err(Failure::chain)?;
+    let hub = Arc::new(Hub::new(
+        keys.network.clone(),
+        chain,
+        engine,
+        store,
+        &config.state_dir,
+        metrics.clone(),
+    ));
+    let router = server::router(hub.clone());
+    tasks.spawn(async move {
+        let ended = axum::serve(listener, router).await;
+        Failure::chain(format!("the HTTP server ended: {ended:?}"))
+    });
+    tasks.spawn(async move {
+        coordinator::watch(hub).await;
+        Failure::chain("the coordinator's watch ended")
+    });
+    Ok(url)
+}
+
+fn open_chain(
+    state_dir: &Path,
+    part: &config::Coordinator,
+    keys: &Keys,
+) -> Result<Arc<Embedded>, Failure> {
+    let chain = &part.chain;
+    let genesis = Genesis {
+        chain_id: chain.chain_id,
+        deployer: keys.signer(),
+        parameters: Parameters {
+            min_stake: chain.min_stake,
+            unbonding_s: UNBONDING_S,
+            live_interval_s: chain.live_interval.as_secs(),
+            coordinator_fee: chain.coordinator_fee,
+            dispute_window_s: chain.dispute_window.as_secs(),
+        },
+    };
+    Embedded::open(
+        &state_dir.join("chain"),
+        &genesis,
+        Options::new(chain.block_interval),
+    )
+    .map_err(Failure::chain)
+}
+
+/// Prover and challenger: registration, heartbeats, sessions.
+async fn take_part(
+    config: &Config,
+    part: &config::Node,
+    keys: &Arc<Keys>,
+    equipment: Option<Equipment>,
+    tasks: &mut JoinSet<Failure>,
+) -> Result<(), Failure> {
+    let node = Node::connect(part.coordinator.as_str(), keys)
+        .await
+        .map_err(reach)?;
+    let node = Arc::new(node);
+    let endpoint = match (&config.prover, &config.challenger) {
+        (Some(p), _) => SocketAddr::new(p.address, p.data_port).to_string(),
+        (None, Some(c)) => SocketAddr::new(c.address, c.data_port).to_string(),
+        (None, None) => String::from("-"),
+    };
+    let mut roles = 0;
+    for (role, bit) in [
+        (Role::Prover, bits::PROVER),
+        (Role::Challenger, bits::CHALLENGER),
+    ] {
+        roles |= if config.roles.has(role) { bit } else { 0 };
+    }
+    let joining = Joining {
+        roles,
+        operator: part.operator.clone(),
+        endpoint,
+        max_bps: config.prover.as_ref().map_or(0, |p| p.maximum.0),
+        stake: part.stake,
+        faucet: part.faucet,
+    };
+    node::join(&node.chain, keys, &joining)
+        .await
+        .map_err(reach)?;
+    // The first heartbeat is out before the node calls itself ready: it can be drawn.
+    let beat = node::first_heartbeat(&node.chain, &node.network).await;
+    beat.map_err(|e| reach(e.into()))?;
+    let (chain, network, every) = (node.chain.clone(), node.network.clone(), part.heartbeat);
+    tasks.spawn(async move {
+        node::heartbeats(chain, network, every).await;
+        Failure::chain("heartbeats ended")
+    });
+    if let Some(Equipment {
+        receiver,
+        echo,
+        data,
+        control,
+    }) = equipment
+    {
+        let prover = Arc::new(Prover {
+            node: node.clone(),
+            receiver,
+            echo,
+            data,
+            control,
+        });
+        let finder = node.clone();
+        tasks.spawn(async move {
+            finder
+                .discover(|id| {
+                    let prover = prover.clone();
+                    async move { told("prover", id, prover.serve(id).await) }
+                })
+                .await;
+            Failure::chain("the prover ended")
+        });
+    }
+    if let Some(c) = &config.challenger {
+        let challenger = Arc::new(Challenger {
+            node: node.clone(),
+            address: c.address,
+            data_port: c.data_port,
+            control_port: c.control_port,
+        });
+        tasks.spawn(async move {
+            node.discover(|id| {
+                let challenger = challenger.clone();
+                async move { told("challenger", id, challenger.serve(id).await) }
+            })
+            .await;
+            Failure::chain("the challenger ended")
+        });
+    }
+    Ok(())
+}
+
+fn told(role: &str, id: [u8; 32], outcome: Result<(), String>) {
+    let id = coordinator::name_of(&id);
+    match outcome {
+        Ok(()) => tracing::info!(role, id, "session over"),
+        Err(why) => tracing::warn!(role, id, why, "session ended early"),
+    }
+}
+
+/// Sorts a node's failure by kind.
+#[allow(clippy::needless_pass_by_value)] // a `map_err` adapter
+fn reach(error: node::NodeError) -> Failure {
+    use crate::chain::ClientError;
+    use crate::control::client::ApiError;
+    match &error {
+        node::NodeError::Api(ApiError::Refused { .. })
+        | node::NodeError::Chain(ClientError::Refused(_)) => Failure::refused(error),
+        node::NodeError::Api(_)
+        | node::NodeError::Chain(ClientError::Unreachable { .. } | ClientError::TimedOut { .. }) => {
+            Failure::unreachable(error)
+        }
+        node::NodeError::Chain(_) => Failure::chain(error),
+        node::NodeError::Registration(_) => Failure::usage(error),
+    }
+}

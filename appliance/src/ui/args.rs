@@ -1,0 +1,470 @@
+//! The arguments of every command, as clap reads them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use plumbline_trust::identity::Address;
+
+use super::exit::Failure;
+use crate::config::units::{self, parse_amount, parse_duration};
+use crate::config::{CoordinatorUrl, Rate};
+
+/// Most challengers of one request; the contract refuses more.
+const CHALLENGERS_MAX: u16 = 64;
+/// Shortest and longest phase; the contract refuses others.
+const DURATION_BOUNDS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(10));
+
+/// Verifiable network measurement: claims about a link that people who do not trust its owner can
+/// check.
+#[derive(Debug, Parser)]
+#[command(
+    name = "plumbline",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make or show a key file
+    Key(KeyArgs),
+    /// Run the roles of a configuration file until told to stop
+    ///
+    /// Logs go to stderr. When everything is up, one line of JSON appears on stdout. SIGTERM and
+    /// SIGINT stop it in order.
+    Run(RunArgs),
+    /// Pay for a proof of backhaul and wait for its verdict
+    Measure(MeasureArgs),
+    /// Judge a bundle of evidence again, offline
+    Verify(VerifyArgs),
+    /// Ask or use a coordinator's chain, or re-execute a stored one
+    Chain(ChainArgs),
+    /// Write man pages of all commands into a directory
+    Man(ManArgs),
+    /// Print the completions of a shell
+    Completions(CompletionsArgs),
+}
+
+/// How a result is written.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct OutputArgs {
+    /// Write one JSON document to stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `plumbline key`.
+#[derive(Debug, Args)]
+pub struct KeyArgs {
+    /// What to do with the key file.
+    #[command(subcommand)]
+    pub command: KeyCommand,
+}
+
+/// Commands about key files.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make two fresh keys in a new file that only you can read
+    New {
+        /// File to make; never overwritten
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// How to write the result.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Show the public halves of a key file
+    Show {
+        /// Key file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// How to write the result.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+}
+
+/// `plumbline run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Configuration file; configs/default.toml explains every key
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Check the configuration and its key file, print ok, and start nothing
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// `plumbline measure`.
+#[derive(Debug, Args)]
+pub struct MeasureArgs {
+    /// Coordinator's API, http://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    pub coordinator: CoordinatorUrl,
+    /// Key file of the payer
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// Settlement address of the prover, 0x and 40 hexadecimal digits
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    pub prover: Address,
+    /// Claimed rate at the IP layer: 100mbit, 1gbit, 1.5gbit, or bit/s
+    #[arg(long, value_name = "RATE", value_parser = claim)]
+    pub claim: Rate,
+    /// Challengers to draw, at least 3f+1 and at most 64
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub challengers: u16,
+    /// Challengers that may be corrupt
+    #[arg(long, value_name = "F", default_value_t = 1)]
+    pub f: u16,
+    /// Nominal duration of the measurement, 10ms to 10s
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = parse_duration)]
+    pub duration: Duration,
+    /// Price of a byte, in base units of the token
+    #[arg(long, value_name = "UNITS", default_value = "1000", value_parser = parse_amount)]
+    pub price: u128,
+    /// When the request ends, finished or not, counted from now
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    pub deadline: Duration,
+    /// Save the evidence to this file
+    #[arg(long, value_name = "FILE")]
+    pub bundle: Option<PathBuf>,
+    /// Mint the tokens first (lab token only)
+    #[arg(long)]
+    pub faucet: bool,
+    /// How to write the result.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+impl MeasureArgs {
+    /// What one argument alone cannot say: refused here, before anything is paid.
+    ///
+    /// # Errors
+    /// [`Failure::usage`] with every mistake, a line each.
+    pub fn check(&self) -> Result<(), Failure> {
+        let mut mistakes = Vec::new();
+        let needed = 3 * u32::from(self.f) + 1;
+        if u32::from(self.challengers) < needed || self.challengers > CHALLENGERS_MAX {
+            mistakes.push(format!(
+                "--challengers {} with --f {}: allowed: from 3f+1 = {needed} to {CHALLENGERS_MAX}",
+                self.challengers, self.f
+            ));
+        }
+        let (min, max) = DURATION_BOUNDS;
+        let words = units::format_duration;
+        if self.duration < min || self.duration > max {
+            mistakes.push(format!(
+                "--duration {}: allowed: from {} to {}",
+                words(self.duration),
+                words(min),
+                words(max)
+            ));
+        }
+        // The chain counts deadlines in seconds.
+        if self.deadline.as_secs() == 0 || self.deadline <= self.duration {
+            let (deadline, duration) = (words(self.deadline), words(self.duration));
+            mistakes.push(format!("--deadline {deadline}: allowed: at least 1s and longer than --duration ({duration})"));
+        }
+        if let Some(bundle) = &self.bundle {
+            let parent = bundle.parent().filter(|p| !p.as_os_str().is_empty());
+            if bundle.is_dir() || parent.is_some_and(|p| !p.is_dir()) {
+                mistakes.push(format!(
+                    "--bundle {}: allowed: a file in an existing directory",
+                    bundle.display()
+                ));
+            }
+        }
+        if mistakes.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::usage(mistakes.join("\n           ")))
+        }
+    }
+}
+
+/// `plumbline verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Bundle saved by `plumbline measure --bundle`
+    #[arg(value_name = "BUNDLE")]
+    pub bundle: PathBuf,
+    /// How to write the result.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `plumbline chain`.
+#[derive(Debug, Args)]
+pub struct ChainArgs {
+    /// What to ask or do.
+    #[command(subcommand)]
+    pub command: ChainCommand,
+}
+
+/// A coordinator to ask, and how to write its answer.
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// Coordinator's API, http://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    pub coordinator: CoordinatorUrl,
+    /// How to write the result.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Commands about the chain.
+#[derive(Debug, Subcommand)]
+pub enum ChainCommand {
+    /// Height, sums and contracts
+    Status {
+        /// Whom to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Everybody registered
+    Participants {
+        /// Whom to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// One request and its state
+    Request {
+        /// Id of the request, 0x and 64 hexadecimal digits
+        #[arg(value_name = "ID", value_parser = request_id)]
+        id: [u8; 32],
+        /// Whom to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Who was drawn for a request, and from what
+    Draw {
+        /// Id of the request, 0x and 64 hexadecimal digits
+        #[arg(value_name = "ID", value_parser = request_id)]
+        id: [u8; 32],
+        /// Whom to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Tokens of an address: held, staked, owed
+    Balance {
+        /// Settlement address, 0x and 40 hexadecimal digits
+        #[arg(value_name = "ADDRESS", value_parser = address)]
+        address: Address,
+        /// Whom to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Take out what is owed to a key's address
+    Withdraw {
+        /// Key file
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Whom to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Mint lab tokens to a key's address
+    Faucet {
+        /// Key file
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Base units to mint
+        #[arg(long, value_name = "UNITS", value_parser = parse_amount)]
+        amount: u128,
+        /// Whom to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Re-execute a stored chain from its first block and compare every root
+    Verify {
+        /// Directory of the chain: a coordinator's state_dir
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// How to write the result.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+}
+
+/// `plumbline man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Directory to write to; made if it is not there
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+}
+
+/// `plumbline completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// Shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+fn address(text: &str) -> Result<Address, String> {
+    if !text.starts_with("0x") {
+        return Err("expected 0x and 40 hexadecimal digits".into());
+    }
+    text.parse()
+}
+
+fn claim(text: &str) -> Result<Rate, String> {
+    match text.parse()? {
+        Rate(0) => Err(format!(
+            "a claim of 0 says nothing; allowed: a rate above 0 ({})",
+            units::RATE_FORMS
+        )),
+        rate => Ok(rate),
+    }
+}
+
+fn request_id(text: &str) -> Result<[u8; 32], String> {
+    let mut id = [0; 32];
+    let digits = text
+        .strip_prefix("0x")
+        .ok_or("expected 0x and 64 hexadecimal digits")?;
+    hex::decode_to_slice(digits, &mut id)
+        .map_err(|e| format!("expected 0x and 64 hexadecimal digits: {e}"))?;
+    Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    const ADDRESS: &str = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266";
+
+    fn measure(more: &[&str]) -> Result<MeasureArgs, String> {
+        let base = [
+            "plumbline",
+            "measure",
+            "--coordinator",
+            "http://10.77.0.2:7300",
+            "--key",
+            "k",
+            "--prover",
+            ADDRESS,
+        ];
+        let claim: &[&str] = if more.contains(&"--claim") {
+            &[]
+        } else {
+            &["--claim", "1gbit"]
+        };
+        let all = base.iter().chain(claim).chain(more);
+        match Cli::try_parse_from(all).map_err(|e| e.to_string())?.command {
+            Command::Measure(args) => Ok(args),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn clap_finds_no_fault() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let args = measure(&[]).unwrap();
+        assert_eq!(
+            (args.challengers, args.f, args.price, args.faucet),
+            (5, 1, 1000, false)
+        );
+        assert_eq!(
+            (args.duration.as_millis(), args.deadline.as_secs()),
+            (100, 60)
+        );
+        assert!(args.bundle.is_none() && !args.output.json);
+        assert!(args.check().is_ok());
+    }
+
+    #[test]
+    fn both_sides_of_what_arguments_allow_together() {
+        let ok = |more: &[&str]| measure(more).unwrap().check().is_ok();
+        assert!(
+            ok(&["--challengers", "4", "--f", "1"]) && !ok(&["--challengers", "3", "--f", "1"])
+        );
+        assert!(
+            ok(&["--challengers", "64", "--f", "21"]) && !ok(&["--challengers", "65", "--f", "21"])
+        );
+        assert!(
+            ok(&["--challengers", "1", "--f", "0"]) && !ok(&["--challengers", "0", "--f", "0"])
+        );
+        assert!(!ok(&["--challengers", "64", "--f", "65535"]));
+        assert!(ok(&["--duration", "10ms"]) && !ok(&["--duration", "9ms"]));
+        assert!(ok(&["--duration", "10s"]) && !ok(&["--duration", "10001ms"]));
+        assert!(ok(&["--deadline", "1s"]) && !ok(&["--deadline", "999ms"]));
+        assert!(!ok(&["--deadline", "5s", "--duration", "5s"]));
+        assert!(ok(&["--bundle", "here.bundle"]) && !ok(&["--bundle", "/no/such/directory/x"]));
+        let words = measure(&["--f", "2", "--duration", "1h"])
+            .unwrap()
+            .check()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            words.contains("from 3f+1 = 7 to 64") && words.contains("--duration 1h"),
+            "{words}"
+        );
+    }
+
+    #[test]
+    fn bad_values_say_what_is_allowed() {
+        let refused = |more: &[&str]| measure(more).unwrap_err();
+        assert!(refused(&["--claim", "0"]).contains("a claim of 0"));
+        assert!(refused(&["--claim", "fast"]).contains("100mbit, 1gbit"));
+        assert!(refused(&["--duration", "5"]).contains("100ms, 2s"));
+        assert!(
+            refused(&["--price", "-1"]).contains("unexpected argument")
+                || refused(&["--price=-1"]).contains("decimal")
+        );
+        let odd = [
+            "plumbline",
+            "chain",
+            "balance",
+            "f39f",
+            "--coordinator",
+            "http://a:1",
+        ];
+        assert!(
+            Cli::try_parse_from(odd)
+                .unwrap_err()
+                .to_string()
+                .contains("40 hexadecimal digits")
+        );
+        let odd = [
+            "plumbline",
+            "chain",
+            "draw",
+            "0x12",
+            "--coordinator",
+            "http://a:1",
+        ];
+        assert!(
+            Cli::try_parse_from(odd)
+                .unwrap_err()
+                .to_string()
+                .contains("64 hexadecimal digits")
+        );
+        let odd = [
+            "plumbline",
+            "chain",
+            "status",
+            "--coordinator",
+            "https://a:1",
+        ];
+        assert!(
+            Cli::try_parse_from(odd)
+                .unwrap_err()
+                .to_string()
+                .contains("does not begin with http://")
+        );
+    }
+}

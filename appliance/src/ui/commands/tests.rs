@@ -1,0 +1,214 @@
+//! What reaches the appliance, and what is stopped before. The handlers here record and refuse.
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use clap::Parser as _;
+use plumbline_trust::identity::Address;
+
+use crate::config::{Config, CoordinatorUrl};
+use crate::keyfile::Keys;
+use crate::ui::args::MeasureArgs;
+use crate::ui::results::*;
+use crate::ui::{Cli, Exit, Failure, Handlers, Progress, execute};
+
+/// Refuses everything, and keeps what it was asked for.
+#[derive(Default)]
+struct Refusing(RefCell<Vec<String>>);
+
+impl Refusing {
+    fn refuse<T>(&self, what: &str) -> Result<T, Failure> {
+        self.0.borrow_mut().push(what.to_owned());
+        Err(Failure::refused(what))
+    }
+}
+
+impl Handlers for Refusing {
+    fn run(&self, config: Config, _: Keys) -> Result<(), Failure> {
+        self.refuse(&format!("run {}", config.roles))
+    }
+    fn measure(
+        &self,
+        args: &MeasureArgs,
+        _: Keys,
+        _: &dyn Progress,
+    ) -> Result<MeasureResult, Failure> {
+        self.refuse(&format!("measure {}", args.claim))
+    }
+    fn verify(&self, bundle: &[u8]) -> Result<VerifyResult, Failure> {
+        self.refuse(&format!("verify {} bytes", bundle.len()))
+    }
+    fn chain_status(&self, coordinator: &CoordinatorUrl) -> Result<ChainStatus, Failure> {
+        self.refuse(&format!("status {coordinator}"))
+    }
+    fn chain_participants(&self, _: &CoordinatorUrl) -> Result<Participants, Failure> {
+        self.refuse("participants")
+    }
+    fn chain_request(&self, _: &CoordinatorUrl, id: &[u8; 32]) -> Result<RequestView, Failure> {
+        self.refuse(&format!("request {}", id[31]))
+    }
+    fn chain_draw(&self, _: &CoordinatorUrl, id: &[u8; 32]) -> Result<Draw, Failure> {
+        self.refuse(&format!("draw {}", id[31]))
+    }
+    fn chain_balance(&self, _: &CoordinatorUrl, address: &Address) -> Result<Balance, Failure> {
+        self.refuse(&format!("balance {}", address.0[19]))
+    }
+    fn chain_withdraw(&self, _: &CoordinatorUrl, _: Keys) -> Result<Receipt, Failure> {
+        self.refuse("withdraw")
+    }
+    fn chain_faucet(&self, _: &CoordinatorUrl, _: Keys, amount: u128) -> Result<Receipt, Failure> {
+        self.refuse(&format!("faucet {amount}"))
+    }
+    fn chain_verify(&self, directory: &Path) -> Result<ChainReplay, Failure> {
+        self.refuse(&format!("replay {}", directory.display()))
+    }
+}
+
+fn ask(line: &str) -> (Exit, Vec<String>) {
+    let handlers = Refusing::default();
+    let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+    let exit = execute(cli, &handlers);
+    (exit, handlers.0.into_inner())
+}
+
+#[test]
+fn each_command_reaches_its_handler_with_what_was_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    Keys::create(&dir.path().join("k")).unwrap();
+    std::fs::write(at("b"), b"12345").unwrap();
+    std::fs::write(at("c.toml"), "roles = [\"coordinator\"]\nkey = \"k\"\n").unwrap();
+    let (key, id, address) = (
+        at("k"),
+        format!("0x{}07", "00".repeat(31)),
+        format!("0x{}09", "00".repeat(19)),
+    );
+    let url = "--coordinator http://a:1/";
+    for (line, want) in [
+        (
+            format!("plumbline run --config {}", at("c.toml")),
+            "run coordinator",
+        ),
+        (
+            format!("plumbline measure {url} --key {key} --prover {address} --claim 1500mbit"),
+            "measure 1500mbit",
+        ),
+        (format!("plumbline verify {}", at("b")), "verify 5 bytes"),
+        (format!("plumbline chain status {url}"), "status http://a:1"),
+        (
+            format!("plumbline chain participants {url} --json"),
+            "participants",
+        ),
+        (format!("plumbline chain request {id} {url}"), "request 7"),
+        (format!("plumbline chain draw {id} {url}"), "draw 7"),
+        (
+            format!("plumbline chain balance {address} {url}"),
+            "balance 9",
+        ),
+        (
+            format!("plumbline chain withdraw {url} --key {key}"),
+            "withdraw",
+        ),
+        (
+            format!("plumbline chain faucet {url} --key {key} --amount 12"),
+            "faucet 12",
+        ),
+        (
+            "plumbline chain verify /some/dir".to_owned(),
+            "replay /some/dir",
+        ),
+    ] {
+        assert_eq!(ask(&line), (Exit::Refused, vec![want.to_owned()]), "{line}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_found_before_the_handler_is_called() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(at("bad.toml"), "roles = []\n").unwrap();
+    std::fs::write(
+        at("nokey.toml"),
+        "roles = [\"coordinator\"]\nkey = \"none\"\n",
+    )
+    .unwrap();
+    let address = format!("0x{}", "00".repeat(20));
+    let measure =
+        format!("plumbline measure --coordinator http://a:1 --prover {address} --claim 1gbit");
+    for line in [
+        format!("plumbline run --config {}", at("bad.toml")),
+        format!("plumbline run --config {}", at("nokey.toml")),
+        format!("plumbline run --config {}", at("none.toml")),
+        format!("{measure} --key {}", at("none")),
+        format!("{measure} --key {} --challengers 3", at("none")),
+        format!("plumbline verify {}", at("none")),
+        format!("plumbline key show {}", at("none")),
+    ] {
+        assert_eq!(ask(&line), (Exit::Usage, vec![]), "{line}");
+    }
+}
+
+#[test]
+fn check_starts_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    Keys::create(&dir.path().join("k")).unwrap();
+    let config = dir.path().join("c.toml");
+    std::fs::write(&config, "roles = [\"coordinator\"]\nkey = \"k\"\n").unwrap();
+    assert_eq!(
+        ask(&format!(
+            "plumbline run --check --config {}",
+            config.display()
+        )),
+        (Exit::Ok, vec![])
+    );
+}
+
+#[test]
+fn every_command_has_its_page_with_the_exit_codes() {
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("man/man1");
+    assert_eq!(
+        ask(&format!("plumbline man {}", pages.display())).0,
+        Exit::Ok
+    );
+    let mut names: Vec<String> = std::fs::read_dir(&pages)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            "plumbline-chain-balance.1",
+            "plumbline-chain-draw.1",
+            "plumbline-chain-faucet.1",
+            "plumbline-chain-participants.1",
+            "plumbline-chain-request.1",
+            "plumbline-chain-status.1",
+            "plumbline-chain-verify.1",
+            "plumbline-chain-withdraw.1",
+            "plumbline-chain.1",
+            "plumbline-completions.1",
+            "plumbline-key-new.1",
+            "plumbline-key-show.1",
+            "plumbline-key.1",
+            "plumbline-man.1",
+            "plumbline-measure.1",
+            "plumbline-run.1",
+            "plumbline-verify.1",
+            "plumbline.1",
+        ]
+    );
+    for name in names {
+        let text = std::fs::read_to_string(pages.join(&name)).unwrap();
+        let title = name.trim_end_matches(".1");
+        assert!(text.contains(&format!(".TH {title} 1")), "{name}");
+        for exit in Exit::ALL {
+            assert!(
+                text.contains(&format!("\\fB{}\\fR\n{}", exit.code(), exit.meaning())),
+                "{name}"
+            );
+        }
+    }
+    assert_eq!(ask("plumbline man /proc/no/such").0, Exit::Usage);
+}

@@ -1,0 +1,44 @@
+//! `plumbline verify`: offline; needs the bundle and nothing else.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use crate::ui::Handlers;
+use crate::ui::args::VerifyArgs;
+use crate::ui::exit::{Exit, Failure};
+use crate::ui::output::{self, Style};
+
+/// Largest bundle read: a hundred times the largest that a coordinator makes (64 challengers at
+/// 10 Gbit/s for 10 s are about 1 MB of bitmaps), and no way to fill memory.
+const BUNDLE_MAX_BYTES: u64 = 128 << 20;
+
+pub(crate) fn execute(
+    args: &VerifyArgs,
+    handlers: &impl Handlers,
+    style: Style,
+) -> Result<Exit, Failure> {
+    let result = handlers.verify(&read(&args.bundle)?)?;
+    output::print(&result, args.output.json, style)?;
+    Ok(result.exit())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let failed = |error| {
+        let path = path.display();
+        Failure::usage(format!(
+            "bundle {path}: cannot be read: {error}; give a file that `plumbline measure --bundle` saved"
+        ))
+    };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|f| f.take(BUNDLE_MAX_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(failed)?;
+    if bytes.len() as u64 > BUNDLE_MAX_BYTES {
+        let path = path.display();
+        return Err(Failure::usage(format!(
+            "bundle {path}: longer than {BUNDLE_MAX_BYTES} bytes, which no bundle is"
+        )));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,110 @@
+//! The command line: what people and scripts see of the appliance.
+//!
+//! ```text
+//!  argv ─► args (clap) ─► execute ─► commands/* ─► Handlers (the appliance) ─► results/*
+//!                                        │                                       │
+//!  stderr ◄─ progress, logs, failures ───┘             stdout ◄─ table, or one JSON document
+//! ```
+//!
+//! Claim: results go to stdout and nothing else does; with `--json` it is one JSON document; the exit
+//! code says how it ended ([`Exit`]). Progress is drawn only where stderr is a terminal, colour only
+//! where stdout is one and `NO_COLOR` is unset. This module decides nothing about a measurement: it
+//! reads arguments, calls [`Handlers`], and shows what comes back.
+//! Tests: here and in each file; the real binary in `appliance/tests/cli.rs`.
+
+pub mod args;
+pub mod commands;
+mod exit;
+mod output;
+mod progress;
+pub mod results;
+
+use clap::{CommandFactory as _, Parser as _};
+
+pub use args::Cli;
+pub use exit::{Exit, Failure};
+pub use output::{Show, Style, announce};
+pub use progress::{Progress, Silent, Stage, for_terminal};
+
+use crate::config::{Config, CoordinatorUrl};
+use crate::keyfile::Keys;
+use args::{Command, MeasureArgs};
+use plumbline_trust::identity::Address;
+use results::{
+    Balance, ChainReplay, ChainStatus, Draw, MeasureResult, Participants, Receipt, RequestView,
+    VerifyResult,
+};
+
+/// What the commands need of the appliance. Arguments and keys are checked before any of these is
+/// called; each answers with a result to show, or a [`Failure`] with the exit code of its kind.
+pub trait Handlers {
+    /// Runs the daemon until it is told to stop. Calls [`announce`] once everything is up.
+    fn run(&self, config: Config, keys: Keys) -> Result<(), Failure>;
+    /// Pays for a measurement and waits for its end; writes the bundle if one is asked for.
+    fn measure(
+        &self,
+        args: &MeasureArgs,
+        keys: Keys,
+        progress: &dyn Progress,
+    ) -> Result<MeasureResult, Failure>;
+    /// Judges the bytes of a bundle again.
+    fn verify(&self, bundle: &[u8]) -> Result<VerifyResult, Failure>;
+    /// Height, totals and contracts of a coordinator's chain.
+    fn chain_status(&self, coordinator: &CoordinatorUrl) -> Result<ChainStatus, Failure>;
+    /// Everybody registered.
+    fn chain_participants(&self, coordinator: &CoordinatorUrl) -> Result<Participants, Failure>;
+    /// One request.
+    fn chain_request(
+        &self,
+        coordinator: &CoordinatorUrl,
+        id: &[u8; 32],
+    ) -> Result<RequestView, Failure>;
+    /// Who was drawn for a request, and from what.
+    fn chain_draw(&self, coordinator: &CoordinatorUrl, id: &[u8; 32]) -> Result<Draw, Failure>;
+    /// What an address has.
+    fn chain_balance(
+        &self,
+        coordinator: &CoordinatorUrl,
+        address: &Address,
+    ) -> Result<Balance, Failure>;
+    /// Takes out what is owed to the key's address.
+    fn chain_withdraw(&self, coordinator: &CoordinatorUrl, keys: Keys) -> Result<Receipt, Failure>;
+    /// Mints lab tokens to the key's address.
+    fn chain_faucet(
+        &self,
+        coordinator: &CoordinatorUrl,
+        keys: Keys,
+        amount: u128,
+    ) -> Result<Receipt, Failure>;
+    /// Re-executes a stored chain from its first block.
+    fn chain_verify(&self, directory: &std::path::Path) -> Result<ChainReplay, Failure>;
+}
+
+/// Reads the command line. On a mistake, `--help` or `--version` it prints and leaves with clap's
+/// code, which for mistakes is [`Exit::Usage`].
+pub fn parse() -> Cli {
+    Cli::parse()
+}
+
+/// The whole command line as clap knows it, for man pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Does what the command line says and tells how it ended. Failures are on stderr already.
+pub fn execute(cli: Cli, handlers: &impl Handlers) -> Exit {
+    let style = Style::of_stdout();
+    let done = match cli.command {
+        Command::Key(args) => commands::key::execute(&args, style),
+        Command::Run(args) => commands::run::execute(&args, handlers),
+        Command::Measure(args) => commands::measure::execute(&args, handlers, style),
+        Command::Verify(args) => commands::verify::execute(&args, handlers, style),
+        Command::Chain(args) => commands::chain::execute(args, handlers, style),
+        Command::Man(args) => commands::manual::man(&args),
+        Command::Completions(args) => commands::manual::completions(&args),
+    };
+    done.unwrap_or_else(|failure| {
+        eprintln!("plumbline: {failure}");
+        failure.exit
+    })
+}

@@ -1,0 +1,260 @@
+//! A measurement, from request to withdrawal; and every way it can end.
+
+use alloy::primitives::{B256, U256, keccak256};
+use alloy::sol_types::SolValue;
+use plumbline_contracts::{State, Verdict};
+
+use crate::world::{CLAIM, FEE, PURSE, STAKE, World, refused, seeds};
+
+/// 960 Mbit/s, 100 ms, 4 honest: 2000 packets each, 8000 in all.
+const CAP: u32 = 2_000;
+const PRICE_OF_PACKET: u128 = 3 * 1_500;
+const ESCROW: u128 = 8_000 * PRICE_OF_PACKET + FEE;
+/// 8000 packets of 1500 bytes in this time are 960 Mbit/s.
+const TT: u64 = 100_000_000;
+
+#[tokio::test]
+async fn a_true_claim_passes_and_everyone_is_paid() {
+    let w = World::new(7).await;
+    let request = w.ask(1);
+    let (cap, target, escrow) = w.payer.quote(&request).await.unwrap();
+    assert_eq!(cap, U256::from(CAP));
+    assert_eq!(target, U256::from(4 * CAP));
+    assert_eq!(escrow, U256::from(ESCROW));
+
+    let (id, requested) = w.payer.request(&request).await.unwrap();
+    assert_eq!(w.payer.state_of(id).await.unwrap(), State::Created);
+    assert_eq!(w.payer.escrow_of(id).await.unwrap(), U256::from(ESCROW));
+    let known = w.payer.request_of(id).await.unwrap();
+    assert_eq!(known.request, request);
+    assert_eq!(known.request_block, requested.block);
+
+    w.beat().await;
+    let selected = w.payer.select(id).await.unwrap();
+    let drawn = w.payer.selected_event(id).await.unwrap().unwrap();
+    assert_eq!(drawn.candidates.len(), 7);
+    assert_eq!(drawn.selected.len(), 5);
+    assert_eq!(drawn.block, selected.block);
+    // Anyone repeats the draw.
+    let mut scored = drawn.candidates.clone();
+    scored.sort_by_key(|c| keccak256((drawn.beacon, id, *c).abi_encode()));
+    assert_eq!(drawn.selected, scored[..5]);
+    assert_eq!(w.payer.selected_of(id).await.unwrap(), drawn.selected);
+
+    let setup = B256::repeat_byte(9);
+    let began = w.coordinator.begin(id, setup).await.unwrap();
+    assert_eq!(w.payer.request_of(id).await.unwrap().setup_hash, setup);
+    // The last one reports a time far off: it is not paid, and the median does not move.
+    let times = [
+        (TT, TT + 10),
+        (TT, TT + 20),
+        (TT - 1, TT + 30),
+        (TT + 1, TT + 40),
+        (2 * TT, 2 * TT),
+    ];
+    let counts = [1_900, 1_900, 1_900, 1_900, 400];
+    let posted = w.submission(id, &counts, &times).await;
+    let reported = w.coordinator.report(id, &posted).await.unwrap();
+    let outcome = w.payer.result_of(id).await.unwrap().unwrap();
+    assert_eq!(outcome.verdict, Verdict::Pass);
+    assert_eq!(outcome.point, u128::from(CLAIM));
+    assert_eq!(outcome.packets, 8_000);
+    assert_eq!(outcome.reporters, [0, 1, 2, 3, 4]);
+    assert_eq!(outcome.paid, [0, 1, 2, 3]);
+    assert_eq!(outcome.counts, counts);
+    assert_eq!(outcome.bundle_hash, B256::repeat_byte(6));
+    let bits = 8_u128 * 1_500 * 1_000_000_000;
+    let curve = [
+        bits * 8_000 / u128::from(2 * TT),
+        bits * 6_100 / u128::from(TT + 40),
+    ];
+    assert_eq!(outcome.curve, curve);
+    assert_eq!(outcome.guaranteed, curve[1]);
+
+    w.clock.pass(30);
+    let finalized = w.payer.finalize(id).await.unwrap();
+    assert_eq!(w.payer.state_of(id).await.unwrap(), State::Final);
+    let pay = U256::from(1_900 * PRICE_OF_PACKET);
+    for (index, address) in drawn.selected.iter().enumerate() {
+        let owed = w.payer.owed(*address).await.unwrap();
+        assert_eq!(owed, if index < 4 { pay } else { U256::ZERO });
+    }
+    let coordinator = w.coordinator.address();
+    assert_eq!(w.payer.owed(coordinator).await.unwrap(), U256::from(FEE));
+    let rest = U256::from(ESCROW - FEE) - pay * U256::from(4);
+    assert_eq!(w.payer.owed(w.payer.address()).await.unwrap(), rest);
+    assert_eq!(w.payer.escrow_of(id).await.unwrap(), U256::ZERO);
+
+    let withdrawn = w.payer.withdraw().await.unwrap();
+    let left = w.payer.balance(w.payer.address()).await.unwrap();
+    assert_eq!(left, U256::from(PURSE) - U256::from(ESCROW) + rest);
+    assert_eq!(refused(w.payer.withdraw().await), "NothingOwed");
+    assert_eq!(refused(w.payer.finalize(id).await), "WrongState");
+    w.assert_conserved().await;
+    println!(
+        "gas: request {} select(7→5) {} begin {} report(5) {} finalize(4 paid) {} withdraw {}",
+        requested.gas_used,
+        selected.gas_used,
+        began.gas_used,
+        reported.gas_used,
+        finalized.gas_used,
+        withdrawn.gas_used
+    );
+}
+
+#[tokio::test]
+async fn a_false_claim_fails_with_the_true_figure_and_is_paid_all_the_same() {
+    let w = World::new(5).await;
+    let id = w.running(&w.ask(1)).await;
+    let counts = [480; 5];
+    let posted = w.submission(id, &counts, &[(TT, TT); 5]).await;
+    w.coordinator.report(id, &posted).await.unwrap();
+    let outcome = w.payer.result_of(id).await.unwrap().unwrap();
+    assert_eq!(outcome.verdict, Verdict::Fail);
+    assert_eq!(outcome.point, 288_000_000);
+    w.clock.pass(30);
+    w.challengers[0].finalize(id).await.unwrap();
+    let owed = w.payer.owed(w.challengers[0].address()).await.unwrap();
+    assert_eq!(owed, U256::from(480 * PRICE_OF_PACKET));
+    w.assert_conserved().await;
+}
+
+#[tokio::test]
+async fn verdicts_turn_exactly_at_95_percent() {
+    // point·100 ≥ 95·claim: with 8000 packets the longest passing time is 8·8000·1500·1e9 / 912e6.
+    let w = World::new(5).await;
+    let counts = [1_600; 5];
+    let limit = 8 * 8_000 * 1_500 * 1_000_000_000_u128 / 912_000_000;
+    let limit = u64::try_from(limit).unwrap();
+    for (nonce, tt, verdict) in [(1, limit, Verdict::Pass), (2, limit + 1, Verdict::Fail)] {
+        let id = w.running(&w.ask(nonce)).await;
+        // Guaranteed: 6400 packets; ample with equal counts.
+        let posted = w.submission(id, &counts, &[(tt, tt); 5]).await;
+        w.coordinator.report(id, &posted).await.unwrap();
+        let outcome = w.payer.result_of(id).await.unwrap().unwrap();
+        assert_eq!(outcome.verdict, verdict, "tt {tt}: {outcome:?}");
+    }
+    // guaranteed·100·(n−f) ≥ 95·claim·(n−2f): 684 Mbit/s from 6400 packets.
+    let limit = 8 * 6_400 * 1_500 * 1_000_000_000_u128 / 684_000_000;
+    let limit = u64::try_from(limit).unwrap();
+    for (nonce, plus, verdict) in [(3, limit, Verdict::Pass), (4, limit + 1, Verdict::Fail)] {
+        let id = w.running(&w.ask(nonce)).await;
+        let posted = w.submission(id, &counts, &[(TT, plus); 5]).await;
+        w.coordinator.report(id, &posted).await.unwrap();
+        let outcome = w.payer.result_of(id).await.unwrap().unwrap();
+        assert_eq!(outcome.verdict, verdict, "tt⁺ {plus}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn too_few_reports_are_inconclusive_and_count_only_themselves() {
+    let w = World::new(5).await;
+    for (nonce, reports, verdict) in [
+        (1, 4, Verdict::Pass),
+        (2, 3, Verdict::Inconclusive),
+        (3, 0, Verdict::Inconclusive),
+    ] {
+        let id = w.running(&w.ask(nonce)).await;
+        let counts = [2_000, 2_000, 2_000, 1_990, 10];
+        let posted = w.submission(id, &counts, &vec![(TT, TT); reports]).await;
+        w.coordinator.report(id, &posted).await.unwrap();
+        let outcome = w.payer.result_of(id).await.unwrap().unwrap();
+        assert_eq!(outcome.verdict, verdict, "{reports} reports");
+        let counted: u32 = counts[..reports].iter().sum();
+        assert_eq!(outcome.packets, u64::from(counted));
+        w.clock.pass(30);
+        w.coordinator.finalize(id).await.unwrap();
+        w.assert_conserved().await;
+    }
+    let coordinator = w.coordinator.address();
+    assert_eq!(
+        w.payer.owed(coordinator).await.unwrap(),
+        U256::from(3 * FEE)
+    );
+}
+
+#[tokio::test]
+async fn timeout_returns_all_from_every_open_state() {
+    let w = World::new(5).await;
+    let created = w.payer.request(&w.ask(1)).await.unwrap().0;
+    let selected = w.selected(&w.ask(2)).await;
+    let running = w.running(&w.ask(3)).await;
+    let purse = U256::from(PURSE);
+    w.clock.pass(120);
+    for id in [created, selected, running] {
+        assert_eq!(refused(w.prover.timeout(id).await), "DeadlineNotPassed");
+    }
+    w.clock.pass(1);
+    for id in [created, selected, running] {
+        w.prover.timeout(id).await.unwrap();
+        assert_eq!(w.payer.state_of(id).await.unwrap(), State::TimedOut);
+        assert_eq!(refused(w.prover.timeout(id).await), "AlreadyEnded");
+    }
+    w.payer.withdraw().await.unwrap();
+    assert_eq!(w.payer.balance(w.payer.address()).await.unwrap(), purse);
+    w.assert_conserved().await;
+}
+
+#[tokio::test]
+async fn cancel_returns_all_before_the_draw_and_not_after() {
+    let w = World::new(5).await;
+    let (id, _) = w.payer.request(&w.ask(1)).await.unwrap();
+    assert_eq!(refused(w.prover.cancel(id).await), "NotPayer");
+    w.payer.cancel(id).await.unwrap();
+    assert_eq!(w.payer.state_of(id).await.unwrap(), State::Cancelled);
+    assert_eq!(refused(w.payer.cancel(id).await), "WrongState");
+    w.payer.withdraw().await.unwrap();
+    let purse = U256::from(PURSE);
+    assert_eq!(w.payer.balance(w.payer.address()).await.unwrap(), purse);
+    // From the moment at which the draw can be foreseen it is too late: asking again would be drawing
+    // again.
+    let (id, _) = w.payer.request(&w.ask(2)).await.unwrap();
+    w.beat().await;
+    assert_eq!(refused(w.payer.cancel(id).await), "DrawKnown");
+    w.payer.select(id).await.unwrap();
+    assert_eq!(refused(w.payer.cancel(id).await), "WrongState");
+    w.assert_conserved().await;
+}
+
+#[tokio::test]
+async fn too_few_live_challengers_end_it_with_a_refund() {
+    let w = World::new(5).await;
+    let (id, _) = w.payer.request(&w.ask(1)).await.unwrap();
+    w.clock.pass(60);
+    // Four are fresh; the fifth heartbeat is one second too old.
+    w.clock.pass(1);
+    for challenger in &w.challengers[..4] {
+        challenger.beat(&seeds(challenger)).await.unwrap();
+    }
+    assert!(!w.payer.is_live(w.challengers[4].address()).await.unwrap());
+    w.payer.select(id).await.unwrap();
+    assert_eq!(w.payer.state_of(id).await.unwrap(), State::Cancelled);
+    assert_eq!(w.payer.selected_event(id).await.unwrap(), None);
+    let owed = w.payer.owed(w.payer.address()).await.unwrap();
+    assert_eq!(owed, U256::from(ESCROW));
+    w.assert_conserved().await;
+}
+
+#[tokio::test]
+async fn stake_comes_back_after_the_delay() {
+    let w = World::new(1).await;
+    let leaver = &w.challengers[0];
+    assert_eq!(refused(leaver.reclaim().await), "NotLeaving");
+    leaver.leave().await.unwrap();
+    assert!(!w.payer.is_live(leaver.address()).await.unwrap());
+    assert_eq!(refused(leaver.leave().await), "NotRegistered");
+    w.clock.pass(599);
+    assert_eq!(refused(leaver.reclaim().await), "StillBonded");
+    w.clock.pass(1);
+    leaver.reclaim().await.unwrap();
+    assert_eq!(leaver.participant(leaver.address()).await.unwrap(), None);
+    assert_eq!(w.payer.participants().await.unwrap().len(), 2);
+    assert_eq!(
+        leaver.owed(leaver.address()).await.unwrap(),
+        U256::from(STAKE)
+    );
+    leaver.withdraw().await.unwrap();
+    let purse = U256::from(PURSE);
+    assert_eq!(leaver.balance(leaver.address()).await.unwrap(), purse);
+    w.assert_conserved().await;
+}

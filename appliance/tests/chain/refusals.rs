@@ -1,0 +1,504 @@
+//! What is refused, with its name, on both sides of each boundary.
+
+use std::sync::Arc;
+
+use alloy::primitives::{Address, B256, U256};
+use alloy::sol_types::SolCall;
+use plumbline::chain::client::{ClientError, role};
+use plumbline::chain::{ChainClient, Embedded};
+use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission};
+use plumbline_contracts::abi::participants::Participants;
+use plumbline_contracts::abi::vault::Vault;
+use plumbline_contracts::{State, Timing, explain};
+use serde_json::json;
+
+use crate::world::{CLAIM, PURSE, STAKE, World, fund, join, key, refused, registration, seeds};
+
+/// Tries `call` as `from` and gives the name of the refusal, or none.
+async fn tried<C: SolCall>(chain: &Arc<Embedded>, from: Address, to: Address, call: &C) -> String {
+    let data = format!("0x{}", alloy::hex::encode(call.abi_encode()));
+    let request = json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_call",
+        "params": [{ "from": from, "to": to, "data": data }, "latest"] });
+    let answer = chain.rpc(request).await;
+    let Some(error) = answer.get("error") else {
+        return String::new();
+    };
+    assert_eq!(error["code"], 3, "{error}");
+    let data = error["data"].as_str().unwrap().trim_start_matches("0x");
+    explain(&alloy::hex::decode(data).unwrap()).unwrap().name
+}
+
+#[tokio::test]
+async fn registration_is_refused_with_a_reason() {
+    let w = World::new(0).await;
+    let poor = ChainClient::in_process(&w.chain, key(50));
+    let good = registration(50, role::CHALLENGER);
+    assert_eq!(
+        refused(poor.register(&good).await),
+        "ERC20InsufficientAllowance"
+    );
+    poor.approve(U256::MAX).await.unwrap();
+    assert_eq!(
+        refused(poor.register(&good).await),
+        "ERC20InsufficientBalance"
+    );
+    fund(&poor).await;
+    let cases = [
+        ("RolesUnknown", {
+            let mut r = good.clone();
+            r.roles = 0;
+            r
+        }),
+        ("RolesUnknown", {
+            let mut r = good.clone();
+            r.roles = 16;
+            r
+        }),
+        ("NetworkKeyZero", {
+            let mut r = good.clone();
+            r.network_key = [0; 32];
+            r
+        }),
+        ("NetworkKeyTaken", {
+            let mut r = good.clone();
+            r.network_key = [3; 32];
+            r
+        }),
+        ("EndpointLength", {
+            let mut r = good.clone();
+            r.endpoint = String::new();
+            r
+        }),
+        ("EndpointLength", {
+            let mut r = good.clone();
+            r.endpoint = "x".repeat(257);
+            r
+        }),
+        ("MaximumZero", {
+            let mut r = good.clone();
+            r.roles = role::PROVER;
+            r
+        }),
+        ("StakeTooSmall", {
+            let mut r = good.clone();
+            r.stake = STAKE - 1;
+            r
+        }),
+    ];
+    for (name, case) in cases {
+        assert_eq!(refused(poor.register(&case).await), name);
+    }
+    let mut longest = good.clone();
+    longest.endpoint = "x".repeat(256);
+    longest.roles = 15;
+    longest.max_bps = 1;
+    poor.register(&longest).await.unwrap();
+    assert_eq!(refused(poor.register(&good).await), "AlreadyRegistered");
+    let known = poor.participant(poor.address()).await.unwrap().unwrap();
+    assert_eq!(known.roles, 15);
+    assert_eq!(known.network_key, B256::repeat_byte(50));
+    assert_eq!(
+        poor.stake_of(poor.address()).await.unwrap(),
+        U256::from(STAKE)
+    );
+    poor.set_endpoint("10.9.8.7:1").await.unwrap();
+    assert_eq!(refused(poor.set_endpoint("").await), "EndpointLength");
+    let known = poor.participant(poor.address()).await.unwrap().unwrap();
+    assert_eq!(known.endpoint, "10.9.8.7:1");
+    assert_eq!(refused(w.payer.set_endpoint("x").await), "NotRegistered");
+
+    let call = Participants::registerCall {
+        roles: 4,
+        networkKey: B256::repeat_byte(51),
+        crossSignature: vec![0; 63].into(),
+        operator: B256::ZERO,
+        endpoint: "x".to_owned(),
+        maxBps: 0,
+        stake: STAKE,
+    };
+    let to = w.chain.deployment().participants;
+    let from = w.payer.address();
+    assert_eq!(
+        tried(&w.chain, from, to, &call).await,
+        "CrossSignatureLength"
+    );
+    w.assert_conserved().await;
+}
+
+#[tokio::test]
+async fn heartbeats_must_open_what_was_committed() {
+    let w = World::new(0).await;
+    let c = join(&w.chain, 20, role::CHALLENGER).await;
+    let (one, two) = (B256::repeat_byte(1), B256::repeat_byte(2));
+    let hash = plumbline::chain::client::commitment;
+    assert_eq!(
+        refused(c.heartbeat(one, hash(two)).await),
+        "RevealWithoutCommitment"
+    );
+    assert_eq!(
+        refused(c.heartbeat(B256::ZERO, B256::ZERO).await),
+        "CommitmentZero"
+    );
+    assert!(!c.is_live(c.address()).await.unwrap());
+    c.heartbeat(B256::ZERO, hash(one)).await.unwrap();
+    assert!(c.is_live(c.address()).await.unwrap());
+    assert_eq!(
+        refused(c.heartbeat(two, hash(two)).await),
+        "SeedDoesNotOpen"
+    );
+    c.heartbeat(one, hash(two)).await.unwrap();
+    assert_eq!(c.heartbeats(c.address()).await.unwrap(), 2);
+    assert_eq!(
+        refused(w.payer.beat(&seeds(&w.payer)).await),
+        "NotRegistered"
+    );
+}
+
+#[tokio::test]
+async fn requests_are_refused_with_a_reason_and_lock_nothing() {
+    let w = World::new(5).await;
+    let good = w.ask(1);
+    let change = |f: &dyn Fn(&mut Request)| {
+        let mut request = good.clone();
+        f(&mut request);
+        request
+    };
+    let stranger = Address::repeat_byte(0x77);
+    let cases = [
+        ("NotPayer", change(&|r| r.payer = stranger)),
+        ("DirectionUnsupported", change(&|r| r.direction = 1)),
+        ("ClaimZero", change(&|r| r.claimBps = 0)),
+        ("ClaimAboveMaximum", change(&|r| r.claimBps = CLAIM + 1)),
+        (
+            "UnknownProver",
+            change(&|r| r.prover = w.coordinator.address()),
+        ),
+        (
+            "UnknownCoordinator",
+            change(&|r| r.coordinator = w.prover.address()),
+        ),
+        ("TooFewChallengers", change(&|r| r.n = 3)),
+        ("TooFewChallengers", change(&|r| r.f = 2)),
+        (
+            "TooFewChallengers",
+            change(&|r| {
+                r.n = 0;
+                r.f = 0;
+            }),
+        ),
+        ("TooManyChallengers", change(&|r| r.n = 65)),
+        ("DurationOutOfRange", change(&|r| r.durationMs = 9)),
+        ("DurationOutOfRange", change(&|r| r.durationMs = 10_001)),
+        (
+            "DeadlinePassed",
+            change(&|r| r.deadline = w.clock.now() - 1),
+        ),
+        (
+            "ERC20InsufficientBalance",
+            change(&|r| r.pricePerByte = u128::MAX),
+        ),
+    ];
+    for (name, case) in cases {
+        assert_eq!(refused(w.payer.request(&case).await), name);
+    }
+    assert_eq!(w.payer.totals().await.unwrap().escrow, U256::ZERO);
+    let edges = [
+        change(&|r| {
+            r.n = 4;
+            r.nonce = 2;
+        }),
+        change(&|r| {
+            r.n = 64;
+            r.f = 21;
+            r.nonce = 3;
+        }),
+        change(&|r| {
+            r.durationMs = 10;
+            r.nonce = 4;
+        }),
+        change(&|r| {
+            r.durationMs = 10_000;
+            r.nonce = 5;
+        }),
+        change(&|r| {
+            r.deadline = w.clock.now();
+            r.nonce = 6;
+        }),
+        change(&|r| {
+            r.claimBps = 1;
+            r.n = 1;
+            r.f = 0;
+            r.nonce = 7;
+        }),
+    ];
+    for edge in edges {
+        w.payer.request(&edge).await.unwrap();
+    }
+    let (id, _) = w.payer.request(&good).await.unwrap();
+    assert_eq!(refused(w.payer.request(&good).await), "DuplicateRequest");
+    w.payer.cancel(id).await.unwrap();
+    assert_eq!(refused(w.payer.request(&good).await), "DuplicateRequest");
+
+    w.payer.approve(U256::from(5)).await.unwrap();
+    let error = w.payer.request(&w.ask(8)).await.unwrap_err();
+    let ClientError::Refused(told) = error else {
+        panic!("{error}");
+    };
+    assert_eq!(told.name, "ERC20InsufficientAllowance");
+    assert!(
+        told.words.contains("is 5, but 36000077 is needed"),
+        "{told}"
+    );
+    w.assert_conserved().await;
+}
+
+#[tokio::test]
+async fn the_draw_waits_for_a_later_closed_round_and_excludes_the_parties() {
+    let w = World::new(6).await;
+    // One of the prover's own operator, the payer and the prover itself: none may be drawn.
+    let kin = ChainClient::in_process(&w.chain, key(60));
+    fund(&kin).await;
+    let mut own = registration(60, role::CHALLENGER);
+    own.operator = [3; 32];
+    kin.register(&own).await.unwrap();
+    kin.beat(&seeds(&kin)).await.unwrap();
+    let unknown = B256::repeat_byte(1);
+    assert_eq!(refused(w.payer.select(unknown).await), "UnknownRequest");
+    let (id, _) = w.payer.request(&w.ask(1)).await.unwrap();
+    assert_eq!(refused(w.payer.select(id).await), "BeaconNotReady");
+    // Registered after the request: not drawn either.
+    let late = join(&w.chain, 61, role::CHALLENGER).await;
+    late.beat(&seeds(&late)).await.unwrap();
+    assert_eq!(refused(w.payer.select(id).await), "BeaconNotReady");
+    w.beat().await;
+    w.payer.select(id).await.unwrap();
+    let drawn = w.payer.selected_event(id).await.unwrap().unwrap();
+    let mut candidates = drawn.candidates;
+    candidates.sort();
+    let mut expected: Vec<Address> = w.challengers.iter().map(ChainClient::address).collect();
+    expected.sort();
+    assert_eq!(candidates, expected);
+    assert_eq!(refused(w.payer.select(id).await), "WrongState");
+
+    let (id, _) = w.payer.request(&w.ask(2)).await.unwrap();
+    w.clock.pass(121);
+    w.beat().await;
+    assert_eq!(refused(w.payer.select(id).await), "DeadlinePassed");
+}
+
+#[tokio::test]
+async fn only_the_coordinator_begins_and_reports_in_order() {
+    let w = World::new(5).await;
+    let id = w.selected(&w.ask(1)).await;
+    let hash = B256::repeat_byte(1);
+    let posted = w.submission(id, &[1; 5], &[(1, 1); 5]).await;
+    assert_eq!(
+        refused(w.coordinator.report(id, &posted).await),
+        "WrongState"
+    );
+    assert_eq!(refused(w.payer.begin(id, hash).await), "NotCoordinator");
+    w.coordinator.begin(id, hash).await.unwrap();
+    assert_eq!(refused(w.coordinator.begin(id, hash).await), "WrongState");
+    assert_eq!(refused(w.payer.report(id, &posted).await), "NotCoordinator");
+    assert_eq!(refused(w.payer.finalize(id).await), "WrongState");
+    w.coordinator.report(id, &posted).await.unwrap();
+    assert_eq!(
+        refused(w.coordinator.report(id, &posted).await),
+        "WrongState"
+    );
+    assert_eq!(refused(w.payer.timeout(id).await), "AlreadyEnded");
+    w.clock.pass(29);
+    assert_eq!(refused(w.payer.finalize(id).await), "DisputeWindowOpen");
+    w.clock.pass(1);
+    w.payer.finalize(id).await.unwrap();
+
+    let id = w.running(&w.ask(2)).await;
+    let posted = w.submission(id, &[1; 5], &[(1, 1); 5]).await;
+    w.clock.pass(121);
+    assert_eq!(
+        refused(w.coordinator.report(id, &posted).await),
+        "DeadlinePassed"
+    );
+    w.payer.timeout(id).await.unwrap();
+    assert_eq!(w.payer.state_of(id).await.unwrap(), State::TimedOut);
+    w.assert_conserved().await;
+}
+
+#[tokio::test]
+async fn a_submission_is_checked_to_the_last_signature() {
+    let w = World::new(5).await;
+    let id = w.running(&w.ask(1)).await;
+    let times = [(5, 6); 5];
+    let good = w
+        .submission(id, &[2_000, 2_000, 2_000, 2_000, 0], &times)
+        .await;
+    let change = |f: &dyn Fn(&mut Submission)| {
+        let mut posted = good.clone();
+        f(&mut posted);
+        posted
+    };
+    let stranger = &w.payer;
+    let timing = Timing {
+        index: 0,
+        tt_ns: 5,
+        tt_plus_ns: 6,
+        packets: 2_000,
+    };
+    let cases = [
+        (
+            "CountsLength",
+            change(&|s| {
+                s.counts.pop();
+            }),
+        ),
+        (
+            "CountAboveCap",
+            w.submission(id, &[2_001, 0, 0, 0, 0], &times).await,
+        ),
+        ("CountsSum", change(&|s| s.packets += 1)),
+        (
+            "PacketsAboveTarget",
+            w.submission(id, &[2_000, 2_000, 2_000, 2_000, 1], &times)
+                .await,
+        ),
+        (
+            "CommitSignatureInvalid",
+            change(&|s| s.responseHash = B256::ZERO),
+        ),
+        ("CommitSignatureInvalid", change(&|s| s.counts.swap(0, 4))),
+        (
+            "CommitSignatureInvalid",
+            change(&|s| s.proverSignature = vec![0; 64].into()),
+        ),
+        (
+            "CommitSignatureInvalid",
+            change(&|s| {
+                s.proverSignature = s.reports[0].signature.clone();
+            }),
+        ),
+        ("ReportIndexUnknown", change(&|s| s.reports[4].index = 5)),
+        ("ReportsNotAscending", change(&|s| s.reports.swap(0, 1))),
+        (
+            "ReportsNotAscending",
+            change(&|s| s.reports[1] = s.reports[0].clone()),
+        ),
+        (
+            "ReportCountDiffers",
+            change(&|s| s.reports[3].packets = 1_999),
+        ),
+        ("ReportTimeZero", change(&|s| s.reports[2].ttNs = 0)),
+        ("ReportTimeZero", change(&|s| s.reports[2].ttPlusNs = 0)),
+        (
+            "ReportSignatureInvalid",
+            change(&|s| s.reports[2].ttNs += 1),
+        ),
+        (
+            "ReportSignatureInvalid",
+            change(&|s| s.reports[2].ttPlusNs += 1),
+        ),
+        (
+            "ReportSignatureInvalid",
+            change(&|s| {
+                s.reports[0] = w.sign_report(id, stranger, timing, s.responseHash);
+            }),
+        ),
+        (
+            "ReportSignatureInvalid",
+            change(&|s| {
+                s.reports[0] = w.sign_report(
+                    B256::ZERO,
+                    w.challengers[0..1].first().unwrap(),
+                    timing,
+                    s.responseHash,
+                );
+            }),
+        ),
+    ];
+    for (name, case) in cases {
+        assert_eq!(refused(w.coordinator.report(id, &case).await), name);
+        assert_eq!(w.payer.state_of(id).await.unwrap(), State::Running);
+    }
+    w.coordinator.report(id, &good).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_vault_obeys_its_modules_and_its_owner_only() {
+    let w = World::new(1).await;
+    let (chain, vault) = (&w.chain, w.chain.deployment().vault);
+    let (owner, stranger) = (key(1).address(), w.payer.address());
+    let (id, amount) = (B256::ZERO, U256::from(1));
+    let staking = Vault::stakeFromCall {
+        from: stranger,
+        amount,
+    };
+    let unstaking = Vault::unstakeCall {
+        account: stranger,
+        amount,
+    };
+    let locking = Vault::lockCall {
+        id,
+        from: stranger,
+        amount,
+    };
+    let crediting = Vault::creditCall {
+        id,
+        to: stranger,
+        amount,
+    };
+    let refunding = Vault::refundCall { id, to: stranger };
+    for from in [stranger, owner] {
+        assert_eq!(tried(chain, from, vault, &staking).await, "NotAModule");
+        assert_eq!(tried(chain, from, vault, &unstaking).await, "NotAModule");
+        assert_eq!(tried(chain, from, vault, &locking).await, "NotAModule");
+        assert_eq!(tried(chain, from, vault, &crediting).await, "NotAModule");
+        assert_eq!(tried(chain, from, vault, &refunding).await, "NotAModule");
+    }
+    let letting = Vault::setModuleCall {
+        module: stranger,
+        allowed: true,
+    };
+    let name = tried(chain, stranger, vault, &letting).await;
+    assert_eq!(name, "OwnableUnauthorizedAccount");
+    assert_eq!(tried(chain, owner, vault, &letting).await, "");
+
+    // A module reaches its own escrows only, and no more than there is.
+    let (request, _) = w.payer.request(&w.ask(1)).await.unwrap();
+    let backhaul = w.chain.deployment().backhaul;
+    let participants = w.chain.deployment().participants;
+    let take = Vault::creditCall {
+        id: request,
+        to: stranger,
+        amount,
+    };
+    assert_eq!(
+        tried(chain, participants, vault, &take).await,
+        "EscrowTooSmall"
+    );
+    assert_eq!(tried(chain, backhaul, vault, &take).await, "");
+    let all = Vault::creditCall {
+        id: request,
+        to: stranger,
+        amount: U256::from(PURSE),
+    };
+    assert_eq!(tried(chain, backhaul, vault, &all).await, "EscrowTooSmall");
+    let again = Vault::lockCall {
+        id: request,
+        from: stranger,
+        amount,
+    };
+    assert_eq!(tried(chain, backhaul, vault, &again).await, "EscrowExists");
+    let stake = Vault::unstakeCall {
+        account: w.prover.address(),
+        amount: U256::from(STAKE + 1),
+    };
+    assert_eq!(
+        tried(chain, participants, vault, &stake).await,
+        "StakeShort"
+    );
+
+    // A donation is nobody's, and disturbs nothing.
+    w.payer.mint_lab(vault, U256::from(9)).await.unwrap();
+    let totals = w.payer.totals().await.unwrap();
+    assert_eq!(totals.balance, totals.held + U256::from(9));
+    w.assert_conserved().await;
+}

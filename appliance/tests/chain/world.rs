@@ -1,0 +1,270 @@
+//! A chain with everyone on it, whose clock the test holds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use alloy::primitives::{Address, B256, U256};
+use alloy::signers::SignerSync;
+use alloy::signers::local::PrivateKeySigner;
+use plumbline::chain::client::{ClientError, Registration, Seeds, Sent, role};
+use plumbline::chain::{ChainClient, Embedded, Genesis, Options};
+use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission, Timing as PostedTiming};
+use plumbline_contracts::{Parameters, Timing, commit_digest, domain, report_digest};
+use tempfile::TempDir;
+
+pub(crate) const CHAIN_ID: u64 = 7_331;
+pub(crate) const START: u64 = 1_700_000_000;
+pub(crate) const STAKE: u128 = 1_000;
+pub(crate) const FEE: u128 = 77;
+pub(crate) const PURSE: u64 = 1 << 62;
+/// A claim whose cap divides well: 4 honest of 5, 100 ms.
+pub(crate) const CLAIM: u64 = 960_000_000;
+
+pub(crate) fn parameters() -> Parameters {
+    Parameters {
+        min_stake: STAKE,
+        unbonding_s: 600,
+        live_interval_s: 60,
+        coordinator_fee: FEE,
+        dispute_window_s: 30,
+    }
+}
+
+pub(crate) fn key(number: u8) -> PrivateKeySigner {
+    PrivateKeySigner::from_bytes(&B256::repeat_byte(number)).unwrap()
+}
+
+pub(crate) fn genesis() -> Genesis {
+    Genesis {
+        chain_id: CHAIN_ID,
+        deployer: key(1),
+        parameters: parameters(),
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct TestClock(pub(crate) Arc<AtomicU64>);
+
+impl TestClock {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(AtomicU64::new(START)))
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn pass(&self, seconds: u64) {
+        self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// Blocks only when asked for.
+    pub(crate) fn options(&self) -> Options {
+        let clock = self.clone();
+        Options {
+            block_interval: Duration::from_secs(3600),
+            clock: Arc::new(move || clock.now()),
+        }
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) chain: Arc<Embedded>,
+    pub(crate) clock: TestClock,
+    pub(crate) payer: ChainClient,
+    pub(crate) prover: ChainClient,
+    pub(crate) coordinator: ChainClient,
+    pub(crate) challengers: Vec<ChainClient>,
+    pub(crate) dir: TempDir,
+}
+
+pub(crate) fn registration(number: u8, roles: u8) -> Registration {
+    Registration {
+        roles,
+        network_key: [number; 32],
+        cross_signature: [number; 64],
+        operator: [number; 32],
+        endpoint: format!("10.0.0.{number}:7000"),
+        max_bps: if roles & role::PROVER != 0 { CLAIM } else { 0 },
+        stake: STAKE,
+    }
+}
+
+/// Mints, allows and registers.
+pub(crate) async fn join(chain: &Arc<Embedded>, number: u8, roles: u8) -> ChainClient {
+    let client = ChainClient::in_process(chain, key(number));
+    fund(&client).await;
+    client.register(&registration(number, roles)).await.unwrap();
+    client
+}
+
+pub(crate) async fn fund(client: &ChainClient) {
+    let purse = U256::from(PURSE);
+    client.mint_lab(client.address(), purse).await.unwrap();
+    client.approve(U256::MAX).await.unwrap();
+}
+
+pub(crate) fn seeds(client: &ChainClient) -> Seeds {
+    Seeds::new(*client.address().into_word())
+}
+
+impl World {
+    pub(crate) async fn new(challengers: u8) -> Self {
+        let dir = TempDir::new().unwrap();
+        let clock = TestClock::new();
+        let chain = Embedded::open(dir.path(), &genesis(), clock.options()).unwrap();
+        let payer = ChainClient::in_process(&chain, key(2));
+        fund(&payer).await;
+        let prover = join(&chain, 3, role::PROVER).await;
+        let coordinator = join(&chain, 4, role::COORDINATOR).await;
+        let mut list = Vec::new();
+        for number in 0..challengers {
+            list.push(join(&chain, 10 + number, role::CHALLENGER).await);
+        }
+        let world = Self {
+            chain,
+            clock,
+            payer,
+            prover,
+            coordinator,
+            challengers: list,
+            dir,
+        };
+        world.beat().await;
+        world
+    }
+
+    /// Everyone heartbeats once.
+    pub(crate) async fn beat(&self) {
+        for challenger in &self.challengers {
+            challenger.beat(&seeds(challenger)).await.unwrap();
+        }
+    }
+
+    /// 5 challengers of which 1 may be corrupt, 100 ms.
+    pub(crate) fn ask(&self, nonce: u64) -> Request {
+        Request {
+            payer: self.payer.address(),
+            prover: self.prover.address(),
+            coordinator: self.coordinator.address(),
+            claimBps: CLAIM,
+            direction: 0,
+            n: 5,
+            f: 1,
+            durationMs: 100,
+            pricePerByte: 3,
+            deadline: self.clock.now() + 120,
+            nonce,
+        }
+    }
+
+    pub(crate) async fn selected(&self, request: &Request) -> B256 {
+        let (id, _) = self.payer.request(request).await.unwrap();
+        self.beat().await;
+        self.coordinator.select(id).await.unwrap();
+        id
+    }
+
+    pub(crate) async fn running(&self, request: &Request) -> B256 {
+        let id = self.selected(request).await;
+        let hash = B256::repeat_byte(9);
+        self.coordinator.begin(id, hash).await.unwrap();
+        id
+    }
+
+    pub(crate) fn challenger(&self, address: Address) -> &ChainClient {
+        let found = self.challengers.iter().find(|c| c.address() == address);
+        found.unwrap()
+    }
+
+    /// Everyone counted `counts` and reports the times `tt` (both (tt, tt⁺)), signed.
+    pub(crate) async fn submission(
+        &self,
+        id: B256,
+        counts: &[u32],
+        tt: &[(u64, u64)],
+    ) -> Submission {
+        let selected = self.payer.selected_of(id).await.unwrap();
+        let response = B256::repeat_byte(5);
+        let packets = counts.iter().map(|c| u64::from(*c)).sum();
+        let mut posted = Submission {
+            packets,
+            counts: counts.to_vec(),
+            responseHash: response,
+            proverSignature: self.sign_commit(id, packets, counts, response),
+            reports: Vec::new(),
+            bundleHash: B256::repeat_byte(6),
+        };
+        for (index, (tt, tt_plus)) in (0_u16..).zip(tt) {
+            let timing = Timing {
+                index,
+                tt_ns: *tt,
+                tt_plus_ns: *tt_plus,
+                packets: counts[usize::from(index)],
+            };
+            let signer = self.challenger(selected[usize::from(index)]);
+            posted
+                .reports
+                .push(self.sign_report(id, signer, timing, response));
+        }
+        posted
+    }
+
+    pub(crate) fn sign_commit(
+        &self,
+        id: B256,
+        packets: u64,
+        counts: &[u32],
+        response: B256,
+    ) -> alloy::primitives::Bytes {
+        let deployment = self.chain.deployment();
+        let domain = domain(deployment.chain_id, deployment.backhaul);
+        let digest = commit_digest(&domain, id, 0, packets, counts, response);
+        let signature = self.prover.signer().sign_hash_sync(&digest).unwrap();
+        signature.as_bytes().to_vec().into()
+    }
+
+    pub(crate) fn sign_report(
+        &self,
+        id: B256,
+        signer: &ChainClient,
+        timing: Timing,
+        response: B256,
+    ) -> PostedTiming {
+        let deployment = self.chain.deployment();
+        let domain = domain(deployment.chain_id, deployment.backhaul);
+        let digest = report_digest(&domain, id, 0, timing, response);
+        let signature = signer.signer().sign_hash_sync(&digest).unwrap();
+        PostedTiming {
+            index: timing.index,
+            ttNs: timing.tt_ns,
+            ttPlusNs: timing.tt_plus_ns,
+            packets: timing.packets,
+            signature: signature.as_bytes().to_vec().into(),
+        }
+    }
+
+    /// Everything adds up.
+    pub(crate) async fn assert_conserved(&self) {
+        assert!(self.payer.conserved().await.unwrap());
+        let totals = self.payer.totals().await.unwrap();
+        assert_eq!(totals.stake + totals.escrow + totals.owed, totals.held);
+        assert!(totals.balance >= totals.held);
+    }
+}
+
+/// The name of the error that the contract refused with.
+pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, ClientError>) -> String {
+    let error = result.unwrap_err();
+    let refusal = error.refusal().unwrap_or_else(|| panic!("{error}"));
+    refusal.name.clone()
+}
+
+/// Makes a block with one transaction in it.
+pub(crate) async fn tick(client: &ChainClient) -> Sent {
+    client
+        .mint_lab(Address::ZERO.create(1), U256::from(1))
+        .await
+        .unwrap()
+}

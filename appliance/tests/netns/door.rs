@@ -1,0 +1,268 @@
+//! The coordinator's door: what is not whole, not signed by the party whose word it is, or not in its
+//! place changes nothing, and is told why in a problem document.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use plumbline::keyfile::Keys;
+use plumbline_lab::Host;
+use plumbline_proof::backhaul::messages::{Consent, SeedCommitment, Statement};
+use plumbline_trust::encoding::{decode, encode};
+use plumbline_trust::{NetworkKey, Signed};
+use serde_json::{Value, json};
+
+use crate::http::Answer;
+use crate::stage::{REFUSED, Stage, until};
+
+const JSON: &str = "application/json";
+
+/// A refusal as documented: status, media type, code, the request's id and path.
+#[track_caller]
+fn problem(answer: &Answer, status: u16, code: &str) {
+    assert_eq!(answer.status, status, "{answer:?}");
+    assert_eq!(answer.kind, "application/problem+json", "{answer:?}");
+    let said = answer.json();
+    assert_eq!(
+        (&said["code"], &said["status"]),
+        (&code.into(), &status.into()),
+        "{said}"
+    );
+    for field in ["type", "title", "detail", "request_id", "instance"] {
+        assert!(
+            said[field].as_str().is_some_and(|text| !text.is_empty()),
+            "{field}: {said}"
+        );
+    }
+}
+
+fn hexed(statement: &Statement) -> String {
+    let hex: String = encode(statement)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    json!({ "message": hex }).to_string()
+}
+
+fn read(line: &Value) -> Statement {
+    let hex = line["message"].as_str().expect("a message");
+    let bytes: Vec<u8> = (0..hex.len() / 2)
+        .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).expect("hexadecimal"))
+        .collect();
+    decode(&bytes).expect("a statement")
+}
+
+#[test]
+fn what_is_malformed_or_signed_by_the_wrong_key_changes_nothing() {
+    let mut stage = Stage::running(4, 100_000_000);
+    // A prover that does not answer keeps the session where it is.
+    stage
+        .cast
+        .process(Host::Prover)
+        .expect("it runs")
+        .signal(Signal::SIGSTOP);
+    let mut payer = stage.ask("--faucet --claim 90mbit --challengers 4 --deadline 10s");
+    let id = until(
+        "a session with every seed commitment",
+        Duration::from_secs(8),
+        || {
+            let id = stage.open_sessions().first()?["id"].as_str()?.to_owned();
+            let lines = stage.get(&format!("/v1/sessions/{id}/events")).json()["items"]
+                .as_array()?
+                .len();
+            (lines == 5).then_some(id)
+        },
+    );
+    let events = format!("/v1/sessions/{id}/events");
+    let door = format!("/v1/sessions/{id}/messages");
+    let before = stage.get(&events);
+    let log: Vec<Statement> = before.json()["items"]
+        .as_array()
+        .expect("lines")
+        .iter()
+        .map(read)
+        .collect();
+
+    malformed(&stage, &door);
+    unsigned(&stage, &door, &log);
+    misplaced(&stage, &door, &log);
+
+    let again = stage.post(&door, JSON, &hexed(&log[1]));
+    assert_eq!(
+        again.status, 200,
+        "the same words again are no news: {again:?}"
+    );
+    assert_eq!(stage.get(&events).body, before.body, "the log has changed");
+    stage
+        .outcome(&mut payer)
+        .refused(REFUSED, &["timed out", "refunded"]);
+    stage
+        .cast
+        .process(Host::Prover)
+        .expect("it is stopped")
+        .signal(Signal::SIGCONT);
+    stage.end();
+}
+
+/// No statement at all.
+#[track_caller]
+fn malformed(stage: &Stage, door: &str) {
+    problem(&stage.post(door, JSON, "{"), 400, "bad-request");
+    problem(
+        &stage.post(door, "text/plain", "{\"message\":\"00\"}"),
+        415,
+        "not-json",
+    );
+    problem(
+        &stage.post(door, JSON, "{\"massage\":\"00\"}"),
+        422,
+        "bad-fields",
+    );
+    problem(
+        &stage.post(door, JSON, "{\"message\":\"0g\"}"),
+        400,
+        "bad-message",
+    );
+    problem(
+        &stage.post(door, JSON, "{\"message\":\"\"}"),
+        400,
+        "bad-message",
+    );
+    problem(
+        &stage.post(door, JSON, "{\"message\":\"ffffffff\"}"),
+        400,
+        "bad-message",
+    );
+    let unknown = format!("/v1/sessions/0x{}/messages", "ab".repeat(32));
+    problem(
+        &stage.post(&unknown, JSON, "{\"message\":\"00\"}"),
+        404,
+        "no-such-session",
+    );
+    problem(
+        &stage.post("/v1/sessions/here/messages", JSON, "{\"message\":\"00\"}"),
+        400,
+        "bad-id",
+    );
+    problem(
+        &stage.post("/healthz", JSON, "{}"),
+        405,
+        "method-not-allowed",
+    );
+    problem(&stage.get("/v1/nothing"), 404, "no-such-route");
+    problem(&stage.get("/v1/sessions?wait=soon"), 400, "bad-wait");
+    problem(&stage.get("/v1/sessions?after=-1"), 400, "bad-request");
+    problem(
+        &stage.post("/rpc", JSON, &" ".repeat((1 << 20) + 1)),
+        413,
+        "too-large",
+    );
+}
+
+/// Not the word of whom it should be.
+#[track_caller]
+fn unsigned(stage: &Stage, door: &str, log: &[Statement]) {
+    let Statement::SeedCommitment(said) = &log[1] else {
+        panic!("{:?}", log[1])
+    };
+    for at in [0, said.body.len() / 2, said.body.len() - 1] {
+        let mut bent = said.clone();
+        bent.body[at] ^= 1;
+        problem(
+            &stage.post(door, JSON, &hexed(&Statement::SeedCommitment(bent))),
+            403,
+            "bad-signature",
+        );
+    }
+    // Whole and signed, by a stranger.
+    let stranger = NetworkKey::from_secret(&[7; 32]);
+    let message: SeedCommitment = said.open().expect("it is signed");
+    let consent = Consent {
+        challenge: message.challenge,
+        data: message.data,
+        control: message.control,
+        ephemeral: message.ephemeral,
+        cap_packets: 1,
+        until_ns: 1,
+        senders: Vec::new(),
+    };
+    problem(
+        &stage.post(
+            door,
+            JSON,
+            &hexed(&Statement::Consent(Signed::new(&stranger, &consent))),
+        ),
+        409,
+        "wrong-author",
+    );
+    problem(
+        &stage.post(
+            door,
+            JSON,
+            &hexed(&Statement::SeedCommitment(Signed::new(&stranger, &message))),
+        ),
+        409,
+        "wrong-author",
+    );
+    // A signature for one kind of statement is none for another.
+    problem(
+        &stage.post(door, JSON, &hexed(&Statement::Ready(said.clone()))),
+        403,
+        "bad-signature",
+    );
+}
+
+/// The right party's word, but not here, not now, or not twice.
+#[track_caller]
+fn misplaced(stage: &Stage, door: &str, log: &[Statement]) {
+    let Statement::SeedCommitment(said) = &log[1] else {
+        panic!("{:?}", log[1])
+    };
+    let message: SeedCommitment = said.open().expect("it is signed");
+    let keys = (0..4).map(|i| stage.directory.path().join(format!("c{i}.key")));
+    let keys: Vec<Keys> = keys
+        .map(|path| Keys::load(&path).expect("a key file"))
+        .collect();
+    let own = keys
+        .iter()
+        .find(|k| k.network.verifying() == said.key)
+        .expect("one of ours said it");
+    let post = |message: &SeedCommitment| {
+        let statement = Statement::SeedCommitment(Signed::new(&own.network, message));
+        stage.post(door, JSON, &hexed(&statement))
+    };
+    problem(
+        &post(&SeedCommitment {
+            seed_hash: [1; 32],
+            ..message.clone()
+        }),
+        409,
+        "conflict",
+    );
+    problem(
+        &post(&SeedCommitment {
+            challenge: [2; 32],
+            ..message.clone()
+        }),
+        409,
+        "other-challenge",
+    );
+    let next = (message.index + 1) % 4;
+    problem(
+        &post(&SeedCommitment {
+            index: next,
+            ..message.clone()
+        }),
+        409,
+        "wrong-author",
+    );
+    problem(
+        &post(&SeedCommitment {
+            index: 4,
+            ..message
+        }),
+        409,
+        "bad-field",
+    );
+    // Only the coordinator opens a session, and not through the door.
+    problem(&stage.post(door, JSON, &hexed(&log[0])), 409, "conflict");
+}

@@ -1,0 +1,25 @@
+//! End to end on a real kernel: real processes in namespaces, real packets, XDP really attached.
+//!
+//! ```text
+//!  stage.rs   a lab, its cast, a run directory; one at a time; torn down also when a test fails
+//!  http.rs    plain HTTP/1.1 from inside a namespace
+//!  proof.rs   honest · overclaim · plain socket: verdict, figures, money, packets, evidence
+//!  crash.rs   coordinator killed at several instants · prover silent · prover killed
+//!  bystander.rs  TCP through the measured interface before, during and after
+//!  privilege.rs  nobody keeps a capability
+//!  refusals.rs   bad input: words, exit code, nothing left behind
+//!  door.rs    statements that the coordinator must not take
+//! ```
+//! Root is needed; without it every test fails and says so.
+
+// The lint exempts test functions, not what they share.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
+
+mod bystander;
+mod crash;
+mod door;
+mod http;
+mod privilege;
+mod proof;
+mod refusals;
+mod stage;

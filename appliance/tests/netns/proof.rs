@@ -1,0 +1,267 @@
+//! A proof from request to payment: honest, overclaiming, and without XDP; and its evidence, bent.
+
+use plumbline_lab::{Counters, Host};
+use plumbline_proof::backhaul::bundle;
+use plumbline_trust::encoding::{domain, hash};
+use serde_json::Value;
+
+use crate::stage::{FAILED, OK, Outcome, Stage};
+
+/// Two noisy cores carry this with room to spare.
+const LINK: u64 = 200_000_000;
+/// Base units for one packet: the price of a byte (1000 unless the payer says otherwise) times the
+/// 1500 bytes that a packet is at the IP layer.
+const PACKET_PRICE: u128 = 1500 * 1000;
+/// Bytes of a bundle that are bent, one at a time, spread over the whole file.
+const BENT: usize = 200;
+
+/// What holds of every proof that came to a verdict: packets, money, evidence.
+#[track_caller]
+fn holds(stage: &Stage, before: &Counters, outcome: &Outcome) -> Value {
+    let document = outcome.json();
+    let account = stage.account(before, &document);
+    assert_eq!(account.unaccounted(), 0, "{account:?}");
+    assert!(
+        account.verified > 0 && account.control_received > 0,
+        "{account:?}"
+    );
+    assert_eq!(document["state"], "Final");
+    assert_eq!(document["chain"]["engine"], "embedded");
+    assert_eq!(document["chain"]["conserved"], true);
+    for challenger in document["challengers"].as_array().expect("challengers") {
+        assert_eq!(challenger["valid"], true, "{challenger}");
+        let paid: u128 = challenger["paid"]
+            .as_str()
+            .and_then(|p| p.parse().ok())
+            .expect("an amount");
+        let counted = u128::from(challenger["packets"].as_u64().expect("a count"));
+        assert!(counted > 0, "{challenger}");
+        assert_eq!(paid, counted * PACKET_PRICE, "{challenger}");
+    }
+    document
+}
+
+/// Asserts that `plumbline verify` agrees with the document.
+#[track_caller]
+fn verifies(stage: &mut Stage, bundle: &str, document: &Value) {
+    let verified = stage.plumbline(Host::Coordinator, &["verify", bundle, "--json"]);
+    assert_eq!(verified.code, OK, "{verified:?}");
+    let again = verified.json();
+    assert_eq!(again["verify"], "ok", "{again}");
+    for figure in ["verdict", "measured_bps", "guaranteed_bps"] {
+        assert_eq!(again[figure], document[figure], "{figure}");
+    }
+}
+
+/// Within five per cent of the truth.
+#[track_caller]
+fn near(document: &Value, truth: u64) {
+    let measured = document["measured_bps"].as_u64().expect("a rate");
+    assert!(
+        measured.abs_diff(truth) * 20 <= truth,
+        "measured {measured} bit/s on a link of {truth} bit/s"
+    );
+}
+
+/// Every line of a Prometheus exposition: a comment, or `name{labels} number`.
+#[track_caller]
+fn exposition(text: &str) -> Vec<(String, f64)> {
+    let name = |s: &str| {
+        !s.is_empty()
+            && s.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
+    };
+    let mut samples = Vec::new();
+    for line in text.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            let mut words = comment.splitn(3, ' ');
+            let (kind, of) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+            assert!(
+                ["HELP", "TYPE"].contains(&kind) && name(of) && words.next().is_some(),
+                "{line}"
+            );
+            continue;
+        }
+        let (series, value) = line
+            .rsplit_once(' ')
+            .unwrap_or_else(|| panic!("no value: {line}"));
+        let value: f64 = value
+            .parse()
+            .unwrap_or_else(|_| panic!("no number: {line}"));
+        let of = match series.split_once('{') {
+            None => series,
+            Some((of, labels)) => {
+                let labels = labels
+                    .strip_suffix('}')
+                    .unwrap_or_else(|| panic!("open labels: {line}"));
+                for label in labels.split("\",") {
+                    let (key, text) = label
+                        .split_once("=\"")
+                        .unwrap_or_else(|| panic!("no label: {line}"));
+                    assert!(
+                        name(key) && !text.trim_end_matches('"').contains('"'),
+                        "{line}"
+                    );
+                }
+                of
+            }
+        };
+        assert!(name(of), "{line}");
+        samples.push((of.to_owned(), value));
+    }
+    samples
+}
+
+#[test]
+fn an_honest_prover_passes_over_native_xdp_and_every_packet_has_a_fate() {
+    let mut stage = Stage::set(5, LINK);
+    assert_eq!(stage.xdp(), None);
+    stage.start_all();
+    assert_eq!(
+        stage.xdp(),
+        Some(1),
+        "XDP in native mode while the prover runs"
+    );
+
+    let bundle = stage
+        .directory
+        .path()
+        .join("evidence.bundle")
+        .display()
+        .to_string();
+    let before = stage.counters();
+    let outcome = stage.measure(&format!("--faucet --claim 190mbit --bundle {bundle}"));
+    assert_eq!(outcome.code, OK, "{outcome:?}");
+    let document = holds(&stage, &before, &outcome);
+    assert_eq!(document["verdict"], "Pass", "{document}");
+    near(&document, LINK);
+    assert_eq!(document["datapath"]["receiver"], "af_xdp");
+    assert_eq!(document["datapath"]["xdp_mode"], "native");
+    assert_eq!(document["bundle"], bundle.as_str());
+    verifies(&mut stage, &bundle, &document);
+
+    let metrics = stage.get("/metrics");
+    assert!(
+        metrics.kind.starts_with("text/plain; version=0.0.4"),
+        "{}",
+        metrics.kind
+    );
+    let samples = exposition(&metrics.body);
+    let of = |name: &str| samples.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
+    assert!(of("plumbline_build_info").is_some(), "{}", metrics.body);
+    assert!(
+        of("plumbline_chain_height").is_some_and(|height| height > 0.0),
+        "{}",
+        metrics.body
+    );
+    assert_eq!(of("plumbline_escrow_units"), Some(0.0), "{}", metrics.body);
+    stage.end();
+}
+
+#[test]
+fn an_overclaiming_prover_fails_with_its_true_figure_and_the_challengers_are_paid() {
+    const TRUE: u64 = 30_000_000;
+    let mut stage = Stage::running(4, TRUE);
+    let bundle = stage
+        .directory
+        .path()
+        .join("evidence.bundle")
+        .display()
+        .to_string();
+    let before = stage.counters();
+    let outcome = stage.measure(&format!(
+        "--faucet --claim 100mbit --challengers 4 --bundle {bundle}"
+    ));
+    assert_eq!(outcome.code, FAILED, "{outcome:?}");
+    let document = holds(&stage, &before, &outcome);
+    assert_eq!(document["verdict"], "Fail", "{document}");
+    near(&document, TRUE);
+    verifies(&mut stage, &bundle, &document);
+    stage.end();
+}
+
+#[test]
+fn without_xdp_the_plain_socket_gives_the_same_proof_and_says_so() {
+    let mut stage = Stage::set(4, LINK);
+    stage
+        .cast
+        .append(Host::Prover, "path = \"socket\"")
+        .expect("the configuration");
+    stage.start_all();
+    assert_eq!(stage.xdp(), None);
+    let before = stage.counters();
+    let outcome = stage.measure("--faucet --claim 190mbit --challengers 4");
+    assert_eq!(outcome.code, OK, "{outcome:?}");
+    let document = holds(&stage, &before, &outcome);
+    assert_eq!(document["verdict"], "Pass", "{document}");
+    near(&document, LINK);
+    assert_eq!(document["datapath"]["receiver"], "recvmmsg");
+    assert_eq!(document["datapath"]["xdp_mode"], "none");
+    stage.end();
+}
+
+#[test]
+fn any_bent_byte_of_the_evidence_is_found() {
+    let mut stage = Stage::running(4, LINK);
+    let path = stage.directory.path().join("evidence.bundle");
+    let outcome = stage.measure(&format!(
+        "--faucet --claim 190mbit --challengers 4 --bundle {}",
+        path.display()
+    ));
+    assert_eq!(outcome.code, OK, "{outcome:?}");
+    let whole = std::fs::read(&path).expect("the bundle");
+    assert!(bundle::verify(&whole).ok());
+    let content = whole.len() - 32;
+
+    // Every byte of the header and of the digest, and the rest evenly.
+    let spread = (0..BENT).map(|i| i * (whole.len() - 1) / (BENT - 1));
+    for at in (0..20).chain(content..whole.len()).chain(spread) {
+        let mut bent = whole.clone();
+        bent[at] ^= 1 << (at % 8);
+        found(&bent, &format!("byte {at}"));
+        if at < content {
+            // Whoever mends the digest has still not signed it.
+            let mended = hash(domain::BUNDLE, &[&bent[..content]]);
+            bent[content..].copy_from_slice(&mended);
+            found(&bent, &format!("byte {at}, digest mended"));
+        }
+    }
+    for length in [0, 1, 19, 20, 51, 52, content, whole.len() - 1] {
+        found(&whole[..length], &format!("cut to {length} bytes"));
+    }
+    found(&[&whole[..], &[0]].concat(), "a byte more");
+
+    let bent_path = stage
+        .directory
+        .path()
+        .join("bent.bundle")
+        .display()
+        .to_string();
+    for at in [0, 13, 25, whole.len() / 2, whole.len() - 1] {
+        let mut bent = whole.clone();
+        bent[at] ^= 0x80;
+        std::fs::write(&bent_path, &bent).expect("a bent bundle");
+        let verified = stage.plumbline(Host::Coordinator, &["verify", &bent_path, "--json"]);
+        assert_eq!(verified.code, FAILED, "byte {at}: {verified:?}");
+        let said = verified.json();
+        let named = said["checks"]
+            .as_array()
+            .expect("checks")
+            .iter()
+            .any(|c| c["ok"] == false && c["name"] != "");
+        assert!(said["verify"] == "failed" && named, "byte {at}: {said}");
+        let human = stage.plumbline(Host::Coordinator, &["verify", &bent_path]);
+        assert_eq!(human.code, FAILED, "{human:?}");
+    }
+    stage.end();
+}
+
+#[track_caller]
+fn found(bent: &[u8], what: &str) {
+    let verified = bundle::verify(bent);
+    assert!(!verified.ok(), "{what} is not noticed");
+    assert!(
+        verified.checks.iter().any(|c| !c.ok && !c.name.is_empty()),
+        "{what}: no check is named"
+    );
+}

@@ -1,0 +1,107 @@
+//! The consent table: who may send, as the XDP program looks it up.
+//!
+//! A prover signs a consent (who, from where, to which port, how many bytes, until when). What the
+//! program needs of it to refuse everything else is one hash-map row per challenger.
+
+use crate::frame::Fate;
+
+/// Sessions that one data port serves at once. A prover takes part in one or two measurements at a
+/// time; the rest is head room that costs nothing.
+pub const SESSIONS: usize = 16;
+/// Senders of one session: the largest draw that the protocol knows.
+pub const SENDERS: usize = 64;
+/// Rows of the consent table: never full, so opening a session that is allowed never fails for room.
+pub const ROWS: usize = SESSIONS * SENDERS;
+
+/// Key of one consented sender: a BPF map key as it lies, without padding. Made of 64-bit words
+/// because the XDP program builds one for each packet on a stack that it can only write in words
+/// without a loop.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConsentKey {
+    source: [u64; 2],
+    session: [u64; 2],
+    port: u64,
+}
+
+impl ConsentKey {
+    /// The key of a sender at `source` (IPv6, or IPv4-mapped) and `port`, for `session`.
+    #[inline(always)]
+    pub fn new(source: [u8; 16], port: u16, session: [u8; 16]) -> Self {
+        Self {
+            source: words(source),
+            session: words(session),
+            port: u64::from(port),
+        }
+    }
+}
+
+#[inline(always)]
+fn words(b: [u8; 16]) -> [u64; 2] {
+    [
+        u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]),
+        u64::from_le_bytes([b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]]),
+    ]
+}
+
+/// What was consented to. The program checks the deadline; user space checks the rest.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsentEntry {
+    /// TAI nanoseconds after which the sender's packets are dropped.
+    pub until_tai_ns: u64,
+    /// Challenger index that the header must carry.
+    pub index: u16,
+    /// Always zero.
+    pub zero: [u8; 6],
+}
+
+impl ConsentEntry {
+    /// May a packet with challenger index `index` pass at `now_tai_ns`? The deadline itself still does.
+    ///
+    /// # Errors
+    /// [`Fate::DroppedNotConsented`] after the deadline, then [`Fate::DroppedIndex`].
+    #[inline(always)]
+    pub fn admit(&self, index: u16, now_tai_ns: u64) -> Result<(), Fate> {
+        if now_tai_ns > self.until_tai_ns {
+            return Err(Fate::DroppedNotConsented);
+        }
+        if index != self.index {
+            return Err(Fate::DroppedIndex);
+        }
+        Ok(())
+    }
+}
+
+/// `::ffff:a.b.c.d`
+#[inline(always)]
+pub fn mapped_v4(a: [u8; 4]) -> [u8; 16] {
+    [
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a[0], a[1], a[2], a[3],
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadline_and_index_both_sides() {
+        let row = ConsentEntry {
+            until_tai_ns: 100,
+            index: 3,
+            zero: [0; 6],
+        };
+        assert_eq!(row.admit(3, 100), Ok(()));
+        assert_eq!(row.admit(3, 101), Err(Fate::DroppedNotConsented));
+        assert_eq!(row.admit(4, 100), Err(Fate::DroppedIndex));
+        assert_eq!(row.admit(4, 101), Err(Fate::DroppedNotConsented));
+    }
+
+    #[test]
+    fn rows_have_no_padding() {
+        // They are compared and hashed as bytes by the kernel.
+        assert_eq!(size_of::<ConsentKey>(), 16 + 16 + 8);
+        assert_eq!(size_of::<ConsentEntry>(), 8 + 2 + 6);
+    }
+}

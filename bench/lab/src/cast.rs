@@ -1,0 +1,404 @@
+//! Who plays in a lab: one coordinator, one prover, the challengers and a payer; each with its own key,
+//! configuration, process and namespace.
+//!
+//! ```text
+//!  prepare: keys, configurations ─► start: coordinator, then everybody ─► payer(): the command that asks
+//!           (append to them)              each says `ready`                stop(): in order, status 0
+//! ```
+//!
+//! The product is a binary at a path: nothing of it is linked here.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::error::LabError;
+use crate::lab::Lab;
+use crate::plan::Host;
+use crate::process::{Process, ProcessError};
+
+/// Longest from a daemon's start to its `ready` line: deploying the contracts, registering, attaching XDP.
+const READY: Duration = Duration::from_secs(20);
+
+/// Port of the coordinator's API.
+const API: u16 = 7300;
+
+/// What went wrong with the cast.
+#[derive(Debug, thiserror::Error)]
+pub enum CastError {
+    /// The lab has no such host.
+    #[error(transparent)]
+    Lab(#[from] LabError),
+    /// A daemon ended, or was not ready in time: with the end of its log.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A file of the run's directory.
+    #[error("{path}: {source} (the run's directory must be writable)", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// `plumbline key new` did not make a key.
+    #[error("plumbline key new ended with {status}: {words}")]
+    Key {
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said.
+        words: String,
+    },
+    /// Asked of a host on which nothing runs.
+    #[error("nothing runs on {host}: start it first")]
+    Absent {
+        /// The host.
+        host: Host,
+    },
+    /// A daemon's ready line is not as documented.
+    #[error("the ready line of {host} has no {field}: {line}")]
+    Ready {
+        /// The host.
+        host: Host,
+        /// What is missing.
+        field: &'static str,
+        /// The line.
+        line: Value,
+    },
+    /// A daemon that was asked to stop ended with another status than 0.
+    #[error("{host} ended with {status} when asked to stop\n{tail}")]
+    Stopped {
+        /// The host.
+        host: Host,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of its log.
+        tail: String,
+    },
+}
+
+/// One daemon.
+#[derive(Debug)]
+struct Actor {
+    host: Host,
+    process: Process,
+    ready: Value,
+}
+
+/// The daemons of a lab.
+#[derive(Debug)]
+pub struct Cast {
+    binary: PathBuf,
+    directory: PathBuf,
+    coordinator: String,
+    /// In the order of their start; they stop in the reverse order.
+    actors: Vec<Actor>,
+    /// Daemons started so far: each has log files of its own.
+    started: u32,
+}
+
+impl Cast {
+    /// Makes keys and configurations in `directory`; nothing runs yet.
+    ///
+    /// # Errors
+    /// [`CastError`]: a key could not be made, or a file not be written.
+    pub fn prepare(lab: &Lab, binary: &Path, directory: &Path) -> Result<Self, CastError> {
+        let listen = format!("{}:{API}", lab.address(Host::Coordinator)?);
+        let cast = Self {
+            binary: binary.to_owned(),
+            directory: directory.to_owned(),
+            coordinator: format!("http://{listen}"),
+            actors: Vec::new(),
+            started: 0,
+        };
+        cast.new_key(&cast.payer_key())?;
+        for host in lab.plan().hosts() {
+            let toml = match host {
+                Host::Coordinator => coordinator_toml(&listen),
+                Host::Prover => {
+                    node_toml("prover", host, &cast.coordinator, "isp")
+                        + &format!(
+                            "[prover]\ninterface = \"eth0\"\naddress = \"{}\"\nmaximum = \"100gbit\"\n",
+                            lab.address(host)?
+                        )
+                }
+                Host::Challenger(i) => {
+                    node_toml(
+                        "challenger",
+                        host,
+                        &cast.coordinator,
+                        &format!("operator-{i}"),
+                    ) + &format!("[challenger]\naddress = \"{}\"\n", lab.address(host)?)
+                }
+                Host::Core | Host::Wire => continue,
+            };
+            cast.new_key(&cast.directory.join(format!("{}.key", name(host))))?;
+            cast.write(host, &toml)?;
+        }
+        Ok(cast)
+    }
+
+    /// Adds keys to the end of a host's configuration, which is its own table: `[chain]` of the
+    /// coordinator, `[prover]`, `[challenger]`.
+    ///
+    /// # Errors
+    /// [`CastError::File`].
+    pub fn append(&self, host: Host, toml: &str) -> Result<(), CastError> {
+        let path = self.config(host);
+        let fail = |source| CastError::File {
+            path: path.clone(),
+            source,
+        };
+        let text = std::fs::read_to_string(&path).map_err(fail)?;
+        self.write(host, &format!("{text}{toml}\n"))
+    }
+
+    fn write(&self, host: Host, toml: &str) -> Result<(), CastError> {
+        let path = self.config(host);
+        std::fs::write(&path, toml).map_err(|source| CastError::File { path, source })
+    }
+
+    /// Starts everybody, the coordinator first, and waits until all are ready.
+    ///
+    /// # Errors
+    /// A daemon could not be started, ended, or was not ready in time: with the end of its log.
+    pub fn start_all(&mut self, lab: &Lab) -> Result<(), CastError> {
+        self.start(lab, Host::Coordinator)?;
+        let others: Vec<Host> = lab
+            .plan()
+            .hosts()
+            .filter(|host| matches!(host, Host::Prover | Host::Challenger(_)))
+            .collect();
+        for host in &others {
+            self.launch(lab, *host)?;
+        }
+        others
+            .into_iter()
+            .try_for_each(|host| self.await_ready(host).map(drop))
+    }
+
+    /// Starts one daemon and waits until it is ready; its ready line.
+    ///
+    /// # Errors
+    /// As [`Self::start_all`].
+    pub fn start(&mut self, lab: &Lab, host: Host) -> Result<&Value, CastError> {
+        self.launch(lab, host)?;
+        self.await_ready(host)
+    }
+
+    fn launch(&mut self, lab: &Lab, host: Host) -> Result<(), CastError> {
+        let mut command = lab.command(host, &self.binary.to_string_lossy());
+        command.args(["run", "--config"]).arg(self.config(host));
+        self.started += 1;
+        let log = match self.directory.join(format!("{}.log", name(host))).exists() {
+            false => name(host),
+            true => format!("{}-{}", name(host), self.started),
+        };
+        let process = Process::start(&log, command, &self.directory)?;
+        self.actors.push(Actor {
+            host,
+            process,
+            ready: Value::Null,
+        });
+        Ok(())
+    }
+
+    fn await_ready(&mut self, host: Host) -> Result<&Value, CastError> {
+        let actor = self.actor(host)?;
+        actor.ready =
+            actor
+                .process
+                .await_line("the line that says it is ready", READY, |line| {
+                    serde_json::from_str::<Value>(line)
+                        .ok()
+                        .filter(|value| value["ready"] == true)
+                })?;
+        Ok(&actor.ready)
+    }
+
+    fn actor(&mut self, host: Host) -> Result<&mut Actor, CastError> {
+        let found = self.actors.iter_mut().find(|actor| actor.host == host);
+        found.ok_or(CastError::Absent { host })
+    }
+
+    /// The daemon on `host`.
+    ///
+    /// # Errors
+    /// [`CastError::Absent`].
+    pub fn process(&mut self, host: Host) -> Result<&mut Process, CastError> {
+        Ok(&mut self.actor(host)?.process)
+    }
+
+    /// The hosts on which a daemon was started and not yet stopped.
+    pub fn hosts(&self) -> impl Iterator<Item = Host> + '_ {
+        self.actors.iter().map(|actor| actor.host)
+    }
+
+    /// What the daemon on `host` said when it was ready.
+    ///
+    /// # Errors
+    /// [`CastError::Absent`].
+    pub fn ready(&mut self, host: Host) -> Result<&Value, CastError> {
+        Ok(&self.actor(host)?.ready)
+    }
+
+    /// The address of the daemon on `host` on the chain.
+    ///
+    /// # Errors
+    /// [`CastError::Absent`]; [`CastError::Ready`].
+    pub fn address(&mut self, host: Host) -> Result<String, CastError> {
+        let line = self.ready(host)?;
+        let address = line["address"].as_str().map(str::to_owned);
+        address.ok_or_else(|| CastError::Ready {
+            host,
+            field: "address",
+            line: line.clone(),
+        })
+    }
+
+    /// Ends the daemon on `host` as a crash does: SIGKILL, nothing is cleaned up.
+    ///
+    /// # Errors
+    /// [`CastError::Absent`]; it did not end within five seconds.
+    pub fn kill(&mut self, host: Host) -> Result<(), CastError> {
+        let process = self.process(host)?;
+        process.signal(Signal::SIGKILL);
+        process.wait(Duration::from_secs(5))?;
+        self.actors.retain(|actor| actor.host != host);
+        Ok(())
+    }
+
+    /// Asks the daemon on `host` to stop.
+    ///
+    /// # Errors
+    /// It did not stop, or not with status 0.
+    pub fn stop(&mut self, host: Host) -> Result<(), CastError> {
+        let process = self.process(host)?;
+        let status = process.stop()?;
+        let tail = process.tail();
+        self.actors.retain(|actor| actor.host != host);
+        if status.success() {
+            return Ok(());
+        }
+        Err(CastError::Stopped { host, status, tail })
+    }
+
+    /// Asks all to stop: those that talk to the coordinator before it.
+    ///
+    /// # Errors
+    /// One did not stop, or not with status 0.
+    pub fn stop_all(&mut self) -> Result<(), CastError> {
+        while let Some(host) = self.actors.last().map(|actor| actor.host) {
+            self.stop(host)?;
+        }
+        Ok(())
+    }
+
+    /// The end of everybody's log, for when something went wrong.
+    #[must_use]
+    pub fn tails(&self) -> String {
+        self.actors.iter().fold(String::new(), |mut text, actor| {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "── {}\n{}", name(actor.host), actor.process.tail());
+            text
+        })
+    }
+
+    /// URL of the coordinator's API.
+    #[must_use]
+    pub fn coordinator(&self) -> &str {
+        &self.coordinator
+    }
+
+    /// The configuration file of a host.
+    #[must_use]
+    pub fn config(&self, host: Host) -> PathBuf {
+        self.directory.join(format!("{}.toml", name(host)))
+    }
+
+    /// Where the daemon on `host` keeps what must not be lost.
+    #[must_use]
+    pub fn state(&self, host: Host) -> PathBuf {
+        self.directory.join(name(host))
+    }
+
+    /// The payer's key file.
+    #[must_use]
+    pub fn payer_key(&self) -> PathBuf {
+        self.directory.join("payer.key")
+    }
+
+    /// The product.
+    #[must_use]
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// `plumbline measure --json` on the coordinator's host, about the prover, paid by the payer's key;
+    /// the rest is the caller's.
+    ///
+    /// # Errors
+    /// [`CastError::Absent`]: no prover runs.
+    pub fn payer(&mut self, lab: &Lab) -> Result<Command, CastError> {
+        let prover = self.address(Host::Prover)?;
+        let mut command = lab.command(Host::Coordinator, &self.binary.to_string_lossy());
+        command
+            .args(["measure", "--json", "--coordinator", &self.coordinator])
+            .args(["--prover", &prover, "--key"])
+            .arg(self.payer_key());
+        Ok(command)
+    }
+
+    /// Makes a key on this host: making one needs no network.
+    fn new_key(&self, file: &Path) -> Result<(), CastError> {
+        let output = Command::new(&self.binary)
+            .args(["key", "new", "--json", "--out"])
+            .arg(file)
+            .output()
+            .map_err(|source| CastError::File {
+                path: self.binary.clone(),
+                source,
+            })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(CastError::Key {
+            status: output.status,
+            words,
+        })
+    }
+}
+
+impl Drop for Cast {
+    fn drop(&mut self) {
+        // Last started, first stopped; how they end is nobody's business any more.
+        while self.actors.pop().is_some() {}
+    }
+}
+
+/// Name of a host's files: `coord` is short only because interfaces are.
+fn name(host: Host) -> String {
+    match host {
+        Host::Coordinator => "coordinator".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn coordinator_toml(listen: &str) -> String {
+    format!(
+        "roles = [\"coordinator\"]\nkey = \"coordinator.key\"\nstate_dir = \"coordinator\"\n\n\
+         [coordinator]\nlisten = \"{listen}\"\n\n[chain]\nengine = \"embedded\"\nlab_token = true\n"
+    )
+}
+
+fn node_toml(role: &str, host: Host, coordinator: &str, operator: &str) -> String {
+    format!(
+        "roles = [\"{role}\"]\nkey = \"{host}.key\"\nstate_dir = \"{host}\"\n\n\
+         [node]\ncoordinator = \"{coordinator}\"\noperator = \"{operator}\"\nfaucet = true\n\n"
+    )
+}

@@ -1,0 +1,134 @@
+//! The XDP program: decides what becomes of each frame before it costs a socket buffer.
+//!
+//! ```text
+//!             ┌── not to the data port ───────────────────────────► XDP_PASS, untouched
+//!  frame ──► wire::classify ── to it, and not exactly right ───────► XDP_DROP
+//!             └── a data packet ─► CONSENT[source, session, port]
+//!                                   ├── none, run out, other index ► XDP_DROP
+//!                                   └── stamp {TAI ns, cpu} over the
+//!                                       MACs, redirect to XSKS ────► AF_XDP
+//!  every arrow adds one to FATES[fate] of this CPU
+//! ```
+//!
+//! It promises that whatever is not UDP to the data port leaves as it came, and that every frame has
+//! exactly one fate. It does not promise authenticity: tags are checked in user space. A redirected
+//! frame can still be refused by its socket, which then counts it itself.
+//! The parser is `plumbline_wire`, the same that user space runs; `appliance/tests/xdp.rs` runs both on
+//! the same frames in the kernel's own verifier and compares.
+#![no_std]
+#![no_main]
+
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_tai_ns};
+use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::maps::{HashMap, PerCpuArray, XskMap};
+use aya_ebpf::programs::XdpContext;
+use plumbline_wire::stamp::{FLAG_XDP_TAI, STAMP_LEN};
+use plumbline_wire::{Class, ConsentEntry, ConsentKey, Fate, Match, Stamp, View, classify};
+
+/// UDP port that data packets go to; set when the program is loaded.
+#[unsafe(no_mangle)]
+static DATA_PORT: u16 = 0;
+
+/// Who may send.
+#[map]
+static CONSENT: HashMap<ConsentKey, ConsentEntry> =
+    HashMap::with_max_entries(plumbline_wire::consent::ROWS as u32, 0);
+
+/// The AF_XDP socket of each receive queue. 64 queues: one a core on the machines we know.
+#[map]
+static XSKS: XskMap = XskMap::with_max_entries(64, 0);
+
+/// What became of the frames, by `Fate`.
+#[map]
+static FATES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Fate::ALL.len() as u32, 0);
+
+/// A frame as the verifier wants it read: each access is a comparison with `end`.
+struct Frame {
+    data: usize,
+    end: usize,
+}
+
+impl View for Frame {
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        if !self.holds(offset + N) {
+            return None;
+        }
+        // SAFETY: `data + offset + N <= end`, just checked; a byte array has no alignment. This is the
+        // only way to read packet memory from a BPF program.
+        Some(unsafe { ((self.data + offset) as *const [u8; N]).read() })
+    }
+
+    #[inline(always)]
+    fn holds(&self, length: usize) -> bool {
+        self.data + length <= self.end
+    }
+}
+
+/// Entry point; attached to the measured interface.
+#[xdp]
+pub fn plumbline(ctx: XdpContext) -> u32 {
+    let (fate, action) = decide(&ctx);
+    if let Some(count) = FATES.get_ptr_mut(fate as u32) {
+        // SAFETY: the map is per CPU and XDP does not preempt itself, so nobody else has this counter.
+        unsafe { *count += 1 };
+    }
+    action
+}
+
+#[inline(always)]
+fn decide(ctx: &XdpContext) -> (Fate, u32) {
+    let frame = Frame {
+        data: ctx.data(),
+        end: ctx.data_end(),
+    };
+    // SAFETY: the loader replaces the read-only value before the program runs; volatile, because the
+    // compiler would otherwise use the 0 that it sees.
+    let data_port = unsafe { core::ptr::read_volatile(&raw const DATA_PORT) };
+    match classify(&frame, data_port) {
+        Class::NotOurs(fate) => (fate, xdp_action::XDP_PASS),
+        Class::Refused(fate) => (fate, xdp_action::XDP_DROP),
+        Class::Ours(packet) => admit(ctx, &frame, &packet),
+    }
+}
+
+#[inline(always)]
+fn admit(ctx: &XdpContext, frame: &Frame, packet: &Match) -> (Fate, u32) {
+    // SAFETY: rows are replaced as a whole by user space; a row that is being removed stays readable
+    // until this program returns (RCU).
+    let Some(consent) = (unsafe { CONSENT.get(&packet.key) }) else {
+        return (Fate::DroppedNotConsented, xdp_action::XDP_DROP);
+    };
+    // SAFETY: helpers without arguments.
+    let (now, cpu) = unsafe { (bpf_ktime_get_tai_ns(), bpf_get_smp_processor_id()) };
+    if let Err(fate) = consent.admit(packet.header.index, now) {
+        return (fate, xdp_action::XDP_DROP);
+    }
+    if !frame.holds(STAMP_LEN) {
+        // Cannot be: the frame held an IP header. The verifier wants to see it.
+        return (Fate::DroppedRunt, xdp_action::XDP_DROP);
+    }
+    let stamp = Stamp {
+        ns: now,
+        cpu: cpu as u16,
+        flags: FLAG_XDP_TAI,
+    };
+    // SAFETY: the first `STAMP_LEN` bytes of the frame are inside it, just checked.
+    unsafe { (frame.data as *mut [u8; STAMP_LEN]).write(stamp.to_bytes()) };
+    match XSKS.redirect(ctx.rx_queue_index(), u64::from(xdp_action::XDP_DROP)) {
+        Ok(action) => (Fate::Redirected, action),
+        Err(action) => (Fate::DroppedNoSocket, action),
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses a loop without end, so an object in which this can be reached does not load.
+    loop {}
+}
+
+/// None of the helpers used is reserved to GPL programs.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 11] = *b"Apache-2.0\0";

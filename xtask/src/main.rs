@@ -1,0 +1,73 @@
+//! Everything this repository can do, one file per verb. It links nothing of the product: it builds
+//! and runs the `plumbline` binary as anybody would.
+//!
+//! ```text
+//!  demo ──┬─► machine (what must be installed; who may do it) ─► cargo (builds as the invoking user)
+//!  test ──┤                                                           │ sudo, only for what needs it
+//!  lab ───┴─► plumbline-lab (namespaces, shaper, wire) ◄──────────────┘
+//!  ebpf   contracts                     (compile what is committed compiled)
+//! ```
+#![allow(clippy::print_stdout)] // a command line tool: standard output is its purpose
+#![allow(unreachable_pub)] // in a binary nothing is reachable from outside
+
+mod cargo;
+mod contracts;
+mod demo;
+mod ebpf;
+mod interrupt;
+mod lab;
+mod machine;
+mod test;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Build, show and test Plumbline.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run one real proof of backhaul in a lab on this machine and show what came of it.
+    Demo(demo::Args),
+    /// Run every check and every test there is, those in network namespaces included.
+    Test(test::Args),
+    /// Make, list and remove labs.
+    Lab(lab::Args),
+    /// Rebuild the committed XDP object.
+    Ebpf {
+        /// Compare with the committed object instead of replacing it.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Rebuild the committed contract artifacts.
+    Contracts {
+        /// Compare with the committed artifacts instead of replacing them.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Demo(args) => demo::run(&args),
+        Verb::Test(args) => test::run(&args),
+        Verb::Lab(args) => lab::run(&args),
+        Verb::Ebpf { check } => ebpf::run(check),
+        Verb::Contracts { check } => contracts::run(check),
+    };
+    interrupt::leave_to_handler();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

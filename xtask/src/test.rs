@@ -1,0 +1,183 @@
+//! `cargo xtask test`: everything there is, each step run even if an earlier one failed.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::machine::{Privilege, Purpose};
+use crate::{cargo, contracts, ebpf, machine};
+
+/// What to run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Run only tests whose name holds this; formatting, lints and committed artifacts are then left out.
+    filter: Option<String>,
+}
+
+/// How many checks went well and how many did not.
+#[derive(Debug, Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    names: Vec<String>,
+}
+
+impl Tally {
+    fn step(&mut self, name: &str, work: impl FnOnce() -> Result<()>) {
+        println!("── {name}");
+        match work() {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                println!("{name}: {error:#}");
+                self.failed += 1;
+                self.names.push(name.to_owned());
+            }
+        }
+    }
+}
+
+/// Runs every check.
+///
+/// # Errors
+/// Something is missing, or at least one check failed: each is named.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let privilege = Privilege::detect().require("the network tests")?;
+    machine::prepare(Purpose::Test, &|line| println!("{line}"))?;
+    if privilege == Privilege::Sudo {
+        // Asked once, before anything long.
+        let granted = Command::new("sudo")
+            .arg("-v")
+            .status()
+            .context("cannot run sudo")?;
+        if !granted.success() {
+            bail!("the network tests need root, and sudo refused");
+        }
+    }
+    let mut tally = Tally::default();
+    if args.filter.is_none() {
+        tally.step("cargo fmt", || {
+            finish(&mut cargo::command(&["fmt", "--all", "--check"]))
+        });
+        let clippy = [
+            "clippy",
+            "--release",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ];
+        tally.step("cargo clippy", || finish(&mut cargo::command(&clippy)));
+        tally.step("contracts --check", || contracts::run(true));
+        tally.step("ebpf --check", || ebpf::run(true));
+    }
+    println!("── cargo test");
+    tests(args, privilege, &mut tally)?;
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    if tally.failed > 0 {
+        bail!("failed: {}", tally.names.join(", "));
+    }
+    Ok(())
+}
+
+/// Runs cargo's tests, shows what they print, and adds up their summaries.
+fn tests(args: &Args, privilege: Privilege, tally: &mut Tally) -> Result<()> {
+    let mut command = cargo::command(&["test", "--release", "--workspace", "--no-fail-fast"]);
+    command.args(args.filter.as_ref()).stdout(Stdio::piped());
+    if privilege == Privilege::Sudo {
+        // Built as this user, run as root.
+        command.env(
+            format!("CARGO_TARGET_{}_RUNNER", triple()?),
+            "sudo --preserve-env",
+        );
+    }
+    let mut child = command.spawn().context("cannot run cargo")?;
+    let before = tally.failed;
+    for line in child
+        .stdout
+        .take()
+        .into_iter()
+        .flat_map(|stdout| BufReader::new(stdout).lines())
+    {
+        let line = line.context("cannot read what the tests print")?;
+        println!("{line}");
+        if let Some((passed, failed)) = summary(&line) {
+            tally.passed += passed;
+            tally.failed += failed;
+        } else if let Some(name) = line
+            .strip_prefix("test ")
+            .and_then(|line| line.strip_suffix(" ... FAILED"))
+        {
+            tally.names.push(name.to_owned());
+        }
+    }
+    let status = child.wait().context("cannot wait for cargo")?;
+    if !status.success() && tally.failed == before {
+        // It did not compile, or a test process died without a summary.
+        tally.failed += 1;
+        tally.names.push(format!("cargo test ({status})"));
+    }
+    Ok(())
+}
+
+/// Passed and failed in `test result: ok. 3 passed; 0 failed; …`.
+fn summary(line: &str) -> Option<(u64, u64)> {
+    let rest = line.strip_prefix("test result: ")?;
+    let count = |word: &str| {
+        let before = rest.split(word).next()?;
+        before
+            .rsplit([' ', ';'])
+            .find(|part| !part.is_empty())?
+            .parse()
+            .ok()
+    };
+    Some((count(" passed")?, count(" failed")?))
+}
+
+/// This machine's target, as cargo's environment variables write it.
+fn triple() -> Result<String> {
+    let output = Command::new("rustc")
+        .arg("-vV")
+        .output()
+        .context("cannot run rustc")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let host = text
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .context("`rustc -vV` names no host")?;
+    Ok(host.to_ascii_uppercase().replace('-', "_"))
+}
+
+fn finish(command: &mut Command) -> Result<()> {
+    let status = command.status().context("cannot run cargo")?;
+    if !status.success() {
+        bail!("{status}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summaries_are_read() {
+        let good = "test result: ok. 19 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.12s";
+        assert_eq!(summary(good), Some((19, 0)));
+        let bad = "test result: FAILED. 6 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out";
+        assert_eq!(summary(bad), Some((6, 1)));
+        assert_eq!(summary("test counters ... ok"), None);
+    }
+
+    #[test]
+    fn a_failed_step_is_named_and_the_next_still_runs() {
+        let mut tally = Tally::default();
+        tally.step("one", || bail!("because"));
+        tally.step("two", || Ok(()));
+        assert_eq!(
+            (tally.passed, tally.failed, tally.names),
+            (1, 1, vec!["one".to_owned()])
+        );
+    }
+}
