@@ -51,7 +51,7 @@ impl Store {
         Ok(store)
     }
 
-    fn failed(&self, what: impl ToString) -> StoreError {
+    fn failed(&self, what: &impl ToString) -> StoreError {
         StoreError {
             path: self.path.clone(),
             what: what.to_string(),
@@ -69,7 +69,7 @@ impl Store {
             tx.commit()?;
             Ok(())
         };
-        attempt().map_err(|e| self.failed(e))
+        attempt().map_err(|e| self.failed(&e))
     }
 
     /// Appends `statements` to a session's log, the first being line `from`.
@@ -96,9 +96,9 @@ impl Store {
             let range = lines.range((challenge, 0)..=(challenge, u64::MAX))?;
             range.map(|row| Ok(row?.1.value().to_vec())).collect()
         };
-        let rows = attempt().map_err(|e| self.failed(e))?;
+        let rows = attempt().map_err(|e| self.failed(&e))?;
         rows.iter()
-            .map(|r| decode(r).map_err(|e| self.failed(format!("a log line is corrupt: {e}"))))
+            .map(|r| decode(r).map_err(|e| self.failed(&format!("a log line is corrupt: {e}"))))
             .collect()
     }
 
@@ -119,7 +119,7 @@ impl Store {
                 .get(challenge)?
                 .map(|v| v.value().to_vec()))
         };
-        attempt().map_err(|e| self.failed(e))
+        attempt().map_err(|e| self.failed(&e))
     }
 }
 

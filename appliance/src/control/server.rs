@@ -1,5 +1,7 @@
 //! The coordinator's HTTP server: routes, bounds, problems. What it serves is `role::coordinator`'s.
 
+#![allow(clippy::result_large_err)] // a problem is made once, on the way out
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -65,7 +65,7 @@ impl Pace {
             return self.due_ns();
         }
         let slot = self.time_of(self.burst as u64);
-        let at = u128::from(slot) * u128::from(mixed(self.seed ^ self.offered) >> 32) >> 32;
+        let at = (u128::from(slot) * u128::from(mixed(self.seed ^ self.offered) >> 32)) >> 32;
         self.due_ns() + u64::try_from(at).unwrap_or(0)
     }
 

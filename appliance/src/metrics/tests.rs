@@ -59,7 +59,6 @@ fn what_was_set_is_what_is_scraped() {
         "plumbline_challenge_duration_seconds_bucket{proof=\"backhaul\",role=\"prover\",le=\"1\"} 0",
         "plumbline_challenge_duration_seconds_bucket{proof=\"backhaul\",role=\"prover\",le=\"2\"} 1",
         "plumbline_probe_rtt_seconds_count{phase=\"before\"} 1",
-        "plumbline_packets_total{direction=\"received\",fate=\"redirected\",proof=\"backhaul\"} 12",
         "plumbline_packets_total{direction=\"sent\",fate=\"accepted\",proof=\"backhaul\"} 7",
         "plumbline_bytes_total{direction=\"sent\",proof=\"backhaul\"} 1500",
         "plumbline_last_capacity_bits_per_second{direction=\"downlink\",kind=\"point\"} 990000000",

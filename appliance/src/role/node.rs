@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use alloy::primitives::{B256, U256, keccak256};
 use plumbline_contracts::State;
-use plumbline_proof::backhaul::messages::{ChallengeId, Member, Statement};
+use plumbline_proof::backhaul::messages::{ChallengeId, Member, Notice, Statement};
 use plumbline_proof::backhaul::record::Record;
 use plumbline_trust::encoding::domain;
 use plumbline_trust::identity::{Address, NetworkKey, Signature, binding_message};
@@ -21,6 +21,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::settle::Settler;
 use crate::chain::client::{ChainClient, ClientError, Registration, Seeds};
+use crate::clock;
 use crate::control::client::{Api, ApiError};
 use crate::keyfile::Keys;
 
@@ -49,6 +50,17 @@ pub enum NodeError {
     /// Registered with other keys or roles than configured.
     #[error("{0}")]
     Registration(String),
+}
+
+/// Why a notice is not believed, or not yet.
+#[derive(Debug, thiserror::Error)]
+enum Doubt {
+    /// The chain cannot be asked.
+    #[error(transparent)]
+    Chain(#[from] ClientError),
+    /// It says otherwise.
+    #[error("{0}")]
+    Differs(String),
 }
 
 /// Who this process is to the others.
@@ -143,16 +155,32 @@ impl Node {
     }
 
     /// Whether the chain knows this notice: its parties, its terms, its draw. A coordinator can make
-    /// nobody send or receive what nobody paid for.
+    /// nobody send or receive what nobody paid for. Returns how long the session can matter: until the
+    /// contract refunds.
     ///
     /// # Errors
     /// In words, what does not agree.
-    pub async fn check_notice(&self, notice: &Statement) -> Result<(), String> {
+    pub async fn check_notice(&self, notice: &Statement) -> Result<Duration, String> {
         let record = Record::open(notice).map_err(|e| e.to_string())?;
         let notice = &record.notice.message;
+        let left = || Duration::from_secs(notice.deadline.saturating_sub(clock::realtime_s()));
+        loop {
+            match self.agrees(notice).await {
+                Ok(()) => return Ok(left()),
+                // A coordinator that restarts takes its chain with it, and comes back.
+                Err(Doubt::Chain(
+                    ClientError::Unreachable { .. } | ClientError::TimedOut { .. },
+                )) if !left().is_zero() => {
+                    tokio::time::sleep(RETRY).await;
+                }
+                Err(doubt) => return Err(doubt.to_string()),
+            }
+        }
+    }
+
+    async fn agrees(&self, notice: &Notice) -> Result<(), Doubt> {
         let id = B256::from(notice.challenge);
-        let chain = |e: ClientError| e.to_string();
-        let asked = self.chain.request_of(id).await.map_err(chain)?.request;
+        let asked = self.chain.request_of(id).await?.request;
         let same = asked.payer.into_array() == notice.payer.0
             && asked.prover.into_array() == notice.prover.address.0
             && asked.coordinator.into_array() == notice.coordinator.address.0
@@ -165,36 +193,38 @@ impl Node {
                 )
             && (asked.pricePerByte, asked.deadline) == (notice.price_per_byte, notice.deadline);
         if !same {
-            return Err("the notice is not what the payer asked for on the chain".into());
+            return Err(Doubt::Differs(
+                "the notice is not what the payer asked for on the chain".into(),
+            ));
         }
-        let drawn = self.chain.selected_of(id).await.map_err(chain)?;
+        let drawn = self.chain.selected_of(id).await?;
         if !drawn
             .iter()
             .map(|a| a.into_array())
             .eq(notice.challengers.iter().map(|m| m.address.0))
         {
-            return Err("the notice names other challengers than the chain drew".into());
+            return Err(Doubt::Differs(
+                "the notice names other challengers than the chain drew".into(),
+            ));
         }
         for member in notice
             .challengers
             .iter()
             .chain([&notice.prover, &notice.coordinator])
         {
-            let known = self
-                .chain
-                .participant(member.address.0.into())
-                .await
-                .map_err(chain)?;
+            let known = self.chain.participant(member.address.0.into()).await?;
             if known.is_none_or(|k| k.network_key.0 != member.key.0) {
-                return Err(format!(
+                return Err(Doubt::Differs(format!(
                     "{} is not registered with network key {}",
                     member.address, member.key
-                ));
+                )));
             }
         }
-        let state = self.chain.state_of(id).await.map_err(chain)?;
+        let state = self.chain.state_of(id).await?;
         if !matches!(state, State::Selected | State::Running) {
-            return Err(format!("the request is {state}, not under way"));
+            return Err(Doubt::Differs(format!(
+                "the request is {state}, not under way"
+            )));
         }
         Ok(())
     }
@@ -205,10 +235,14 @@ impl Node {
         F: Future<Output = ()> + Send + 'static,
     {
         let mut known: HashSet<String> = HashSet::new();
-        let mut running = JoinSet::new();
+        let mut running: JoinSet<String> = JoinSet::new();
+        let mut active: HashSet<String> = HashSet::new();
         let mut after = 0;
         loop {
-            while running.try_join_next().is_some() {}
+            while let Some(ended) = running.try_join_next() {
+                // A task that failed is not served again either: its name stays.
+                let _was_active = ended.is_ok_and(|id| active.remove(&id));
+            }
             let sessions = match self.api.sessions(&self.address, after, WAIT).await {
                 Ok(sessions) => sessions,
                 Err(error) => {
@@ -218,8 +252,9 @@ impl Node {
                 }
             };
             after = sessions.next;
-            // Only what is still listed needs remembering.
-            known.retain(|id| sessions.items.iter().any(|s| s.id == *id));
+            // Only what is still listed needs remembering, and what still runs: a coordinator that
+            // restarts lists nothing at first.
+            known.retain(|id| active.contains(id) || sessions.items.iter().any(|s| s.id == *id));
             for session in sessions.items {
                 let open = session.state == State::Selected.to_string()
                     || session.state == State::Running.to_string();
@@ -230,9 +265,14 @@ impl Node {
                 {
                     continue;
                 }
-                known.insert(session.id);
+                known.insert(session.id.clone());
                 if running.len() < SESSIONS_AT_ONCE {
-                    running.spawn(serve(id));
+                    active.insert(session.id.clone());
+                    let served = serve(id);
+                    running.spawn(async move {
+                        served.await;
+                        session.id
+                    });
                 } else {
                     tracing::warn!(sessions = running.len(), "busy: a session is left alone");
                 }

@@ -66,7 +66,7 @@ pub enum PayError {
         /// What is needed.
         needed: U256,
         /// What to do.
-        hint: &'static str,
+        hint: String,
     },
     /// The request ended without a result.
     #[error("the request {id} ended {state}, refunded: {why}")]
@@ -153,7 +153,7 @@ async fn ask(
             address: Address(chain.address().into_array()),
             have,
             needed: escrow,
-            hint: "send it tokens, offer less with --price, or in a laboratory add --faucet",
+            hint: hint(chain).await?,
         });
     }
     progress.stage(Stage::Request);
@@ -167,6 +167,18 @@ async fn ask(
         let _refused_anyway = chain.approve(U256::ZERO).await;
     }
     Ok(asked?.0)
+}
+
+/// What a payer without enough tokens can do. Refunds and earnings wait in the vault until they are
+/// fetched: that is said first.
+async fn hint(chain: &ChainClient) -> Result<String, ClientError> {
+    let owed = chain.owed(chain.address()).await?;
+    let send = "send it tokens, offer less with --price, or in a laboratory add --faucet";
+    Ok(if owed.is_zero() {
+        send.to_owned()
+    } else {
+        format!("{owed} more are owed to it, which `plumbline chain withdraw` fetches; or {send}")
+    })
 }
 
 async fn wait(

@@ -154,9 +154,17 @@ fn a_prover_that_falls_silent_or_dies_costs_the_payer_nothing() {
     stage.nothing_is_locked();
     let wealth = stage.payer_wealth();
 
-    // The refund pays for the next: no faucet.
+    // The refund pays for the next, once it is fetched.
+    let asking = asking.replace("--faucet ", "");
+    stage
+        .measure(&asking)
+        .refused(REFUSED, &["are owed to it", "plumbline chain withdraw"]);
+    let key = stage.cast.payer_key().display().to_string();
+    let fetched = stage.chain(&["withdraw", "--key", &key]);
+    assert_ne!(fetched["amount"], "0", "{fetched}");
+    assert_eq!(stage.payer_wealth(), wealth);
     let idle = towards_prover(&stage);
-    let mut payer = stage.ask(&asking.replace("--faucet ", ""));
+    let mut payer = stage.ask(&asking);
     until("a flood", INSTANT, || {
         (towards_prover(&stage) > idle + FLOOD).then_some(())
     });

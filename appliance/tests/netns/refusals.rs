@@ -127,21 +127,10 @@ fn a_request_that_cannot_be_is_refused_in_words_and_locks_nothing() {
     assert_eq!(enough.json()["state"], "Final", "{enough:?}");
 
     // More challengers than there are: the draw ends the request and all is given back.
+    faucet(&mut stage, escrow * 2);
     let wealth = stage.payer_wealth();
-    let crowd = measure(
-        &mut stage,
-        &url,
-        &prover,
-        &[
-            "--claim",
-            "10mbit",
-            "--challengers",
-            "5",
-            "--price",
-            "1",
-            "--faucet",
-        ],
-    );
+    let asked = ["--claim", "10mbit", "--challengers", "5", "--price", "1"];
+    let crowd = measure(&mut stage, &url, &prover, &asked);
     crowd.refused(
         REFUSED,
         &["cancelled", "refunded", "too few live challengers"],

@@ -63,6 +63,8 @@ pub struct Flood {
 pub struct Flooded {
     /// First send, unix ns; `None` if nothing was sent.
     pub first_ns: Option<u64>,
+    /// Last send, unix ns; `None` likewise.
+    pub last_ns: Option<u64>,
     /// Packets that the kernel took.
     pub sent: u64,
     /// Clock that made the stamps.
@@ -502,6 +504,7 @@ impl Challenger {
             tt_plus_ns: span.saturating_sub(self.floor_ns),
             packets: self.proved(),
             sent: flooded.sent,
+            sent_last_ns: flooded.last_ns.unwrap_or(s),
             control_sent: self.control_sent,
             response: commit.response,
             seed: self.seed(key),

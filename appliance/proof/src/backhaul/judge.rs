@@ -10,7 +10,9 @@ use serde::Serialize;
 use super::estimate::{Sample, estimate};
 use super::keystream::{self, Train};
 use super::messages::{Consent, Report, Window};
-use super::params::{L, V5_SLACK_PERCENT, V6_SLACK_PERCENT, V10_DURATION_PART};
+use super::params::{
+    L, V5_SLACK_PERCENT, V6_SLACK_PERCENT, V10_DURATION_PART, V11_OFFERED_PERCENT,
+};
 use super::record::{Kept, Record};
 use super::rtt;
 
@@ -29,7 +31,7 @@ pub enum Verdict {
 /// Outcome of one named check.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
 pub struct Check {
-    /// V1 … V10.
+    /// V1 … V11.
     pub check: String,
     /// What it is about.
     pub name: String,
@@ -115,7 +117,16 @@ pub fn judge(record: &Record) -> Judgement {
             None => bench.flag(index, "NoReport"),
         }
     }
-    bench.finish(&samples, commitment_ok)
+    // Without enough offered, timings say nothing about the link: none counts.
+    let starved = if commitment_ok {
+        bench.starved(&samples)
+    } else {
+        None
+    };
+    if starved.is_some() {
+        samples.clear();
+    }
+    bench.finish(&samples, commitment_ok, starved)
 }
 
 struct Bench<'a> {
@@ -344,7 +355,54 @@ impl Bench<'_> {
         (opened, all)
     }
 
-    fn finish(mut self, samples: &[(usize, Sample)], commitment_ok: bool) -> Judgement {
+    /// V11: before a claim is called false, whether it was put to the test at all. f liars can neither
+    /// bring the sum below what n−f honest ones offer, nor raise it beyond their own shares.
+    fn starved(&mut self, samples: &[(usize, Sample)]) -> Option<String> {
+        let terms = self.record.notice.message.terms;
+        let list: Vec<Sample> = samples.iter().map(|(_, s)| *s).collect();
+        let result = estimate(&list, terms.f, terms.offer_total_bps());
+        let reports = self.record.reports.iter().flatten().map(|r| &r.message);
+        let offered: u64 = reports
+            .map(|r| offered_bps(r).min(terms.offer_each_bps()))
+            .sum();
+        let needed = u128::from(terms.claim_bps) * u128::from(V11_OFFERED_PERCENT) / 100;
+        let guaranteed = result.curve.last().copied().unwrap_or(0);
+        let (verdict, _) = decide(
+            &terms,
+            true,
+            true,
+            samples.len(),
+            result.point_bps,
+            guaranteed,
+        );
+        // Too few valid reports are V9's affair.
+        let few = (samples.len() as u64) < terms.honest();
+        let tested = few || verdict == Verdict::Pass || u128::from(offered) >= needed;
+        self.note(
+            "V11",
+            "the claim was put to the test",
+            tested,
+            Some("challengers".into()),
+            format!("{offered} bit/s offered, {needed} needed to call a claim false"),
+        );
+        if tested {
+            return None;
+        }
+        for (index, _) in samples {
+            self.flag(*index, "UnderOffered");
+        }
+        Some(format!(
+            "the challengers offered {offered} bit/s, too little to tell: {} arrived, {needed} must be offered",
+            result.point_bps
+        ))
+    }
+
+    fn finish(
+        mut self,
+        samples: &[(usize, Sample)],
+        commitment_ok: bool,
+        starved: Option<String>,
+    ) -> Judgement {
         let terms = self.record.notice.message.terms;
         let offered = terms.offer_total_bps();
         let list: Vec<Sample> = samples.iter().map(|(_, s)| *s).collect();
@@ -405,7 +463,7 @@ impl Bench<'_> {
                 });
         Judgement {
             verdict,
-            reason,
+            reason: starved.or(reason),
             point_bps: result.point_bps,
             packets: result.packets,
             commitment_ok,
@@ -414,6 +472,15 @@ impl Bench<'_> {
             curve: result.curve,
         }
     }
+}
+
+/// What a challenger gave to its kernel between its first and its last send, bit/s. One burst has no
+/// duration and counts as in full.
+fn offered_bps(report: &Report) -> u64 {
+    let span = report.sent_last_ns.saturating_sub(report.sent_first_ns);
+    let bits = u128::from(report.sent) * 8 * u128::from(L);
+    let rate = (bits * 1_000_000_000).checked_div(u128::from(span));
+    rate.map_or(u64::MAX, |r| u64::try_from(r).unwrap_or(u64::MAX))
 }
 
 /// The contract's rule, word for word.

@@ -268,6 +268,8 @@ pub struct Report {
     pub packets: u32,
     /// Data packets that the kernel took from me.
     pub sent: u64,
+    /// When it took the last of them, unix ns.
+    pub sent_last_ns: u64,
     /// Probes and acknowledgements that I sent.
     pub control_sent: u64,
     /// The response hash I was given.

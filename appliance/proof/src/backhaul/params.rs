@@ -55,13 +55,16 @@ pub const STEP_TIMEOUT_NS: u64 = 5_000_000_000;
 pub const V5_SLACK_PERCENT: u64 = 10;
 /// V6: the point estimate may exceed the offered rate by this much, percent.
 pub const V6_SLACK_PERCENT: u64 = 2;
+/// V11: a claim can only be called false by challengers that together offered this much of it, in
+/// percent. Any n−f honest ones offer [`OFFER_PERCENT`]; the difference is what pacing may fall short.
+pub const V11_OFFERED_PERCENT: u64 = 110;
 /// V7: idle round trips before and after may differ by this part of the duration (or 3·MAD).
 pub const V7_DURATION_PART: u64 = 100;
 /// V10: clock error bound as a part of the duration.
 pub const V10_DURATION_PART: u64 = 100;
 
 const _: () = assert!(L == 1500);
-const _: () = assert!(OFFER_PERCENT > 100);
+const _: () = assert!(OFFER_PERCENT > V11_OFFERED_PERCENT && V11_OFFERED_PERCENT > 100);
 const _: () = assert!(COMMIT_REPEAT_NS < COMMIT_GIVE_UP_NS && DRAIN_QUIET_NS < DRAIN_LIMIT_NS);
 const _: () = assert!(SETTLE_NS + PROBE_GAP_NS < DRAIN_QUIET_NS);
 

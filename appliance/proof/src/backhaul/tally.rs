@@ -16,6 +16,7 @@ use super::messages::{ChallengeId, Commit, session_of};
 use super::params::{DEADLINE_DURATIONS, Terms};
 
 /// Tenths of a duration that the arrival histogram covers.
+#[allow(clippy::cast_possible_truncation)] // four, on every target
 const HISTOGRAM: usize = 10 * DEADLINE_DURATIONS as usize + 10;
 
 /// Packets of one session that were not counted, each with its reason.

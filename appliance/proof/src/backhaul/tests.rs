@@ -91,6 +91,8 @@ struct World {
     garbage: Option<usize>,
     /// The prover commits after this many packets, and claims the rest.
     early: Option<u64>,
+    /// Challengers really send at this part of their rate, percent.
+    pace_percent: u64,
 }
 
 impl World {
@@ -108,6 +110,7 @@ impl World {
             silent: None,
             garbage: None,
             early: None,
+            pace_percent: 100,
         }
     }
 }
@@ -222,7 +225,7 @@ impl Sim {
                     self.parties[i].machine.prepared(leaves);
                     self.parties[i].train = Some(train);
                 }
-                ChallengerAction::Send(_, bytes) => self.to_prover(i, &bytes),
+                ChallengerAction::Send(_, bytes) => self.deliver(i, &bytes),
                 ChallengerAction::Flood(f) => self.parties[i].flood = Some(f),
                 ChallengerAction::Stop | ChallengerAction::Done => {}
                 ChallengerAction::Fail(why) => panic!("challenger {i}: {why}"),
@@ -231,7 +234,7 @@ impl Sim {
     }
 
     /// Probes are answered at once; acknowledgements end here.
-    fn to_prover(&mut self, i: usize, bytes: &[u8]) {
+    fn deliver(&mut self, i: usize, bytes: &[u8]) {
         let header = Header::from_bytes(bytes.try_into().unwrap()).unwrap();
         if header.kind != Kind::Probe {
             return;
@@ -277,7 +280,10 @@ impl Sim {
         let mut sends: Vec<(u64, usize, u64)> = Vec::new();
         for (i, p) in self.parties.iter().enumerate() {
             let Some(f) = p.flood else { continue };
-            let (step, cap) = (gap(f.rate_bps), self.world.terms.cap_packets());
+            let (step, cap) = (
+                gap(f.rate_bps * self.world.pace_percent / 100),
+                self.world.terms.cap_packets(),
+            );
             // Real pacers are not in step: without jitter the drop-tail queue would starve the same
             // sender for ever.
             let jitter = |k: u64| {
@@ -295,7 +301,7 @@ impl Sim {
         let mut tally = self.tally.take().unwrap();
         let mut last = 0;
         let stop = self.world.early.unwrap_or(u64::MAX);
-        for (at, i, k) in sends {
+        for (at, i, k) in sends.iter().copied() {
             // A queue of ten packets before the link.
             if free > at + 10 * gap(self.world.link_bps) {
                 continue;
@@ -347,10 +353,11 @@ impl Sim {
                 .machine
                 .datagram(&datagram, self.now + DELAY);
             self.challenger_acts(i, actions);
-            let flood = self.parties[i].flood;
+            let mine = || sends.iter().filter(|s| s.1 == i && s.0 <= self.now + DELAY);
             self.parties[i].machine.flooded(Flooded {
-                first_ns: flood.map(|f| f.start_ns),
-                sent: 1,
+                first_ns: mine().next().map(|s| s.0),
+                last_ns: mine().next_back().map(|s| s.0),
+                sent: mine().count() as u64,
                 clock: "virtual".into(),
                 clock_error_ns: 0,
             });
@@ -436,6 +443,31 @@ fn inflated_round_trips_are_not_credited() {
     .run();
     assert!(j.point_bps < 20_400_000, "{}", j.point_bps);
     assert!(j.standings.iter().all(|s| s.flags == ["RttInflation"]));
+}
+
+#[test]
+fn a_claim_that_was_not_put_to_the_test_is_not_called_false() {
+    // All five at 60 % of their rate: 86 % of the claim arrives, on a link that carries all of it.
+    let starved = World {
+        pace_percent: 60,
+        ..World::new(20_000_000)
+    };
+    let (bytes, j) = Sim::new(starved).run();
+    assert_eq!((j.verdict, j.point_bps), (Verdict::Inconclusive, 0));
+    assert!(
+        j.standings
+            .iter()
+            .all(|s| s.flags == ["UnderOffered"] && !s.paid)
+    );
+    assert!(bundle::verify(&bytes).ok());
+    // At 80 % they still offer 115 % together: the claim of a link of half of it is false.
+    let slower = World {
+        pace_percent: 80,
+        ..World::new(10_000_000)
+    };
+    let (_, j) = Sim::new(slower).run();
+    assert_eq!(j.verdict, Verdict::Fail);
+    assert!(near(j.point_bps, 10_000_000, 4), "{}", j.point_bps);
 }
 
 #[test]

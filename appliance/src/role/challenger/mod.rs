@@ -67,11 +67,12 @@ impl Challenger {
             .next(SESSION_LIMIT)
             .await
             .ok_or("the coordinator gave no notice")?;
-        self.node.check_notice(&first).await?;
+        let lifetime = self.node.check_notice(&first).await?.min(SESSION_LIMIT);
         let (heard_in, heard) = channel();
         let (say, mut said) = mpsc::channel(STATEMENTS);
         let session = Session::open(self, &first, heard, say)?;
         let stop = Arc::new(AtomicBool::new(false));
+        let _when_dropped = StopWhenDropped(stop.clone());
         let thread = tokio::task::spawn_blocking({
             let stop = stop.clone();
             move || session.run(&stop)
@@ -91,12 +92,21 @@ impl Challenger {
                 }
             }
         };
-        let talked = tokio::time::timeout(SESSION_LIMIT, talk)
+        let talked = tokio::time::timeout(lifetime, talk)
             .await
             .unwrap_or_else(|_| Err("no end in time".to_owned()));
         stop.store(true, Ordering::Relaxed);
         let ran = thread.await.map_err(|e| e.to_string())?;
         ran.and(talked)
+    }
+}
+
+/// Ends a session's thread also when its task is dropped because the process stops.
+struct StopWhenDropped(Arc<AtomicBool>);
+
+impl Drop for StopWhenDropped {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -253,6 +263,7 @@ impl Session {
                 tracing::info!(engine = o.engine, sent = o.sent, ended = ?o.ended, late_p99_us = o.gaps.value_at_quantile(0.99) / 1000, "flood over");
                 Flooded {
                     first_ns: o.first_send_ns,
+                    last_ns: o.last_send_ns,
                     sent: o.sent,
                     clock: clock::NAME.into(),
                     clock_error_ns: watch.error_ns(),

@@ -140,15 +140,12 @@ impl Worker {
     fn run(&self, stop: &AtomicBool) {
         let mut buffer = [0; HEADER_LEN + 1];
         while !stop.load(Ordering::Relaxed) {
-            match self.socket.recv_from(&mut buffer) {
-                Ok((HEADER_LEN, from)) => {
-                    if let Some(head) = buffer.first_chunk::<HEADER_LEN>() {
-                        self.hear(head, from);
-                    }
-                }
-                // Another length is nothing of ours; an error is a timeout or an ICMP answer to a
-                // commitment that nobody waits for.
-                Ok(_) | Err(_) => {}
+            // Another length is nothing of ours; an error is a timeout or an ICMP answer to a
+            // commitment that nobody waits for.
+            if let Ok((HEADER_LEN, from)) = self.socket.recv_from(&mut buffer)
+                && let Some(head) = buffer.first_chunk::<HEADER_LEN>()
+            {
+                self.hear(head, from);
             }
         }
     }

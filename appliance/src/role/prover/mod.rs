@@ -80,22 +80,19 @@ impl Prover {
             .next(SESSION_LIMIT)
             .await
             .ok_or("the coordinator gave no notice")?;
-        self.node.check_notice(&first).await?;
+        let lifetime = self.node.check_notice(&first).await?.min(SESSION_LIMIT);
         let key = &self.node.network;
         let mut machine = Machine::new(&first, key, self.data, self.control, clock::realtime_ns())
             .map_err(|e| e.to_string())?;
         let mut live: Option<Live> = None;
-        let outcome = tokio::time::timeout(
-            SESSION_LIMIT,
-            self.run(&mut machine, &mut follow, &mut live),
-        )
-        .await;
+        let outcome =
+            tokio::time::timeout(lifetime, self.run(&mut machine, &mut follow, &mut live)).await;
         if let Some(live) = live {
             // Ended early: consent is withdrawn, the sink and its counts are dropped.
             self.echo.dismiss(&live.guests);
             live.handle.close().map_err(|e| e.to_string())?;
         }
-        outcome.unwrap_or_else(|_| Err(format!("no end after {} s", SESSION_LIMIT.as_secs())))
+        outcome.unwrap_or_else(|_| Err(format!("no end after {} s", lifetime.as_secs())))
     }
 
     async fn run(
