@@ -274,15 +274,16 @@ async fn events(
     if *lines.borrow() <= after {
         let _timeout = tokio::time::timeout(patience, lines.wait_for(|n| *n > after)).await;
     }
-    let items: Vec<Line> = session.read(|m| {
-        let page = m.log().iter().enumerate().skip(after).take(PAGE_LINES);
-        page.map(|(line, s)| Line {
+    let told = session.told(after, PAGE_LINES);
+    let items: Vec<Line> = told
+        .iter()
+        .zip(after..)
+        .map(|(s, line)| Line {
             line,
             kind: s.name().into(),
             message: hex::encode(encode(s)),
         })
-        .collect()
-    });
+        .collect();
     let next = after + items.len();
     Ok(Json(Lines { items, next }))
 }

@@ -129,7 +129,7 @@ fn talk(to: SocketAddr, exchanged: &AtomicU64, stop: &AtomicBool) -> std::io::Re
 }
 
 fn bulk(stream: &mut TcpStream, back: &mut BufReader<TcpStream>) -> std::io::Result<()> {
-    let sent: Vec<u8> = (0..BULK).map(|i| (i % 251) as u8).collect();
+    let sent: Vec<u8> = (0..=250).cycle().take(BULK).collect();
     stream.write_all(&sent)?;
     let mut got = vec![0; BULK];
     back.read_exact(&mut got)?;

@@ -91,6 +91,12 @@ fn what_is_malformed_or_signed_by_the_wrong_key_changes_nothing() {
         again.status, 200,
         "the same words again are no news: {again:?}"
     );
+    let beyond = stage.get(&format!("{events}?after={}", u64::MAX));
+    assert_eq!(
+        (beyond.status, &beyond.json()["items"]),
+        (200, &json!([])),
+        "{beyond:?}"
+    );
     assert_eq!(stage.get(&events).body, before.body, "the log has changed");
     stage
         .outcome(&mut payer)

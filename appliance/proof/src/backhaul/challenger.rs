@@ -6,7 +6,6 @@
 //!  Report ◄─ reveal checked against my own leaves ◄─ probes after ◄─ ack ◄──┘
 //! ```
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use plumbline_trust::encoding::{Digest, decode};
@@ -18,9 +17,8 @@ use super::keystream::{self, Train};
 use super::messages::{
     Commit, Ready, Report, Rtt, SeedCommitment, Settlement, Statement, Window, session_of,
 };
-use super::params::{
-    DEADLINE_DURATIONS, PROBE_GAP_LOADED_NS, PROBE_GAP_NS, PROBE_TIMEOUT_NS, PROBES_IDLE, SETTLE_NS,
-};
+use super::params::{DEADLINE_DURATIONS, SETTLE_NS};
+use super::probes::Probes;
 use super::record::{Record, Refusal, seed_hash};
 use super::rtt;
 
@@ -89,16 +87,6 @@ pub struct Challenger {
     control_sent: u64,
     done: bool,
     floor_ns: u64,
-}
-
-#[derive(Default)]
-struct Probes {
-    sent: [u64; 3],
-    next_ns: u64,
-    number: u64,
-    waiting: BTreeMap<u64, (Window, u64)>,
-    answered: Vec<Rtt>,
-    round_trips: Vec<(Window, u64)>,
 }
 
 impl Challenger {
@@ -240,13 +228,7 @@ impl Challenger {
                 "the start came before my packets were made".into(),
             )];
         }
-        let rho = self
-            .probes
-            .round_trips
-            .iter()
-            .map(|s| s.1)
-            .min()
-            .unwrap_or(0);
+        let rho = self.probes.smallest_ns();
         let flood = Flood {
             to: consent.message.data,
             rate_bps: terms.offer_each_bps(),
@@ -294,7 +276,7 @@ impl Challenger {
             return Vec::new();
         };
         // Only the first answer to a probe that we sent, with the time that we put into it.
-        let Some((window, sent_ns)) = self.probes.waiting.remove(&header.sequence) else {
+        let Some((window, sent_ns)) = self.probes.answer(header.sequence) else {
             return Vec::new();
         };
         let sample = Rtt {
@@ -336,7 +318,7 @@ impl Challenger {
         if let (true, Some(kept)) = (fresh, &self.record.commit) {
             self.committed = Some((at_ns, kept.message.clone()));
             // The queue that the flood filled drains before the idle probes go out.
-            self.probes.next_ns = at_ns + SETTLE_NS;
+            self.probes.rest_until(at_ns + SETTLE_NS);
             actions.push(ChallengerAction::Stop);
         }
         if let (Some(ack), Some(consent)) = (ack, &self.record.consent) {
@@ -357,15 +339,9 @@ impl Challenger {
         now_ns: u64,
     ) -> Vec<ChallengerAction> {
         let mut actions: Vec<ChallengerAction> = self.probe(now_ns).into_iter().collect();
-        if !self.said_ready && self.leaves.is_some() && self.window_done(Window::Before, now_ns) {
+        if !self.said_ready && self.leaves.is_some() && self.probes.done(Window::Before, now_ns) {
             self.said_ready = true;
-            let rho_ns = self
-                .probes
-                .round_trips
-                .iter()
-                .map(|s| s.1)
-                .min()
-                .unwrap_or(0);
+            let rho_ns = self.probes.smallest_ns();
             let ready = Ready {
                 challenge: *self.record.challenge(),
                 index: self.index,
@@ -379,7 +355,7 @@ impl Challenger {
         if !self.done
             && self.record.reveal.is_some()
             && self.flooded.is_some()
-            && self.window_done(Window::After, now_ns)
+            && self.probes.done(Window::After, now_ns)
         {
             self.done = true;
             actions.extend(self.report(key, settlement));
@@ -389,7 +365,7 @@ impl Challenger {
 
     /// When [`Challenger::tick`] has something to do again, unix ns.
     pub fn wake_ns(&self) -> u64 {
-        self.probes.next_ns
+        self.probes.next_ns()
     }
 
     fn window(&self, now_ns: u64) -> Option<Window> {
@@ -404,44 +380,14 @@ impl Challenger {
         }
     }
 
-    fn window_done(&self, window: Window, now_ns: u64) -> bool {
-        let open = self
-            .probes
-            .waiting
-            .values()
-            .any(|(w, sent)| *w == window && now_ns < sent + PROBE_TIMEOUT_NS);
-        self.probes.sent[window as usize] >= PROBES_IDLE && !open
-    }
-
     fn probe(&mut self, now_ns: u64) -> Option<ChallengerAction> {
         let window = self.window(now_ns)?;
-        let sent = &mut self.probes.sent[window as usize];
-        if now_ns < self.probes.next_ns || (window != Window::During && *sent >= PROBES_IDLE) {
-            return None;
-        }
-        *sent += 1;
-        let gap = if window == Window::During {
-            PROBE_GAP_LOADED_NS
-        } else {
-            PROBE_GAP_NS
-        };
-        self.probes.next_ns = now_ns + gap;
-        self.probes.number += 1;
-        self.probes
-            .waiting
-            .insert(self.probes.number, (window, now_ns));
-        let bytes = rtt::probe(
-            self.record.challenge(),
-            self.index,
-            self.probes.number,
-            now_ns,
-            self.session.as_ref()?,
-        );
+        let to = self.record.consent.as_ref()?.message.control;
+        let number = self.probes.due(window, now_ns)?;
+        let key = self.session.as_ref()?;
+        let bytes = rtt::probe(self.record.challenge(), self.index, number, now_ns, key);
         self.control_sent += 1;
-        Some(ChallengerAction::Send(
-            self.record.consent.as_ref()?.message.control,
-            bytes.to_vec(),
-        ))
+        Some(ChallengerAction::Send(to, bytes.to_vec()))
     }
 
     /// Packets of mine that the prover proved: its count, if its root is the one my own leaves give.

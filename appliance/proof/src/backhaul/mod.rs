@@ -23,10 +23,12 @@ pub mod keystream;
 pub mod leaf;
 pub mod messages;
 pub mod params;
+mod probes;
 pub mod prover;
 pub mod record;
 pub mod rtt;
 pub mod tally;
+pub mod verdict;
 
 #[cfg(test)]
 mod tests;

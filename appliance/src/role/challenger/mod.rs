@@ -97,7 +97,8 @@ impl Challenger {
             .unwrap_or_else(|_| Err("no end in time".to_owned()));
         stop.store(true, Ordering::Relaxed);
         let ran = thread.await.map_err(|e| e.to_string())?;
-        ran.and(talked)
+        // Why the talk ended says more than that the thread was stopped for it.
+        talked.and(ran)
     }
 }
 

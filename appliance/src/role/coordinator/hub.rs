@@ -189,41 +189,55 @@ impl Session {
         store: &Store,
         change: impl FnOnce(&mut Machine) -> Result<Vec<CoordinatorAction>, Refusal>,
     ) -> Result<(), HearError> {
-        let mut machine = self.machine();
-        let actions = change(&mut machine)?;
-        // The locks are held until it is on disk: the log has one order, the one that is acknowledged,
-        // and what a failing store left behind goes first.
+        // One change at a time until it is on disk: the log has one order, the one that is
+        // acknowledged, and what a failing store left behind goes first. The machine is held for moments
+        // only: who reads it runs on the server's threads, which must not wait for a slow disk.
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let length = machine.log().len();
-        if length > *kept {
-            store.append(&self.id, *kept, &machine.log()[*kept..])?;
+        let (length, fresh) = {
+            let mut machine = self.machine();
+            let actions = change(&mut machine)?;
+            self.pending().extend(actions);
+            (machine.log().len(), machine.log()[*kept..].to_vec())
+        };
+        if !fresh.is_empty() {
+            store.append(&self.id, *kept, &fresh)?;
             *kept = length;
         }
-        drop(kept);
-        drop(machine);
+        // Before the next change may follow: the number only grows.
         self.lines.send_replace(length);
-        self.pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(actions);
+        drop(kept);
         self.wake.notify_one();
         Ok(())
     }
 
-    /// What is to be done now.
+    fn pending(&self) -> MutexGuard<'_, Vec<CoordinatorAction>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lines of the log that are on disk, from line `after` on: what may be told.
+    pub fn told(&self, after: usize, most: usize) -> Vec<Statement> {
+        let durable = *self.lines.borrow();
+        let count = durable.saturating_sub(after).min(most);
+        self.read(|m| m.log().iter().skip(after).take(count).cloned().collect())
+    }
+
+    /// What is to be done now. Nothing while a statement is not on disk yet: its writer wakes us.
     pub fn due(&self) -> Vec<CoordinatorAction> {
-        let mut due =
-            std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
-        due.extend(self.machine().tick(clock::realtime_ns()));
+        let Ok(kept) = self.kept.try_lock() else {
+            return Vec::new();
+        };
+        let mut machine = self.machine();
+        if machine.log().len() > *kept {
+            return Vec::new();
+        }
+        let mut due = std::mem::take(&mut *self.pending());
+        due.extend(machine.tick(clock::realtime_ns()));
         due
     }
 
     /// What could not be done is due again.
     pub fn again(&self, action: CoordinatorAction) {
-        self.pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(action);
+        self.pending().push(action);
     }
 
     /// Length of the log, to wait on.
