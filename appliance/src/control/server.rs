@@ -309,10 +309,10 @@ async fn say(
     );
     heard.map_err(|e| match e {
         HearError::Refused(refusal) => {
-            let status = if refusal.code() == "bad-signature" {
-                StatusCode::FORBIDDEN
-            } else {
-                StatusCode::CONFLICT
+            let status = match refusal.code() {
+                "bad-signature" | "wrong-author" => StatusCode::FORBIDDEN,
+                "not-canonical" | "bad-field" => StatusCode::UNPROCESSABLE_ENTITY,
+                _ => StatusCode::CONFLICT,
             };
             Problem::new(status, refusal.code(), "The statement was not taken")
                 .detail(format!("{name}: {refusal}"))

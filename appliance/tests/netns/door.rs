@@ -197,7 +197,7 @@ fn unsigned(stage: &Stage, door: &str, log: &[Statement]) {
             JSON,
             &hexed(&Statement::Consent(Signed::new(&stranger, &consent))),
         ),
-        409,
+        403,
         "wrong-author",
     );
     problem(
@@ -206,7 +206,7 @@ fn unsigned(stage: &Stage, door: &str, log: &[Statement]) {
             JSON,
             &hexed(&Statement::SeedCommitment(Signed::new(&stranger, &message))),
         ),
-        409,
+        403,
         "wrong-author",
     );
     // A signature for one kind of statement is none for another.
@@ -258,7 +258,7 @@ fn misplaced(stage: &Stage, door: &str, log: &[Statement]) {
             index: next,
             ..message.clone()
         }),
-        409,
+        403,
         "wrong-author",
     );
     problem(
@@ -266,7 +266,7 @@ fn misplaced(stage: &Stage, door: &str, log: &[Statement]) {
             index: 4,
             ..message
         }),
-        409,
+        422,
         "bad-field",
     );
     // Only the coordinator opens a session, and not through the door.

@@ -1,6 +1,8 @@
 //! A proof from request to payment: honest, overclaiming, and without XDP; and its evidence, bent.
 
-use plumbline_lab::{Counters, Host};
+use std::time::Duration;
+
+use plumbline_lab::{Counters, Host, WirePlan};
 use plumbline_proof::backhaul::bundle;
 use plumbline_trust::encoding::{domain, hash};
 use serde_json::Value;
@@ -28,6 +30,10 @@ fn holds(stage: &Stage, before: &Counters, outcome: &Outcome) -> Value {
     assert_eq!(document["state"], "Final");
     assert_eq!(document["chain"]["engine"], "embedded");
     assert_eq!(document["chain"]["conserved"], true);
+    if document["verdict"] == "Inconclusive" {
+        // A busy machine: the challengers could not offer their rate, and none of them is heard (V11).
+        return document;
+    }
     for challenger in document["challengers"].as_array().expect("challengers") {
         assert_eq!(challenger["valid"], true, "{challenger}");
         let paid: u128 = challenger["paid"]
@@ -180,6 +186,30 @@ fn an_overclaiming_prover_fails_with_its_true_figure_and_the_challengers_are_pai
     let asking = format!("--faucet --claim 100mbit --challengers 4 --bundle {bundle}");
     let document = measured(&mut stage, &asking, ("Fail", FAILED), TRUE);
     verifies(&mut stage, &bundle, &document);
+    stage.end();
+}
+
+/// Four of five datagrams are lost each way, so that all three copies of a commitment are lost to some
+/// challenger in 19 of 20 runs; without repetition it would never report.
+#[test]
+fn a_lost_commitment_is_repeated_until_everyone_has_it() {
+    let wire = WirePlan {
+        loss_ppm: 800_000,
+        ..WirePlan::delay(Duration::ZERO)
+    };
+    let mut stage = Stage::over(4, LINK, Some(wire));
+    stage.start_all();
+    let before = stage.counters();
+    let outcome = stage.measure("--faucet --claim 50mbit --challengers 4");
+    assert_eq!(outcome.code, FAILED, "{outcome:?}");
+    let document = outcome.json();
+    assert_eq!(document["state"], "Final");
+    for challenger in document["challengers"].as_array().expect("challengers") {
+        assert_eq!(challenger["valid"], true, "{challenger}");
+    }
+    let account = stage.account(&before, &document);
+    assert_eq!(account.unaccounted(), 0, "{account:?}");
+    assert!(account.path_dropped > account.verified, "{account:?}");
     stage.end();
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use plumbline_lab::{Account, Cast, Counters, Host, Lab, Plan, Process, Shape};
+use plumbline_lab::{Account, Cast, Counters, Host, Lab, Plan, Process, Shape, WirePlan};
 use serde_json::Value;
 
 use crate::http::{self, Answer};
@@ -91,6 +91,12 @@ impl Stage {
     /// A lab with keys and configurations; nothing runs.
     #[track_caller]
     pub(crate) fn set(challengers: u8, ip_bps: u64) -> Self {
+        Self::over(challengers, ip_bps, None)
+    }
+
+    /// The same over a wire that delays or loses.
+    #[track_caller]
+    pub(crate) fn over(challengers: u8, ip_bps: u64, wire: Option<WirePlan>) -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),
             "these tests make network namespaces and attach XDP, which needs root: sudo cargo xtask test"
@@ -99,7 +105,7 @@ impl Stage {
         let lab = Lab::up(Plan::backhaul(
             challengers,
             Shape::ip_layer(ip_bps, 1500),
-            None,
+            wire,
         ))
         .expect("a lab");
         // In memory: the build machine's disk may stand still for seconds, and it is not what is tested.

@@ -150,6 +150,8 @@ pub(crate) struct Figures {
     pub(crate) true_bps: u64,
     pub(crate) bundle: PathBuf,
     pub(crate) took: Duration,
+    /// Proofs asked for until one came to a verdict.
+    pub(crate) attempts: u32,
 }
 
 impl Figures {
@@ -159,7 +161,7 @@ impl Figures {
         drops: &Drops,
         true_bps: u64,
         bundle: PathBuf,
-        took: Duration,
+        (took, attempts): (Duration, u32),
     ) -> Self {
         let account = Account::new(&measured.packets, drops.down.total);
         Self {
@@ -170,6 +172,7 @@ impl Figures {
             true_bps,
             bundle,
             took,
+            attempts,
         }
     }
 
@@ -213,6 +216,7 @@ impl Figures {
             "bundle": self.bundle,
             "bundle_hash": raw("bundle_hash"),
             "verify": self.verified.verify,
+            "attempts": self.attempts,
             "took_ms": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
         })
     }
@@ -311,6 +315,7 @@ mod tests {
             path: PathDrops::default(),
             true_bps: 1_000_000_000,
             bundle: "x.bundle".into(),
+            attempts: 1,
             took: Duration::from_secs(9),
         }
     }

@@ -33,6 +33,10 @@ const ROUND_TRIPS: u32 = 20;
 /// Longest that one proof may take, all waits included; the contract's own deadline is 60 s.
 const PROOF: Duration = Duration::from_secs(90);
 
+/// How often the payer asks at most: on a machine that is busy with something else, challengers cannot
+/// offer their rate, which is `Inconclusive` and says nothing about the link.
+const ATTEMPTS: u32 = 3;
+
 /// Longest that packets may stand in the lab's queues after the proof.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -160,9 +164,19 @@ fn prove(args: &Args, binary: &Path) -> Result<(Figures, Option<PathBuf>)> {
         args.f
     ));
     let bundle = bundle_path(args)?;
-    let before = lab.counters()?;
-    let measured = measure(args, &lab, &directory.path, &mut cast, &bundle)?;
-    let drops = lab.settle(SETTLE)?.since(&before);
+    let mut attempt = 1;
+    let (measured, drops) = loop {
+        let before = lab.counters()?;
+        let measured = measure(args, &lab, &directory.path, &mut cast, &bundle)?;
+        let drops = lab.settle(SETTLE)?.since(&before);
+        if measured.verdict != "Inconclusive" || attempt == ATTEMPTS {
+            break (measured, drops);
+        }
+        attempt += 1;
+        let reason = measured.reason.as_deref().unwrap_or("no reason given");
+        args.say(&format!("inconclusive: {reason}"));
+        args.say(&format!("proof: asked again, {attempt} of {ATTEMPTS}"));
+    };
     args.say("verify: the same evidence, offline");
     let verified = verify(&lab, binary, &directory.path, &bundle)?;
     machine::give_to_invoker(&bundle);
@@ -170,7 +184,14 @@ fn prove(args: &Args, binary: &Path) -> Result<(Figures, Option<PathBuf>)> {
     let true_bps = lab.plan().true_ip_bps();
     lab.down()?;
     let took = started.elapsed();
-    let figures = Figures::new(measured, verified, &drops, true_bps, bundle, took);
+    let figures = Figures::new(
+        measured,
+        verified,
+        &drops,
+        true_bps,
+        bundle,
+        (took, attempt),
+    );
     Ok((figures, keep.then(|| directory.path.clone())))
 }
 

@@ -72,7 +72,7 @@ fn result(figures: &Figures) -> String {
         ("datapath", datapath),
         ("verify", verify),
         ("evidence", figures.bundle.display().to_string()),
-        ("took", format!("{:.1} s", figures.took.as_secs_f64())),
+        ("took", took(figures)),
     ];
     let mut table = plain();
     for (name, value) in rows {
@@ -173,5 +173,16 @@ fn money(figures: &Figures) -> String {
 fn align_right(table: &mut Table) {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+/// How long, and whether it had to be asked more than once.
+fn took(figures: &Figures) -> String {
+    let seconds = figures.took.as_secs_f64();
+    match figures.attempts {
+        1 => format!("{seconds:.1} s"),
+        more => format!(
+            "{seconds:.1} s, asked {more} times: challengers could not offer their rate before"
+        ),
     }
 }

@@ -63,6 +63,8 @@ impl Refusal {
     /// Stable code for machines.
     pub fn code(&self) -> &'static str {
         match self {
+            // The signature holds: another version speaks, nobody forges.
+            Self::Signed(SignedError::Encoding(_)) => "not-canonical",
             Self::Signed(_) => "bad-signature",
             Self::Terms(_) => "bad-terms",
             Self::Author { .. } => "wrong-author",

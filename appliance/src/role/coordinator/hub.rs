@@ -210,6 +210,20 @@ impl Session {
         Ok(())
     }
 
+    /// Writes what a failing store left behind, if anything; until then nothing is due.
+    ///
+    /// # Errors
+    /// The store still cannot write.
+    pub fn flush(&self, store: &Store) -> Result<(), HearError> {
+        self.change(store, |_| Ok(Vec::new()))
+    }
+
+    /// Whether a statement waits for the disk.
+    pub fn behind(&self) -> bool {
+        let told = *self.lines.borrow();
+        self.machine().log().len() > told
+    }
+
     fn pending(&self) -> MutexGuard<'_, Vec<CoordinatorAction>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -196,6 +196,13 @@ async fn run(hub: &Arc<Hub>, id: B256, asked: &Measurement, state: State) -> Res
                 .map_err(|e| e.to_string())?
         }
     };
+    if session.behind() {
+        let (store, session) = (hub.store.clone(), session.clone());
+        let flushed = tokio::task::spawn_blocking(move || session.flush(&store)).await;
+        flushed
+            .map_err(|e| e.to_string())?
+            .map_err(|e| e.to_string())?;
+    }
     for action in session.due() {
         match action {
             CoordinatorAction::Anchor(setup) => {
