@@ -78,7 +78,13 @@ fn verify(root: &Path) -> Result<()> {
         sources(root)? == record.sources,
         "the sources of {OBJECT} (ebpf/, appliance/wire/) have changed since it was built; rebuild it with `cargo xtask ebpf`"
     );
-    let found = Toolchain::find(Some(&record))?;
+    let found = match Toolchain::find(Some(&record))? {
+        // Continuous integration gets the toolchain; a developer's machine is left as it is.
+        None if std::env::var_os("CI").is_some() => Toolchain::install()
+            .map_err(|why| eprintln!("ebpf: {why:#}"))
+            .ok(),
+        found => found,
+    };
     let Some(toolchain) = found else {
         eprintln!(
             "ebpf: no BPF toolchain here, so only hashes were compared: the object is the recorded one and its sources have not changed since"
@@ -260,6 +266,7 @@ impl Toolchain {
             bail!("{by_hand}");
         }
         eprintln!("ebpf: apt-get install {}", DEBIAN_PACKAGES.join(" "));
+        succeed(Command::new("apt-get").args(["-q", "update"])).context(by_hand.clone())?;
         let mut apt = Command::new("apt-get");
         apt.args(["install", "-y", "--no-install-recommends"])
             .args(DEBIAN_PACKAGES);

@@ -211,8 +211,10 @@ impl Bench<'_> {
             !summary.inflated,
             Some("prover".into()),
             format!(
-                "idle before {:?} ns, after {:?} ns; loaded {:?} ns",
-                summary.before_ns, summary.after_ns, summary.during_ns
+                "idle before {}, after {}; loaded {}",
+                microseconds(summary.before_ns),
+                microseconds(summary.after_ns),
+                microseconds(summary.during_ns)
             ),
         );
         if summary.inflated {
@@ -403,6 +405,10 @@ impl Bench<'_> {
             curve: result.curve,
         }
     }
+}
+
+fn microseconds(ns: Option<u64>) -> String {
+    ns.map_or_else(|| "none".into(), |ns| format!("{} us", ns / 1000))
 }
 
 /// What a challenger gave to its kernel between its first and its last send, bit/s. One burst has no
