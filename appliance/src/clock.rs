@@ -27,9 +27,19 @@ pub fn realtime_s() -> u64 {
     realtime_ns() / 1_000_000_000
 }
 
+/// CLOCK_TAI, ns since its epoch. What consent runs out by, and what the XDP program stamps with.
+pub fn tai_ns() -> u64 {
+    read(ClockId::CLOCK_TAI)
+}
+
+/// CLOCK_MONOTONIC, ns. What senders are paced by.
+pub fn monotonic_ns() -> u64 {
+    read(ClockId::CLOCK_MONOTONIC)
+}
+
 /// How much CLOCK_TAI is ahead of CLOCK_REALTIME, ns: whole seconds, 0 where nobody set it.
 pub fn tai_ahead_ns() -> u64 {
-    let ahead = read(ClockId::CLOCK_TAI).saturating_sub(realtime_ns());
+    let ahead = tai_ns().saturating_sub(realtime_ns());
     (ahead + 500_000_000) / 1_000_000_000 * 1_000_000_000
 }
 
@@ -55,9 +65,9 @@ fn distance() -> u64 {
     // The closest of three pairs: a preemption between the reads would look like a step.
     (0..3)
         .map(|_| {
-            let before = read(ClockId::CLOCK_MONOTONIC);
+            let before = monotonic_ns();
             let real = realtime_ns();
-            let width = read(ClockId::CLOCK_MONOTONIC).saturating_sub(before);
+            let width = monotonic_ns().saturating_sub(before);
             (width, real.wrapping_sub(before + width / 2))
         })
         .min()

@@ -1,4 +1,4 @@
-//! The three clocks the datapath reads, and how they are compared.
+//! How stamps of the two clocks that the datapath meets are compared.
 //!
 //! The XDP program stamps with `CLOCK_TAI` (the kernel offers it no `CLOCK_REALTIME`), a plain socket
 //! with `CLOCK_REALTIME`, and everything above speaks `CLOCK_REALTIME`. TAI and REALTIME differ by a
@@ -6,27 +6,9 @@
 //! the second, is exact; it is taken anew each turn of the receive loop, so that a leap second or a
 //! late `adjtimex` moves it within a turn. All of these are vDSO reads, not system calls.
 
-use nix::time::{ClockId, clock_gettime};
+use crate::clock::{realtime_ns, tai_ns};
 
 const SECOND: i64 = 1_000_000_000;
-
-fn now(clock: libc::clockid_t) -> u64 {
-    // These clocks exist on every kernel that runs this (TAI since 3.10), so the default is not taken.
-    let Ok(time) = clock_gettime(ClockId::from_raw(clock)) else {
-        return 0;
-    };
-    u64::try_from(time.tv_sec() * SECOND + time.tv_nsec()).unwrap_or(0)
-}
-
-/// `CLOCK_REALTIME`, nanoseconds since the epoch.
-pub fn realtime_ns() -> u64 {
-    now(libc::CLOCK_REALTIME)
-}
-
-/// `CLOCK_TAI`, nanoseconds since the epoch of TAI. What consent runs out by.
-pub fn tai_ns() -> u64 {
-    now(libc::CLOCK_TAI)
-}
 
 /// One reading of both clocks.
 #[derive(Clone, Copy, Debug)]

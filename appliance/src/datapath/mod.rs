@@ -35,7 +35,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use plumbline_wire::{HEADER_LEN, Header};
 
-pub use clock::{realtime_ns, tai_ns};
+pub use crate::clock::{realtime_ns, tai_ns};
 pub use counters::{Counters, SocketCounters, ThreadCounters, XskCounters};
 pub use error::DatapathError;
 pub use ladder::PathInfo;

@@ -19,8 +19,10 @@ use plumbline_proof::backhaul::leaf;
 use plumbline_wire::header::DATA_LEN;
 use plumbline_wire::{ConsentEntry, ConsentKey, HEADER_LEN, Header};
 
+use crate::clock::realtime_ns;
+
 use super::SessionSink;
-use super::clock::{Reading, realtime_ns};
+use super::clock::Reading;
 use super::counters::{Live, ThreadCounters};
 use super::source::{BATCH, Packet, Source, StampClock};
 

@@ -29,7 +29,8 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 
-use pace::{Pace, monotonic_ns, realtime_ns, sleep_until};
+use crate::clock::{monotonic_ns, realtime_ns};
+use pace::{Pace, sleep_until};
 use plain::Plain;
 use sys::Uring;
 

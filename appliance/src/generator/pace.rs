@@ -1,7 +1,9 @@
 //! When each burst is due: an absolute schedule, so that a late burst does not delay the later ones.
 
 use nix::sys::time::TimeSpec;
-use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};
+use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
+
+use crate::clock::{monotonic_ns, realtime_ns};
 
 /// Packets of a burst at most: what 64 KiB hold at MTU 1500, 53 µs at 10 Gbit/s. Five senders' bursts
 /// at once still fit the ring of 256 packets between two veths; against bursts of 16 it saves 15 to
@@ -94,24 +96,6 @@ fn mixed(number: u64) -> u64 {
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-fn now(clock: ClockId) -> u64 {
-    // Both clocks exist on every Linux, so the default is not taken.
-    let Ok(time) = clock_gettime(clock) else {
-        return 0;
-    };
-    u64::try_from(time.tv_sec()).unwrap_or(0) * SECOND + u64::try_from(time.tv_nsec()).unwrap_or(0)
-}
-
-/// `CLOCK_MONOTONIC`, ns.
-pub(super) fn monotonic_ns() -> u64 {
-    now(ClockId::CLOCK_MONOTONIC)
-}
-
-/// `CLOCK_REALTIME`, ns.
-pub(super) fn realtime_ns() -> u64 {
-    now(ClockId::CLOCK_REALTIME)
 }
 
 /// A time of `CLOCK_REALTIME` as `CLOCK_MONOTONIC`, by what they differ now.
