@@ -37,7 +37,7 @@ pub async fn status(chain: &ChainClient) -> Result<ChainStatus, ClientError> {
         ("backhaul", backhaul),
     ];
     Ok(ChainStatus {
-        engine: "embedded".into(),
+        engine: chain.engine().await?,
         chain_id,
         height: chain.latest_block().await?.number,
         conserved: chain.conserved().await?,

@@ -219,7 +219,7 @@ pub async fn settle(
         challenger.paid = mine.map(|p| p.amount).sum();
     }
     document.chain = SettlementView {
-        engine: "embedded".into(),
+        engine: chain.engine().await?,
         conserved: chain.conserved().await?,
         escrow: units(escrow),
         paid,

@@ -23,6 +23,17 @@ pub struct Credit {
 }
 
 impl ChainClient {
+    /// Which engine answers, by its own word: `embedded` for ours, else the node's name and version.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn engine(&self) -> Result<String, ClientError> {
+        let version = async { self.provider.get_client_version().await };
+        let version = self.ask("the node's version", version).await?;
+        let ours = version.starts_with("plumbline/") && version.ends_with("/embedded");
+        Ok(if ours { "embedded".to_owned() } else { version })
+    }
+
     /// Requests announced in the blocks `from..=to`, oldest first.
     ///
     /// # Errors
