@@ -26,6 +26,7 @@ pub(crate) struct Challenger {
     pub(crate) sent: u64,
     pub(crate) paid: String,
     pub(crate) valid: bool,
+    flags: Vec<String>,
 }
 
 /// Who got what.
@@ -55,6 +56,18 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
+    /// Why the challengers, not the link, decided: together they offered too little (check V11).
+    pub(crate) fn starved(&self) -> Option<String> {
+        let under = |c: &Challenger| c.flags.iter().any(|flag| flag == "UnderOffered");
+        let starved = self.verdict == "Inconclusive" && self.challengers.iter().any(under);
+        starved.then(|| self.reason.clone().unwrap_or_default())
+    }
+
+    /// Packets of this proof without a fate, the path's losses being `drops`.
+    pub(crate) fn unaccounted(&self, drops: &Drops) -> i128 {
+        Account::new(&self.packets, drops.down.total).unaccounted()
+    }
+
     /// Reads the document.
     ///
     /// # Errors
@@ -150,8 +163,8 @@ pub(crate) struct Figures {
     pub(crate) true_bps: u64,
     pub(crate) bundle: PathBuf,
     pub(crate) took: Duration,
-    /// Proofs asked for until one came to a verdict.
-    pub(crate) attempts: u32,
+    /// Why earlier proofs of this run said nothing about the link, in order.
+    pub(crate) starved: Vec<String>,
 }
 
 impl Figures {
@@ -161,7 +174,7 @@ impl Figures {
         drops: &Drops,
         true_bps: u64,
         bundle: PathBuf,
-        (took, attempts): (Duration, u32),
+        (took, starved): (Duration, Vec<String>),
     ) -> Self {
         let account = Account::new(&measured.packets, drops.down.total);
         Self {
@@ -172,7 +185,7 @@ impl Figures {
             true_bps,
             bundle,
             took,
-            attempts,
+            starved,
         }
     }
 
@@ -216,7 +229,8 @@ impl Figures {
             "bundle": self.bundle,
             "bundle_hash": raw("bundle_hash"),
             "verify": self.verified.verify,
-            "attempts": self.attempts,
+            "attempts": self.starved.len() + 1,
+            "starved": self.starved,
             "took_ms": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
         })
     }
@@ -315,7 +329,7 @@ mod tests {
             path: PathDrops::default(),
             true_bps: 1_000_000_000,
             bundle: "x.bundle".into(),
-            attempts: 1,
+            starved: Vec::new(),
             took: Duration::from_secs(9),
         }
     }

@@ -179,10 +179,11 @@ fn align_right(table: &mut Table) {
 /// How long, and whether it had to be asked more than once.
 fn took(figures: &Figures) -> String {
     let seconds = figures.took.as_secs_f64();
-    match figures.attempts {
-        1 => format!("{seconds:.1} s"),
-        more => format!(
-            "{seconds:.1} s, asked {more} times: challengers could not offer their rate before"
+    match figures.starved.len() {
+        0 => format!("{seconds:.1} s"),
+        before => format!(
+            "{seconds:.1} s, asked {} times: challengers could not offer their rate before",
+            before + 1
         ),
     }
 }
