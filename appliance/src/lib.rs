@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   main ─► ui ─► handlers ─► topology ─► role ─┬► datapath ─► sys      who may import whom
-//!                                               ├► generator ─► sys
+//!                                               ├► generator ┘
 //!             control (HTTP server, client) ◄───┼► store  clock  chain
 //!   metrics, config, keyfile, problem: leaves   └► contracts ─► proof ─► trust ─► wire
 //! ```
@@ -25,3 +25,4 @@ pub mod role;
 pub mod store;
 pub mod topology;
 pub mod ui;
+pub mod xsk;

@@ -84,7 +84,7 @@ fn equip(prover: &config::Prover, keys: &Keys) -> Result<Equipment, Failure> {
         interface: prover.interface.clone(),
         bind: prover.address,
         data_port: prover.data_port,
-        queue: prover.queue,
+        queues: prover.queues.clone(),
         path: match prover.path {
             PathChoice::Auto => datapath::PathChoice::Auto,
             PathChoice::Native => datapath::PathChoice::Native,
@@ -92,7 +92,7 @@ fn equip(prover: &config::Prover, keys: &Keys) -> Result<Equipment, Failure> {
             PathChoice::Socket => datapath::PathChoice::Socket,
         },
         busy_poll: prover.busy_poll,
-        core: prover.core,
+        cores: prover.cores.clone(),
     })
     .map_err(Failure::usage)?;
     for why in &receiver.info().fallback_reasons {

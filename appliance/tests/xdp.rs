@@ -16,9 +16,8 @@ use caps::{CapSet, Capability};
 use nix::time::{ClockId, clock_gettime};
 use plumbline::datapath::program::Program;
 use plumbline_wire::consent::mapped_v4;
-use plumbline_wire::header::DATA_LEN;
 use plumbline_wire::stamp::{FLAG_XDP_TAI, STAMP_LEN};
-use plumbline_wire::{Class, ConsentEntry, ConsentKey, Fate, Header, Kind, Stamp, classify};
+use plumbline_wire::{Class, ConsentEntry, ConsentKey, Fate, Header, Kind, Size, Stamp, classify};
 
 const DATA_PORT: u16 = 47_000;
 const SOURCE_PORT: u16 = 40_001;
@@ -28,6 +27,8 @@ const SESSION: [u8; 16] = *b"session of tests";
 const INDEX: u16 = 3;
 /// A second consented source port, whose consent ran out.
 const EXPIRED_PORT: u16 = 40_002;
+/// A third, which consented to jumbo packets.
+const JUMBO_PORT: u16 = 40_003;
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
@@ -47,8 +48,12 @@ fn header() -> Header {
 
 /// UDP payload of a data packet.
 fn payload(header: &Header) -> Vec<u8> {
+    payload_of(header, Size::Standard)
+}
+
+fn payload_of(header: &Header, size: Size) -> Vec<u8> {
     let mut bytes = header.to_bytes().to_vec();
-    bytes.extend((bytes.len()..DATA_LEN).map(|i| (i % 251) as u8));
+    bytes.extend((bytes.len()..size.payload()).map(|i| (i % 251) as u8));
     bytes
 }
 
@@ -130,7 +135,37 @@ fn frames() -> Vec<(&'static str, Vec<u8>, Fate)> {
     // A TCP segment to the number of the data port is as little ours as one to port 22.
     let mut tcp_data_port = tcp.clone();
     tcp_data_port[2..4].copy_from_slice(&DATA_PORT.to_be_bytes());
+    let sized = |port, size| v4(&udp(port, DATA_PORT, &payload_of(&header(), size)));
     vec![
+        (
+            "jumbo_in_several_buffers",
+            sized(JUMBO_PORT, Size::Jumbo),
+            Fate::DroppedNoSocket,
+        ),
+        (
+            "jumbo_one_byte_short",
+            {
+                let mut cut = sized(JUMBO_PORT, Size::Jumbo);
+                cut.pop();
+                cut
+            },
+            Fate::DroppedRunt,
+        ),
+        (
+            "jumbo_from_a_standard_sender",
+            sized(SOURCE_PORT, Size::Jumbo),
+            Fate::DroppedLength,
+        ),
+        (
+            "standard_from_a_jumbo_sender",
+            sized(JUMBO_PORT, Size::Standard),
+            Fate::DroppedLength,
+        ),
+        (
+            "tunnel_from_a_standard_sender",
+            sized(SOURCE_PORT, Size::Tunnel),
+            Fate::DroppedLength,
+        ),
         ("exactly_right", v4(&right), Fate::DroppedNoSocket),
         ("ipv6_exactly_right", v6(&right), Fate::DroppedNoSocket),
         (
@@ -310,11 +345,7 @@ fn tai_now() -> u64 {
 
 /// The consent rows of these tests.
 fn consents() -> HashMap<ConsentKey, ConsentEntry> {
-    let entry = |until_tai_ns| ConsentEntry {
-        until_tai_ns,
-        index: INDEX,
-        zero: [0; 6],
-    };
+    let entry = |until_tai_ns| ConsentEntry::new(INDEX, Size::Standard, until_tai_ns);
     let minute = 60_000_000_000;
     HashMap::from([
         (
@@ -328,6 +359,10 @@ fn consents() -> HashMap<ConsentKey, ConsentEntry> {
         (
             ConsentKey::new(mapped_v4(SOURCE_V4), EXPIRED_PORT, SESSION),
             entry(tai_now() - 1),
+        ),
+        (
+            ConsentKey::new(mapped_v4(SOURCE_V4), JUMBO_PORT, SESSION),
+            ConsentEntry::new(INDEX, Size::Jumbo, tai_now() + minute),
         ),
     ])
 }
@@ -358,7 +393,7 @@ fn expected_in_user_space(frame: &[u8]) -> Fate {
         Class::NotOurs(fate) | Class::Refused(fate) => fate,
         Class::Ours(m) => match consents().get(&m.key) {
             None => Fate::DroppedNotConsented,
-            Some(row) => match row.admit(m.header.index, tai_now()) {
+            Some(row) => match row.admit(m.header.index, m.size.payload(), tai_now()) {
                 Err(fate) => fate,
                 Ok(()) => Fate::DroppedNoSocket,
             },
@@ -409,12 +444,13 @@ fn a_consented_frame_is_stamped_and_redirected_to_a_socket() {
     let mut program = loaded();
     let socket = socket2::Socket::new(libc::AF_XDP.into(), socket2::Type::RAW, None).unwrap();
     program.redirect(0, &socket).unwrap();
-    for (name, frame, fate) in frames() {
-        if fate != Fate::DroppedNoSocket {
-            continue;
-        }
+    let frames = frames();
+    let right = frames.iter().filter(|f| f.2 == Fate::DroppedNoSocket);
+    let mut expected = 0;
+    for (name, frame, _) in right {
+        expected += 1;
         let from = tai_now();
-        let (action, left) = run(&mut program, &frame);
+        let (action, left) = run(&mut program, frame);
         let to = tai_now();
         assert_eq!(action, XDP_REDIRECT, "{name}");
         let stamp = Stamp::from_bytes(*left.first_chunk::<STAMP_LEN>().unwrap());
@@ -431,7 +467,7 @@ fn a_consented_frame_is_stamped_and_redirected_to_a_socket() {
         );
     }
     let redirected = program.fates().read().unwrap()[&Fate::Redirected];
-    assert_eq!(redirected, 3);
+    assert_eq!((redirected, expected), (4, 4));
 }
 
 #[test]

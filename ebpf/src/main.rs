@@ -19,7 +19,7 @@
 #![no_main]
 
 use aya_ebpf::bindings::xdp_action;
-use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_tai_ns};
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_tai_ns, bpf_xdp_get_buff_len};
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{HashMap, PerCpuArray, XskMap};
 use aya_ebpf::programs::XdpContext;
@@ -43,13 +43,15 @@ static XSKS: XskMap = XskMap::with_max_entries(64, 0);
 #[map]
 static FATES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Fate::ALL.len() as u32, 0);
 
-/// A frame as the verifier wants it read: each access is a comparison with `end`.
-struct Frame {
+/// A frame as the verifier wants it read: each access is a comparison with `end`. What a jumbo frame
+/// holds beyond its first buffer is not read, only counted.
+struct Frame<'a> {
+    ctx: &'a XdpContext,
     data: usize,
     end: usize,
 }
 
-impl View for Frame {
+impl View for Frame<'_> {
     #[inline(always)]
     fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         if !self.holds(offset + N) {
@@ -64,10 +66,17 @@ impl View for Frame {
     fn holds(&self, length: usize) -> bool {
         self.data + length <= self.end
     }
+
+    #[inline(always)]
+    fn has(&self, length: usize) -> bool {
+        // SAFETY: a helper that only reads the context of this run.
+        let all = unsafe { bpf_xdp_get_buff_len(self.ctx.ctx) };
+        length as u64 <= all
+    }
 }
 
 /// Entry point; attached to the measured interface.
-#[xdp]
+#[xdp(frags)]
 pub fn plumbline(ctx: XdpContext) -> u32 {
     let (fate, action) = decide(&ctx);
     if let Some(count) = FATES.get_ptr_mut(fate as u32) {
@@ -80,6 +89,7 @@ pub fn plumbline(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn decide(ctx: &XdpContext) -> (Fate, u32) {
     let frame = Frame {
+        ctx,
         data: ctx.data(),
         end: ctx.data_end(),
     };
@@ -94,7 +104,7 @@ fn decide(ctx: &XdpContext) -> (Fate, u32) {
 }
 
 #[inline(always)]
-fn admit(ctx: &XdpContext, frame: &Frame, packet: &Match) -> (Fate, u32) {
+fn admit(ctx: &XdpContext, frame: &Frame<'_>, packet: &Match) -> (Fate, u32) {
     // SAFETY: rows are replaced as a whole by user space; a row that is being removed stays readable
     // until this program returns (RCU).
     let Some(consent) = (unsafe { CONSENT.get(&packet.key) }) else {
@@ -102,7 +112,7 @@ fn admit(ctx: &XdpContext, frame: &Frame, packet: &Match) -> (Fate, u32) {
     };
     // SAFETY: helpers without arguments.
     let (now, cpu) = unsafe { (bpf_ktime_get_tai_ns(), bpf_get_smp_processor_id()) };
-    if let Err(fate) = consent.admit(packet.header.index, now) {
+    if let Err(fate) = consent.admit(packet.header.index, packet.size.payload(), now) {
         return (fate, xdp_action::XDP_DROP);
     }
     if !frame.holds(STAMP_LEN) {

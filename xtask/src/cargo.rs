@@ -33,18 +33,41 @@ pub(crate) fn build_product() -> Result<PathBuf> {
         "plumbline",
         "--message-format=json-render-diagnostics",
     ];
-    let output = command(&args)
+    executable(&args, "plumbline")
+}
+
+/// Runs cargo, told to answer in JSON, and returns the path of the executable of the target `name`.
+///
+/// # Errors
+/// The build failed (cargo has said why), or named no such executable.
+pub(crate) fn executable(args: &[&str], name: &str) -> Result<PathBuf> {
+    let output = command(args)
         .stderr(Stdio::inherit())
         .output()
         .context("cannot run cargo")?;
     if !output.status.success() {
-        bail!("`cargo {}` failed ({})", args[..6].join(" "), output.status);
+        bail!("`cargo {}` failed ({})", args.join(" "), output.status);
     }
     let messages = String::from_utf8_lossy(&output.stdout);
-    let binary = messages
+    let executable = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "plumbline")
+        .filter(|message| message["target"]["name"] == name)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from));
-    binary.context("cargo built the package but named no `plumbline` binary")
+    executable.with_context(|| format!("`cargo {}` named no executable `{name}`", args.join(" ")))
+}
+
+/// Where cargo puts what it makes.
+///
+/// # Errors
+/// Cargo cannot be run, or does not say.
+pub(crate) fn target_directory() -> Result<PathBuf> {
+    let output = command(&["metadata", "--no-deps", "--format-version", "1"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("cannot read what `cargo metadata` says")?;
+    let directory = metadata["target_directory"].as_str().map(PathBuf::from);
+    directory.context("`cargo metadata` names no target directory")
 }

@@ -1,14 +1,16 @@
-//! `cargo xtask ebpf [--check]`: builds the XDP program, or checks that the committed object is the one
-//! that its sources give.
+//! `cargo xtask ebpf [--check]`: builds the XDP programs, or checks that the committed objects are those
+//! that their sources give.
 //!
 //! ```text
-//!  ebpf/src + appliance/wire/src ──► rustc (core from source) ──► bpf-linker ──► ebpf/plumbline.bpf.o
-//!        └── SHA-256 ────────────────────────── compiler, linker ────────────► ebpf/plumbline.bpf.toml
+//!  ebpf/src + appliance/wire/src ──┐                                           ┌► ebpf/plumbline.bpf.o
+//!  ebpf/lab ───────────────────────┴► rustc (core from source) ─► bpf-linker ──┴► ebpf/lab.bpf.o
+//!        └── SHA-256 of each ──────────── compiler, linker ───► ebpf/{plumbline,lab}.bpf.toml
 //! ```
 //!
-//! The object is committed, so that building the product needs no BPF toolchain. One can be had in two
-//! ways: rustup's nightly with `rust-src`, or Debian's `rustc-web` with `rust-web-src`; both need
-//! bpf-linker. Bytes are only compared when compiler and linker are those that made the object: others
+//! The objects are committed, so that building product and bench needs no BPF toolchain. Each has a
+//! record of its own sources: a change to the lab's program makes nothing of the product's stale. A
+//! toolchain can be had in two ways: rustup's nightly with `rust-src`, or Debian's `rustc-web` with `rust-web-src`; both need
+//! bpf-linker. Bytes are only compared when compiler and linker are those that made an object: others
 //! give other bytes from the same sources, and the check then says that it compared hashes only.
 
 use std::fmt::Write as _;
@@ -20,11 +22,13 @@ use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
 const TARGET: &str = "bpfel-unknown-none";
-/// Instruction set v3 (Linux 5.1), and loads as wide as the packet fields: every machine with the JITs we
-/// run on (x86-64, arm64) reads unaligned memory, and byte by byte costs several times the instructions.
+/// Instruction set v2: v3's 32-bit registers are spilled as half words, which the verifier of Linux 6.1
+/// refuses to a program loaded without `CAP_PERFMON`, and they made the program no faster. Loads as wide as
+/// the packet fields: every machine with the JITs we run on (x86-64, arm64) reads unaligned memory, and byte
+/// by byte costs several times the instructions.
 const FLAGS: [&str; 2] = [
-    "-Ctarget-cpu=v3",
-    "-Clink-arg=--cpu-features=+alu32,+allows-misaligned-mem-access",
+    "-Ctarget-cpu=v2",
+    "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
 ];
 /// The linker that goes with Debian's LLVM 22.
 const LINKER_VERSION: &str = "0.13.0";
@@ -33,7 +37,39 @@ const DEBIAN_LLVM: &str = "/usr/lib/llvm-22";
 /// An object of more than this is a mistake (debug information, most likely): it would not be small in git.
 const OBJECT_LIMIT: usize = 32 << 10;
 
-/// Builds the object, or with `check` compares it with what is committed.
+/// A committed object: what it is made of, and where it and its record lie.
+struct Object {
+    /// Binary of the workspace `ebpf/`.
+    bin: &'static str,
+    path: &'static str,
+    record: &'static str,
+    /// Flat folders of its sources; the manifests are everybody's.
+    folders: &'static [&'static str],
+    manifests: &'static [&'static str],
+}
+
+const OBJECTS: [Object; 2] = [
+    Object {
+        bin: "plumbline",
+        path: "ebpf/plumbline.bpf.o",
+        record: "ebpf/plumbline.bpf.toml",
+        folders: &["ebpf/src", "appliance/wire/src"],
+        manifests: &[
+            "ebpf/Cargo.toml",
+            "ebpf/Cargo.lock",
+            "appliance/wire/Cargo.toml",
+        ],
+    },
+    Object {
+        bin: "lab",
+        path: "ebpf/lab.bpf.o",
+        record: "ebpf/lab.bpf.toml",
+        folders: &["ebpf/lab"],
+        manifests: &["ebpf/Cargo.toml", "ebpf/Cargo.lock"],
+    },
+];
+
+/// Builds the objects, or with `check` compares them with what is committed.
 ///
 /// # Errors
 /// A stale or altered object, a failed build, or no toolchain where one is needed.
@@ -45,7 +81,7 @@ pub fn run(check: bool) -> Result<()> {
 }
 
 fn rebuild(root: &Path) -> Result<()> {
-    let recorded = Record::read(root).ok();
+    let recorded = Record::read(root, &OBJECTS[0]).ok();
     let toolchain = match Toolchain::find(recorded.as_ref())? {
         Some(toolchain) => toolchain,
         None => Toolchain::install()?,
@@ -54,29 +90,52 @@ fn rebuild(root: &Path) -> Result<()> {
         "ebpf: building with {} and {}",
         toolchain.rustc, toolchain.linker
     );
-    let object = toolchain.build(root)?;
-    let record = Record {
-        sources: sources(root)?,
-        object: digest(&object),
-        rustc: toolchain.rustc,
-        linker: toolchain.linker,
-    };
-    fs::write(root.join(OBJECT), &object).with_context(|| format!("writing {OBJECT}"))?;
-    fs::write(root.join(RECORD), record.to_toml()).with_context(|| format!("writing {RECORD}"))?;
-    eprintln!("ebpf: {OBJECT}, {} bytes", object.len());
+    for object in &OBJECTS {
+        let Object { path, record, .. } = object;
+        // Hashed before: a file that changes while the compiler runs makes the record stale, not wrong.
+        let sources = object.sources(root)?;
+        let bytes = toolchain.build(root, object.bin)?;
+        let made = Record {
+            sources,
+            object: digest(&bytes),
+            rustc: toolchain.rustc.clone(),
+            linker: toolchain.linker.clone(),
+        };
+        fs::write(root.join(path), &bytes).with_context(|| format!("writing {path}"))?;
+        fs::write(root.join(record), made.to_toml(object))
+            .with_context(|| format!("writing {record}"))?;
+        eprintln!("ebpf: {path}, {} bytes", bytes.len());
+    }
     Ok(())
 }
 
+/// What is wrong with one object must not hide what is wrong with the next.
 fn verify(root: &Path) -> Result<()> {
-    let record = Record::read(root)?;
-    let object = fs::read(root.join(OBJECT)).with_context(|| format!("reading {OBJECT}"))?;
+    let mut wrong = Vec::new();
+    for object in &OBJECTS {
+        if let Err(why) = verify_one(root, object) {
+            wrong.push(format!("{why:#}"));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+fn verify_one(root: &Path, object: &Object) -> Result<()> {
+    let Object {
+        path, record: at, ..
+    } = object;
+    let record = Record::read(root, object)?;
+    let bytes = fs::read(root.join(path)).with_context(|| format!("reading {path}"))?;
     ensure!(
-        digest(&object) == record.object,
-        "{OBJECT} is not the object that {RECORD} describes; rebuild it with `cargo xtask ebpf`"
+        digest(&bytes) == record.object,
+        "{path} is not the object that {at} describes; rebuild it with `cargo xtask ebpf`"
     );
     ensure!(
-        sources(root)? == record.sources,
-        "the sources of {OBJECT} (ebpf/, appliance/wire/) have changed since it was built; rebuild it with `cargo xtask ebpf`"
+        object.sources(root)? == record.sources,
+        "the sources of {path} ({}, {}) have changed since it was built; rebuild it with `cargo xtask ebpf`",
+        object.folders.join(", "),
+        object.manifests.join(", ")
     );
     let found = match Toolchain::find(Some(&record))? {
         // Continuous integration gets the toolchain; a developer's machine is left as it is.
@@ -87,37 +146,34 @@ fn verify(root: &Path) -> Result<()> {
     };
     let Some(toolchain) = found else {
         eprintln!(
-            "ebpf: no BPF toolchain here, so only hashes were compared: the object is the recorded one and its sources have not changed since"
+            "ebpf: no BPF toolchain here, so only hashes were compared: {path} is the recorded one and its sources have not changed since"
         );
         return Ok(());
     };
     if (&toolchain.rustc, &toolchain.linker) != (&record.rustc, &record.linker) {
         eprintln!(
-            "ebpf: only hashes were compared: the object was made by {} and {}, here are {} and {}",
+            "ebpf: only hashes were compared: {path} was made by {} and {}, here are {} and {}",
             record.rustc, record.linker, toolchain.rustc, toolchain.linker
         );
         return Ok(());
     }
-    let built = toolchain.build(root)?;
+    let built = toolchain.build(root, object.bin)?;
     ensure!(
-        built == object,
-        "{OBJECT} ({} bytes) is not what {} makes of its sources ({} bytes); rebuild it with `cargo xtask ebpf`",
-        object.len(),
+        built == bytes,
+        "{path} ({} bytes) is not what {} makes of its sources ({} bytes); rebuild it with `cargo xtask ebpf`",
+        bytes.len(),
         toolchain.rustc,
         built.len()
     );
     eprintln!(
-        "ebpf: rebuilt with {}, the same {} bytes",
+        "ebpf: {path} rebuilt with {}, the same {} bytes",
         toolchain.rustc,
-        object.len()
+        bytes.len()
     );
     Ok(())
 }
 
-const OBJECT: &str = "ebpf/plumbline.bpf.o";
-const RECORD: &str = "ebpf/plumbline.bpf.toml";
-
-/// What made the object.
+/// What made an object.
 struct Record {
     sources: String,
     object: String,
@@ -126,16 +182,16 @@ struct Record {
 }
 
 impl Record {
-    fn read(root: &Path) -> Result<Self> {
-        let text =
-            fs::read_to_string(root.join(RECORD)).with_context(|| format!("reading {RECORD}"))?;
-        let table: toml::Table = text.parse().with_context(|| format!("parsing {RECORD}"))?;
+    fn read(root: &Path, object: &Object) -> Result<Self> {
+        let at = object.record;
+        let text = fs::read_to_string(root.join(at)).with_context(|| format!("reading {at}"))?;
+        let table: toml::Table = text.parse().with_context(|| format!("parsing {at}"))?;
         let field = |key: &str| {
             let value = table
                 .get(key)
                 .and_then(toml::Value::as_str)
                 .map(str::to_owned);
-            value.with_context(|| format!("{RECORD} has no string `{key}`"))
+            value.with_context(|| format!("{at} has no string `{key}`"))
         };
         Ok(Self {
             sources: field("sources")?,
@@ -145,15 +201,16 @@ impl Record {
         })
     }
 
-    fn to_toml(&self) -> String {
+    fn to_toml(&self, of: &Object) -> String {
         let Self {
             sources,
             object,
             rustc,
             linker,
         } = self;
+        let name = of.path.trim_start_matches("ebpf/");
         format!(
-            "# Written by `cargo xtask ebpf`: what made plumbline.bpf.o. `cargo xtask ebpf --check` holds it to this.\n\
+            "# Written by `cargo xtask ebpf`: what made {name}. `cargo xtask ebpf --check` holds it to this.\n\
              # SHA-256 of every source file, by path, and of the flags.\n\
              sources = \"{sources}\"\n\
              # SHA-256 of the object.\n\
@@ -164,40 +221,39 @@ impl Record {
     }
 }
 
-/// One hash over everything that the object is made of.
-fn sources(root: &Path) -> Result<String> {
-    let mut files = vec![
-        PathBuf::from("ebpf/Cargo.toml"),
-        PathBuf::from("ebpf/Cargo.lock"),
-        PathBuf::from("appliance/wire/Cargo.toml"),
-    ];
-    for folder in ["ebpf/src", "appliance/wire/src"] {
-        let entries =
-            fs::read_dir(root.join(folder)).with_context(|| format!("listing {folder}"))?;
-        for entry in entries {
-            let path = Path::new(folder).join(entry?.file_name());
-            ensure!(
-                root.join(&path).is_file(),
-                "{}: expected a flat folder of files",
-                path.display()
-            );
-            files.push(path);
+impl Object {
+    /// One hash over everything that the object is made of.
+    fn sources(&self, root: &Path) -> Result<String> {
+        let mut files: Vec<_> = self.manifests.iter().map(PathBuf::from).collect();
+        for folder in self.folders {
+            let entries =
+                fs::read_dir(root.join(folder)).with_context(|| format!("listing {folder}"))?;
+            for entry in entries {
+                let path = Path::new(folder).join(entry?.file_name());
+                ensure!(
+                    root.join(&path).is_file(),
+                    "{}: expected a flat folder of files",
+                    path.display()
+                );
+                files.push(path);
+            }
         }
+        files.sort();
+        let mut hasher = Sha256::new();
+        let mut add = |bytes: &[u8]| {
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        for flag in FLAGS {
+            add(flag.as_bytes());
+        }
+        for file in files {
+            add(file.as_os_str().as_encoded_bytes());
+            add(&fs::read(root.join(&file))
+                .with_context(|| format!("reading {}", file.display()))?);
+        }
+        Ok(hex(&hasher.finalize()))
     }
-    files.sort();
-    let mut hasher = Sha256::new();
-    let mut add = |bytes: &[u8]| {
-        hasher.update((bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
-    };
-    for flag in FLAGS {
-        add(flag.as_bytes());
-    }
-    for file in files {
-        add(file.as_os_str().as_encoded_bytes());
-        add(&fs::read(root.join(&file)).with_context(|| format!("reading {}", file.display()))?);
-    }
-    Ok(hex(&hasher.finalize()))
 }
 
 fn digest(bytes: &[u8]) -> String {
@@ -287,8 +343,8 @@ impl Toolchain {
         Self::find(None)?.context(by_hand)
     }
 
-    /// The object's bytes.
-    fn build(&self, root: &Path) -> Result<Vec<u8>> {
+    /// The bytes that the binary `bin` of `ebpf/` is compiled to.
+    fn build(&self, root: &Path, bin: &str) -> Result<Vec<u8>> {
         let named = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
         let target = named.unwrap_or_else(|| root.join("target")).join("ebpf");
         let mut cargo = Command::new(&self.cargo);
@@ -320,6 +376,8 @@ impl Toolchain {
                 "--quiet",
                 "--locked",
                 "--release",
+                "--bin",
+                bin,
                 "--target",
                 TARGET,
             ])
@@ -329,12 +387,12 @@ impl Toolchain {
             // `-Z build-std` on a compiler that is not called nightly.
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_ENCODED_RUSTFLAGS", flags);
-        succeed(&mut cargo).context("building ebpf/")?;
-        let path = target.join(TARGET).join("release/plumbline");
+        succeed(&mut cargo).with_context(|| format!("building {bin} of ebpf/"))?;
+        let path = target.join(TARGET).join("release").join(bin);
         let object = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
         ensure!(
             object.len() <= OBJECT_LIMIT,
-            "the object has {} bytes, more than {OBJECT_LIMIT}",
+            "the object of {bin} has {} bytes, more than {OBJECT_LIMIT}",
             object.len()
         );
         Ok(object)

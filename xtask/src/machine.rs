@@ -43,9 +43,13 @@ const fn need(package: &'static str, probe: Probe, reason: &'static str) -> Need
 }
 
 /// To build the product.
-const BUILD: [Need; 9] = [
-    need("gcc", Probe::Program("gcc"), "links, and compiles libxdp"),
+const BUILD: [Need; 2] = [
+    need("gcc", Probe::Program("gcc"), "links, and assembles BLAKE3"),
     need("libc6-dev", Probe::Header("stdlib.h"), "C headers"),
+];
+
+/// To build it with the other AF_XDP binding, to compare the two.
+const OTHER_BINDING: [Need; 7] = [
     need("make", Probe::Program("make"), "builds libxdp"),
     need("m4", Probe::Program("m4"), "builds libxdp"),
     need(
@@ -103,6 +107,33 @@ const CONTRACTS: [Need; 2] = [
     ),
 ];
 
+/// To measure against what one would otherwise use.
+const BENCH: [Need; 1] = [need(
+    "iperf3",
+    Probe::Program("iperf3"),
+    "the peer that everybody knows",
+)];
+
+/// To boot another kernel.
+const VM: [Need; 4] = [
+    need(
+        "qemu-system-x86",
+        Probe::Program("qemu-system-x86_64"),
+        "emulates the processor and the cards",
+    ),
+    need("iproute2", Probe::Program("ip"), "works in the guest too"),
+    need(
+        "util-linux",
+        Probe::Program("setpriv"),
+        "ends the guest with its parent",
+    ),
+    need(
+        "dpkg",
+        Probe::Program("dpkg-deb"),
+        "unpacks the kernel under test",
+    ),
+];
+
 /// What is going to be done on the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -112,6 +143,10 @@ pub(crate) enum Purpose {
     Test,
     /// Only a lab.
     Lab,
+    /// Build the product and measure it beside others.
+    Bench,
+    /// Build the product and run it on another kernel.
+    Vm,
 }
 
 /// How privileged steps can be taken.
@@ -157,11 +192,15 @@ impl Privilege {
 /// # Errors
 /// Too old a kernel, or something missing that cannot be installed: the message lists what and why.
 pub(crate) fn prepare(purpose: Purpose, say: &dyn Fn(&str)) -> Result<()> {
-    check_kernel(say)?;
+    if purpose != Purpose::Vm {
+        check_kernel(say)?;
+    }
     let needs: Vec<Need> = match purpose {
         Purpose::Lab => LAB.to_vec(),
         Purpose::Demo => [&BUILD[..], &LAB].concat(),
-        Purpose::Test => [&BUILD[..], &LAB, &CONTRACTS].concat(),
+        Purpose::Test => [&BUILD[..], &OTHER_BINDING, &LAB, &CONTRACTS].concat(),
+        Purpose::Bench => [&BUILD[..], &LAB, &BENCH].concat(),
+        Purpose::Vm => [&BUILD[..], &VM].concat(),
     };
     let missing = missing(&needs);
     if missing.is_empty() {
@@ -189,42 +228,46 @@ pub(crate) fn prepare(purpose: Purpose, say: &dyn Fn(&str)) -> Result<()> {
 }
 
 fn install(packages: &[&str], say: &dyn Fn(&str)) -> Result<()> {
-    let privilege = Privilege::detect();
-    if privilege == Privilege::None {
+    if Privilege::detect() == Privilege::None {
         bail!("run as root: apt-get install {}", packages.join(" "));
     }
-    let apt = |args: &[&str]| {
-        let line = ["apt-get"].iter().chain(args).copied().collect::<Vec<_>>();
-        say(&format!(
-            "{}{}",
-            if privilege == Privilege::Sudo {
-                "sudo "
-            } else {
-                ""
-            },
-            line.join(" ")
-        ));
-        let mut command = if privilege == Privilege::Sudo {
-            Command::new("sudo")
-        } else {
-            Command::new("env")
-        };
-        let status = command
-            .arg("DEBIAN_FRONTEND=noninteractive")
-            .args(&line)
-            .status()
-            .context("cannot run apt-get")?;
-        if !status.success() {
-            bail!("`{}` failed ({status})", line.join(" "));
-        }
-        Ok(())
+    refresh(say)?;
+    apt(
+        &[
+            &["-q", "install", "-y", "--no-install-recommends"],
+            packages,
+        ]
+        .concat(),
+        say,
+    )
+}
+
+/// Reads the lists of packages anew.
+///
+/// # Errors
+/// Nothing privileged can be done here, or the archive cannot be reached.
+pub(crate) fn refresh(say: &dyn Fn(&str)) -> Result<()> {
+    apt(&["-q", "update"], say)
+}
+
+/// Runs apt-get, elevated.
+fn apt(args: &[&str], say: &dyn Fn(&str)) -> Result<()> {
+    let line = ["apt-get"].iter().chain(args).copied().collect::<Vec<_>>();
+    let (program, shown) = match Privilege::detect() {
+        Privilege::Root => ("env", ""),
+        Privilege::Sudo => ("sudo", "sudo "),
+        Privilege::None => bail!("run as root: {}", line.join(" ")),
     };
-    apt(&["-q", "update"])?;
-    apt(&[
-        &["-q", "install", "-y", "--no-install-recommends"],
-        packages,
-    ]
-    .concat())
+    say(&format!("{shown}{}", line.join(" ")));
+    let status = Command::new(program)
+        .arg("DEBIAN_FRONTEND=noninteractive")
+        .args(&line)
+        .status()
+        .context("cannot run apt-get")?;
+    if !status.success() {
+        bail!("`{}` failed ({status})", line.join(" "));
+    }
+    Ok(())
 }
 
 fn missing(needs: &[Need]) -> Vec<Need> {

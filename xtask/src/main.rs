@@ -5,11 +5,14 @@
 //!  demo ──┬─► machine (what must be installed; who may do it) ─► cargo (builds as the invoking user)
 //!  test ──┤                                                           │ sudo, only for what needs it
 //!  lab ───┴─► plumbline-lab (namespaces, shaper, wire) ◄──────────────┘
+//!  bench  ─► plumbline-bench (built as the user, run as root)
+//!  test vm ─► QEMU (another kernel, other cards)
 //!  ebpf   contracts                     (compile what is committed compiled)
 //! ```
 #![allow(clippy::print_stdout)] // a command line tool: standard output is its purpose
 #![allow(unreachable_pub)] // in a binary nothing is reachable from outside
 
+mod bench;
 mod cargo;
 mod contracts;
 mod demo;
@@ -19,6 +22,7 @@ mod lab;
 mod machine;
 mod test;
 mod units;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -36,8 +40,11 @@ struct Cli {
 enum Verb {
     /// Run one real proof of backhaul in a lab on this machine and show what came of it.
     Demo(demo::Args),
-    /// Run every check and every test there is, those in network namespaces included.
+    /// Run every check and every test there is, those in network namespaces included; `vm`: on another
+    /// kernel.
     Test(test::Args),
+    /// Measure the datapath side by side with what one would otherwise use.
+    Bench(bench::Args),
     /// Make, list and remove labs.
     Lab(lab::Args),
     /// Rebuild the committed XDP object.
@@ -58,6 +65,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Demo(args) => demo::run(&args),
         Verb::Test(args) => test::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Lab(args) => lab::run(&args),
         Verb::Ebpf { check } => ebpf::run(check),
         Verb::Contracts { check } => contracts::run(check),

@@ -6,13 +6,24 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::machine::{Privilege, Purpose};
-use crate::{cargo, contracts, ebpf, machine};
+use crate::{cargo, contracts, ebpf, machine, vm};
 
 /// What to run.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    elsewhere: Option<Elsewhere>,
     /// Run only tests whose name holds this; formatting, lints and committed artifacts are then left out.
     filter: Option<String>,
+}
+
+/// Tests that do not run on this machine's own kernel. A filter that is spelled like one of these goes
+/// after `--`.
+#[derive(Debug, Clone, Copy, clap::Subcommand)]
+enum Elsewhere {
+    /// Boot Debian 12's kernel in QEMU behind several network cards and run the datapath there.
+    Vm,
 }
 
 /// How many checks went well and how many did not.
@@ -42,6 +53,9 @@ impl Tally {
 /// # Errors
 /// Something is missing, or at least one check failed: each is named.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if let Some(Elsewhere::Vm) = args.elsewhere {
+        return vm::run();
+    }
     let privilege = Privilege::detect().require("the network tests")?;
     machine::prepare(Purpose::Test, &|line| println!("{line}"))?;
     if privilege == Privilege::Sudo {
@@ -69,6 +83,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "warnings",
         ];
         tally.step("cargo clippy", || finish(&mut cargo::command(&clippy)));
+        // The same code with the binding that the bench compares with.
+        let other = [
+            "clippy",
+            "--release",
+            "--package",
+            "plumbline",
+            "--features",
+            "xsk-rs",
+            "--",
+            "-D",
+            "warnings",
+        ];
+        tally.step("cargo clippy --features xsk-rs", || {
+            finish(&mut cargo::command(&other))
+        });
         tally.step("contracts --check", || contracts::run(true));
         tally.step("ebpf --check", || ebpf::run(true));
     }
@@ -168,6 +197,28 @@ mod tests {
         let bad = "test result: FAILED. 6 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out";
         assert_eq!(summary(bad), Some((6, 1)));
         assert_eq!(summary("test counters ... ok"), None);
+    }
+
+    #[test]
+    fn vm_is_a_place_and_everything_else_a_filter() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let parse = |words: &[&str]| {
+            let words = ["test"].iter().chain(words);
+            let line = <Line as clap::Parser>::try_parse_from(words);
+            line.map(|line| (line.args.elsewhere.is_some(), line.args.filter))
+                .ok()
+        };
+        let filter = |word: &str| Some((false, Some(word.to_owned())));
+        assert_eq!(parse(&[]), Some((false, None)));
+        assert_eq!(parse(&["vm"]), Some((true, None)));
+        assert_eq!(parse(&["vmx"]), filter("vmx"));
+        assert_eq!(parse(&["v"]), filter("v"));
+        assert_eq!(parse(&["--", "vm"]), filter("vm"));
+        assert_eq!(parse(&["xdp", "vm"]), None);
     }
 
     #[test]

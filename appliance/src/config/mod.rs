@@ -265,12 +265,12 @@ pub struct Prover {
     pub maximum: Rate,
     /// Receive path.
     pub path: PathChoice,
-    /// Receive queue of the interface.
-    pub queue: u32,
+    /// Receive queues of the interface: a thread each.
+    pub queues: Vec<u32>,
     /// Poll the driver from the receive thread instead of waiting for interrupts.
     pub busy_poll: bool,
-    /// CPU to pin the receive thread to.
-    pub core: Option<usize>,
+    /// CPUs to pin the receive threads to, in turn; none leaves it to the scheduler.
+    pub cores: Vec<usize>,
 }
 
 /// `[challenger]`.

@@ -84,12 +84,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A key without a default that may be left out.
-    pub(super) fn optional<R: Rule>(&mut self, path: &'static str, rule: &R) -> Option<R::Out> {
-        self.know(path, None, rule);
-        self.present(path, rule)
-    }
-
     /// A key without a default; `because` says who needs it, `None` that nobody does.
     pub(super) fn required<R: Rule>(
         &mut self,

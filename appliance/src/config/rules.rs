@@ -103,6 +103,44 @@ impl<T: TryFrom<u64> + PartialOrd + Copy + std::fmt::Display> Rule for IntegerIn
     }
 }
 
+/// A list of whole numbers within bounds.
+pub(super) struct ListOf<T> {
+    pub(super) each: IntegerIn<T>,
+    /// Fewest and most entries.
+    pub(super) entries: std::ops::RangeInclusive<usize>,
+    /// No number twice.
+    pub(super) distinct: bool,
+}
+
+impl<T: TryFrom<u64> + PartialOrd + Copy + std::fmt::Display> Rule for ListOf<T> {
+    type Out = Vec<T>;
+    fn allowed(&self) -> String {
+        let once = if self.distinct { ", each once" } else { "" };
+        let (least, most) = (self.entries.start(), self.entries.end());
+        format!(
+            "an array of {least} to {most} entries, {}{once}",
+            self.each.allowed()
+        )
+    }
+    fn read(&self, value: &DeValue<'_>) -> Result<Vec<T>, String> {
+        let array = value
+            .as_array()
+            .ok_or_else(|| format!("wrong type: expected an array, found {}", kind(value)))?;
+        if !self.entries.contains(&array.len()) {
+            return Err(format!("{} entries", array.len()));
+        }
+        let mut all = Vec::with_capacity(array.len());
+        for item in array {
+            let number = self.each.read(item.get_ref())?;
+            if self.distinct && all.contains(&number) {
+                return Err(format!("{number} is listed twice"));
+            }
+            all.push(number);
+        }
+        Ok(all)
+    }
+}
+
 /// `true` or `false`.
 pub(super) struct Flag;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::reader::Reader;
 use super::rules::{
-    self, Amount, DurationIn, FilePath, Flag, HostAddress, IntegerIn, Interface, Listen, OneOf,
-    Operator, RateAboveZero, RoleSet,
+    self, Amount, DurationIn, FilePath, Flag, HostAddress, IntegerIn, Interface, ListOf, Listen,
+    OneOf, Operator, RateAboveZero, RoleSet,
 };
 use super::units;
 use super::{
@@ -28,9 +28,17 @@ const PORT: IntegerIn<u16> = IntegerIn {
     min: 1,
     max: u16::MAX,
 };
-/// More queues or cores than any machine has today.
-const QUEUE: IntegerIn<u32> = IntegerIn { min: 0, max: 1023 };
-const CORE: IntegerIn<usize> = IntegerIn { min: 0, max: 1023 };
+/// As many queues as the XDP program serves, and more cores than any machine has today.
+const QUEUES: ListOf<u32> = ListOf {
+    each: IntegerIn { min: 0, max: 63 },
+    entries: 1..=64,
+    distinct: true,
+};
+const CORES: ListOf<usize> = ListOf {
+    each: IntegerIn { min: 0, max: 1023 },
+    entries: 0..=64,
+    distinct: true,
+};
 
 /// The whole file; `None` exactly if the reader holds a mistake without which nothing could be built.
 pub(super) fn read(r: &mut Reader<'_>, path: &Path) -> Option<Config> {
@@ -186,9 +194,9 @@ fn prover(r: &mut Reader<'_>, roles: Roles) -> Option<Prover> {
     let control_port = r.or("prover.control_port", "7302", &PORT);
     let maximum = r.or("prover.maximum", "\"10gbit\"", &RateAboveZero);
     let path = r.or("prover.path", "\"auto\"", &paths);
-    let queue = r.or("prover.queue", "0", &QUEUE);
+    let queues = r.or("prover.queues", "[0]", &QUEUES);
     let busy_poll = r.or("prover.busy_poll", "false", &Flag);
-    let core = r.optional("prover.core", &CORE);
+    let cores = r.or("prover.cores", "[]", &CORES);
     distinct_ports(
         r,
         "prover.control_port",
@@ -211,9 +219,9 @@ fn prover(r: &mut Reader<'_>, roles: Roles) -> Option<Prover> {
         control_port: control_port?,
         maximum: maximum?,
         path: path?,
-        queue: queue?,
+        queues: queues?,
         busy_poll: busy_poll?,
-        core,
+        cores: cores?,
     })
 }
 

@@ -52,9 +52,10 @@ fn a_small_prover_file_is_complete() {
     assert!(config.coordinator.is_none() && config.challenger.is_none());
     let prover = config.prover.unwrap();
     assert_eq!(
-        (prover.data_port, prover.maximum, prover.core),
-        (7301, Rate(10_000_000_000), None)
+        (prover.data_port, prover.maximum),
+        (7301, Rate(10_000_000_000))
     );
+    assert_eq!((prover.queues, prover.cores), (vec![0], vec![]));
     let node = config.node.unwrap();
     assert_eq!((node.stake, node.operator), (1_000_000, None));
     assert_eq!(node.coordinator.as_str(), "http://10.77.0.2:7300");
@@ -76,7 +77,8 @@ fn the_contract_example_of_all_roles_loads() {
         interface = "eth0"
         address = "10.0.0.1"
         maximum = "2500mbit"
-        core = 1
+        queues = [2, 3]
+        cores = [1]
         [challenger]
         address = "10.0.0.1"
     "#;
@@ -87,7 +89,8 @@ fn the_contract_example_of_all_roles_loads() {
         config.node.unwrap().coordinator.as_str(),
         "http://[::1]:7300"
     );
-    assert_eq!(config.prover.unwrap().core, Some(1));
+    let prover = config.prover.unwrap();
+    assert_eq!((prover.queues, prover.cores), (vec![2, 3], vec![1]));
     assert_eq!(
         config.coordinator.unwrap().chain.dispute_window,
         Duration::from_secs(2)
@@ -106,7 +109,7 @@ address = "0.0.0.0"
 data_port = 0
 control_port = "7302"
 maximun = "1gbit"
-queue = -1
+queues = [-1]
 [chian]
 engine = "embedded"
 [chain]
@@ -128,7 +131,7 @@ listen = "10.0.0.1:1"
             (Some(8), "prover.data_port"),
             (Some(9), "prover.control_port"),
             (Some(10), "prover.maximun"),
-            (Some(11), "prover.queue"),
+            (Some(11), "prover.queues"),
             (Some(12), "chian"),
             (Some(15), "chain.block_interval"),
             (Some(16), "chain.listen"),
@@ -174,8 +177,8 @@ fn what_a_role_needs_is_missed_only_by_that_role() {
 
 #[test]
 fn a_section_nobody_needs_is_checked_all_the_same() {
-    let text = "roles = [\"coordinator\"]\nkey = \"k\"\n[prover]\nqueue = 1024\n";
-    assert_eq!(wrong(text), ["prover.queue"]);
+    let text = "roles = [\"coordinator\"]\nkey = \"k\"\n[prover]\nqueues = [64]\n";
+    assert_eq!(wrong(text), ["prover.queues"]);
 }
 
 #[test]
@@ -231,8 +234,12 @@ fn both_sides_of_each_bound() {
         ("prover", "data_port", "65535", "65536"),
         ("prover", "maximum", "1", "0"),
         ("prover", "maximum", "\"1.5gbit\"", "1.5"),
-        ("prover", "queue", "1023", "1024"),
-        ("prover", "core", "0", "-1"),
+        ("prover", "queues", "[0, 63]", "[0, 64]"),
+        ("prover", "queues", "[0]", "[]"),
+        ("prover", "queues", "[1, 0]", "[1, 1]"),
+        ("prover", "queues", "[7]", "7"),
+        ("prover", "cores", "[0]", "[-1]"),
+        ("prover", "cores", "[]", "[0, 0]"),
         ("prover", "path", "\"socket\"", "\"Socket\""),
         (
             "prover",

@@ -18,31 +18,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use plumbline_wire::Fate;
 use serde::Serialize;
 
+use crate::xsk::XskStatistics;
+
 /// A snapshot of all counters of a receiver, since its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Frames by [`Fate::name`].
     pub fates: BTreeMap<&'static str, u64>,
-    /// The AF_XDP socket's own; zeros without one.
-    pub xsk: XskCounters,
+    /// The AF_XDP sockets' own, all queues together; zeros without one.
+    pub xsk: XskStatistics,
     /// The plain socket's own; zero while AF_XDP receives.
     pub socket: SocketCounters,
-    /// The receive thread's.
+    /// The receive threads', all queues together.
     pub thread: ThreadCounters,
-}
-
-/// `XDP_STATISTICS` of the AF_XDP socket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct XskCounters {
-    /// No frame in the fill ring (copy mode), or a packet too long for one.
-    pub rx_dropped: u64,
-    /// The receive ring was full.
-    pub rx_ring_full: u64,
-    /// Descriptors that the kernel refused.
-    pub rx_invalid_descs: u64,
-    /// How often the kernel found the fill ring empty. Says why frames were dropped; not itself a
-    /// number of frames.
-    pub fill_ring_empty: u64,
 }
 
 /// The plain socket.
@@ -61,6 +49,15 @@ pub struct ThreadCounters {
     pub other_session: u64,
     /// Of those, not a data packet with a stamp: the program and this build disagree.
     pub malformed: u64,
+}
+
+impl ThreadCounters {
+    /// Adds another thread's.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.frames += other.frames;
+        self.other_session += other.other_session;
+        self.malformed += other.malformed;
+    }
 }
 
 impl Counters {

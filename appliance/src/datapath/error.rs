@@ -88,6 +88,15 @@ pub enum DatapathError {
     },
 }
 
+impl From<crate::xsk::XskError> for DatapathError {
+    fn from(error: crate::xsk::XskError) -> Self {
+        Self::Os {
+            what: error.what,
+            source: error.source,
+        }
+    }
+}
+
 impl DatapathError {
     /// The present `errno`, with what was attempted.
     pub(crate) fn last_os(what: impl Into<String>) -> Self {

@@ -10,17 +10,22 @@
 //! as such. On a wire there are none.
 
 use std::net::UdpSocket;
-use std::os::fd::OwnedFd;
 
 use aya::programs::XdpMode;
+use nix::sys::eventfd::EventFd;
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimestampns};
 use serde::Serialize;
 
+use super::af_xdp::AfXdp;
 use super::error::DatapathError;
 use super::program::Program;
+use super::receiver::clone_fd;
+use super::source::XdpSocket;
 use super::sys::sockopt;
-use super::sys::xsk::{Mode, XskSource};
+#[cfg(feature = "xsk-rs")]
+use super::sys::xsk_rs::XskSource;
 use super::{PathChoice, ReceiverConfig};
+use crate::xsk::Mode;
 
 /// Receive buffer of the plain socket: 20 ms at 10 Gbit/s. The kernel doubles it for its own overhead.
 const SOCKET_BUFFER: u32 = 25 << 20;
@@ -28,12 +33,16 @@ const SOCKET_BUFFER: u32 = 25 << 20;
 /// The way packets take, as every result states it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PathInfo {
-    /// `af_xdp` or `recvmmsg`.
+    /// `af_xdp` or `recvmmsg`. (`af_xdp by xsk-rs` in builds that compare the two.)
     pub receiver: &'static str,
     /// `native`, `generic` or `none`.
     pub xdp_mode: &'static str,
     /// `zero-copy`, `copy` or `none`.
     pub umem: &'static str,
+    /// Pages behind UMEM: `huge`, `transparent-huge`, `small` or `none`.
+    pub pages: &'static str,
+    /// Receive queues that are served, each by a thread of its own.
+    pub queues: usize,
     /// `xdp-tai` (stamped by the XDP program with `CLOCK_TAI`) or `kernel-realtime` (stamped by the
     /// stack with `CLOCK_REALTIME`).
     pub timestamps: &'static str,
@@ -43,8 +52,11 @@ pub struct PathInfo {
 
 /// What was chosen.
 pub(super) enum Chosen {
-    /// An AF_XDP socket behind the attached program.
-    Xdp(Box<(Program, XskSource)>),
+    /// An AF_XDP socket for each queue, behind the attached program.
+    Xdp(Box<(Program, Vec<AfXdp>)>),
+    /// The same by the other binding.
+    #[cfg(feature = "xsk-rs")]
+    XskRs(Box<(Program, Vec<XskSource>)>),
     /// The plain socket.
     Socket,
 }
@@ -52,55 +64,95 @@ pub(super) enum Chosen {
 /// Climbs down from the best rung that `cfg.path` allows.
 pub(super) fn choose(
     cfg: &ReceiverConfig,
+    mtu: u32,
     socket: &UdpSocket,
-    waker: &OwnedFd,
+    wakers: &[EventFd],
 ) -> Result<(Chosen, PathInfo), DatapathError> {
     let mut reasons = Vec::new();
-    if cfg.path != PathChoice::Socket
-        && let Some((chosen, mode, umem)) = xdp(cfg, waker, &mut reasons)?
-    {
-        // The port stays reserved; what reaches this socket past the program is nobody's.
-        sockopt::receive_buffer(socket, 0)?;
-        let info = PathInfo {
-            receiver: "af_xdp",
-            xdp_mode: mode,
-            umem,
-            timestamps: "xdp-tai",
-            fallback_reasons: reasons,
+    #[cfg(feature = "xsk-rs")]
+    if cfg.path == PathChoice::XskRs {
+        let had = xdp::<XskSource>(cfg, mtu, wakers, &mut reasons)?;
+        return match had {
+            Some(had) => {
+                let (pair, info) = had.explain(cfg, socket, reasons)?;
+                Ok((Chosen::XskRs(Box::new(pair)), info))
+            }
+            None => Err(unavailable(cfg, "native XDP by xsk-rs", &reasons)),
         };
-        return Ok((chosen, info));
+    }
+    if cfg.path != PathChoice::Socket
+        && let Some(had) = xdp::<AfXdp>(cfg, mtu, wakers, &mut reasons)?
+    {
+        let (pair, info) = had.explain(cfg, socket, reasons)?;
+        return Ok((Chosen::Xdp(Box::new(pair)), info));
     }
     let rung = match cfg.path {
         PathChoice::Native => "native XDP",
         PathChoice::Generic => "generic XDP",
+        #[cfg(feature = "xsk-rs")]
+        PathChoice::XskRs => "native XDP by xsk-rs",
         PathChoice::Auto | PathChoice::Socket => {
             plain(cfg, socket, &mut reasons)?;
             let info = PathInfo {
                 receiver: "recvmmsg",
                 xdp_mode: "none",
                 umem: "none",
+                pages: "none",
+                queues: 1,
                 timestamps: "kernel-realtime",
                 fallback_reasons: reasons,
             };
             return Ok((Chosen::Socket, info));
         }
     };
-    let interface = cfg.interface.clone();
-    Err(DatapathError::Unavailable {
-        interface,
-        rung,
-        reason: reasons.join("; "),
-    })
+    Err(unavailable(cfg, rung, &reasons))
 }
 
-type Rung = (Chosen, &'static str, &'static str);
+fn unavailable(cfg: &ReceiverConfig, rung: &'static str, reasons: &[String]) -> DatapathError {
+    DatapathError::Unavailable {
+        interface: cfg.interface.clone(),
+        rung,
+        reason: reasons.join("; "),
+    }
+}
+
+/// A rung that was had.
+struct Rung<S> {
+    program: Program,
+    sockets: Vec<S>,
+    mode: &'static str,
+    umem: &'static str,
+}
+
+impl<S: XdpSocket> Rung<S> {
+    fn explain(
+        self,
+        cfg: &ReceiverConfig,
+        socket: &UdpSocket,
+        fallback_reasons: Vec<String>,
+    ) -> Result<((Program, Vec<S>), PathInfo), DatapathError> {
+        // The port stays reserved; what reaches this socket past the program is nobody's.
+        sockopt::receive_buffer(socket, 0)?;
+        let info = PathInfo {
+            receiver: S::NAME,
+            xdp_mode: self.mode,
+            umem: self.umem,
+            pages: self.sockets.first().map_or("none", S::pages),
+            queues: cfg.queues.len(),
+            timestamps: "xdp-tai",
+            fallback_reasons,
+        };
+        Ok(((self.program, self.sockets), info))
+    }
+}
 
 /// Tries the XDP rungs. `None`: none can be had, `reasons` says why.
-fn xdp(
+fn xdp<S: XdpSocket>(
     cfg: &ReceiverConfig,
-    waker: &OwnedFd,
+    mtu: u32,
+    wakers: &[EventFd],
     reasons: &mut Vec<String>,
-) -> Result<Option<Rung>, DatapathError> {
+) -> Result<Option<Rung<S>>, DatapathError> {
     let mut program = match Program::load(cfg.data_port) {
         Ok(program) => program,
         Err(e) => {
@@ -108,81 +160,99 @@ fn xdp(
             return Ok(None);
         }
     };
-    if cfg.queue >= program.queues() {
+    if let Some(beyond) = cfg.queues.iter().find(|q| **q >= program.queues()) {
         return Err(DatapathError::Config {
-            key: "queue",
-            value: cfg.queue.to_string(),
+            key: "queues",
+            value: beyond.to_string(),
             allowed: format!("0 to {}", program.queues() - 1),
         });
     }
     if cfg.path != PathChoice::Generic {
         let attached = program.attach(&cfg.interface, XdpMode::Driver);
         let modes = [(Mode::ZeroCopy, "zero-copy"), (Mode::Copy, "copy")];
-        if let Some((source, umem)) = bind(cfg, waker, attached, "native XDP", &modes, reasons)? {
-            return Ok(Some((connect(cfg, program, source)?, "native", umem)));
+        if let Some((sockets, umem)) =
+            bind(cfg, mtu, wakers, attached, "native XDP", &modes, reasons)?
+        {
+            return connect(cfg, program, sockets, "native", umem).map(Some);
         }
         program.detach();
     }
-    if cfg.path != PathChoice::Native {
+    if matches!(cfg.path, PathChoice::Auto | PathChoice::Generic) {
         let attached = program.attach(&cfg.interface, XdpMode::Skb);
         let modes = [(Mode::Copy, "copy")];
-        if let Some((source, umem)) = bind(cfg, waker, attached, "generic XDP", &modes, reasons)? {
-            return Ok(Some((connect(cfg, program, source)?, "generic", umem)));
+        if let Some((sockets, umem)) =
+            bind(cfg, mtu, wakers, attached, "generic XDP", &modes, reasons)?
+        {
+            return connect(cfg, program, sockets, "generic", umem).map(Some);
         }
     }
     Ok(None)
 }
 
-/// Binds a socket in the first mode that works, if the program is attached.
-fn bind(
+/// Binds a socket to each queue in the first mode that works for all, if the program is attached.
+fn bind<S: XdpSocket>(
     cfg: &ReceiverConfig,
-    waker: &OwnedFd,
+    mtu: u32,
+    wakers: &[EventFd],
     attached: Result<(), super::program::ProgramFailure>,
     rung: &str,
     modes: &[(Mode, &'static str)],
     reasons: &mut Vec<String>,
-) -> Result<Option<(XskSource, &'static str)>, DatapathError> {
+) -> Result<Option<(Vec<S>, &'static str)>, DatapathError> {
     if let Err(e) = attached {
         reasons.push(format!("{rung} on {}: {e}", cfg.interface));
         return Ok(None);
     }
-    for (mode, name) in modes {
-        let waker = waker.try_clone().map_err(|source| DatapathError::Os {
-            what: "duplicating the waker".into(),
-            source,
-        })?;
-        match XskSource::bind(&cfg.interface, cfg.queue, *mode, waker) {
-            Ok((source, note)) => {
-                reasons.extend(note);
-                return Ok(Some((source, name)));
-            }
-            Err(e) => {
-                reasons.push(format!(
-                    "{rung} with {name} AF_XDP on {}: {e}",
-                    cfg.interface
-                ));
+    'modes: for (mode, name) in modes {
+        let mut sources = Vec::with_capacity(cfg.queues.len());
+        let mut notes = Vec::new();
+        for (queue, waker) in cfg.queues.iter().zip(wakers) {
+            match S::bind(&cfg.interface, *queue, mtu, *mode, clone_fd(waker)?) {
+                Ok((source, note)) => {
+                    notes.extend(note);
+                    sources.push(source);
+                }
+                Err(e) => {
+                    reasons.push(format!(
+                        "{rung} with {name} AF_XDP on {}: {e}",
+                        cfg.interface
+                    ));
+                    continue 'modes;
+                }
             }
         }
+        notes.dedup();
+        reasons.extend(notes);
+        return Ok(Some((sources, name)));
     }
     Ok(None)
 }
 
-/// Points the program at the socket.
-fn connect(
+/// Points the program at the sockets.
+fn connect<S: XdpSocket>(
     cfg: &ReceiverConfig,
     mut program: Program,
-    mut source: XskSource,
-) -> Result<Chosen, DatapathError> {
-    if cfg.busy_poll {
-        source.busy_poll()?;
+    mut sockets: Vec<S>,
+    mode: &'static str,
+    umem: &'static str,
+) -> Result<Rung<S>, DatapathError> {
+    for (queue, socket) in cfg.queues.iter().zip(&mut sockets) {
+        if cfg.busy_poll {
+            socket.busy_poll()?;
+        }
+        program
+            .redirect(*queue, &socket.descriptor()?)
+            .map_err(|e| DatapathError::Map {
+                what: "entering an AF_XDP socket into XSKS",
+                source: Box::new(e),
+            })?;
     }
-    program
-        .redirect(cfg.queue, &source.descriptor()?)
-        .map_err(|e| DatapathError::Map {
-            what: "entering the AF_XDP socket into XSKS",
-            source: Box::new(e),
-        })?;
-    Ok(Chosen::Xdp(Box::new((program, source))))
+    Ok(Rung {
+        program,
+        sockets,
+        mode,
+        umem,
+    })
 }
 
 /// Makes the plain socket a receiver.

@@ -1,7 +1,7 @@
 //! The packet path of a prover: from the interface to a session's sink, every packet accounted for.
 //!
 //! ```text
-//!            ┌────────────── kernel ───────────────┐   ┌───────────── one pinned thread ─────────────┐
+//!            ┌────────────── kernel ───────────────┐   ┌──────── a pinned thread a queue ────────────┐
 //!  packet ──►│ XDP program (ebpf/): consented? stamp├──►│ AF_XDP ring ─► session ─► admit ─► 16-lane  │
 //!            │   no: pass or drop, counted          │   │ (UMEM, no copy)             BLAKE3 ─► accept│
 //!            └──────────────────────────────────────┘   └──────────────────▲──────────────────────────┘
@@ -20,6 +20,7 @@
 //! Tests: `appliance/tests/xdp.rs` (the program, in the kernel's verifier), `appliance/tests/datapath/`
 //! (everything, over veth in network namespaces), and beside the code.
 
+mod af_xdp;
 mod clock;
 mod counters;
 mod error;
@@ -30,15 +31,16 @@ mod source;
 mod sys;
 mod worker;
 
-use std::any::Any;
 use std::net::{IpAddr, SocketAddr};
 
-use plumbline_wire::{HEADER_LEN, Header};
+use plumbline_wire::{HEADER_LEN, Header, Size};
 
 pub use crate::clock::{realtime_ns, tai_ns};
-pub use counters::{Counters, SocketCounters, ThreadCounters, XskCounters};
+pub use crate::xsk::XskStatistics;
+pub use counters::{Counters, SocketCounters, ThreadCounters};
 pub use error::DatapathError;
 pub use ladder::PathInfo;
+pub use plumbline_proof::backhaul::tally::Leaf;
 pub use receiver::{Receiver, SessionHandle};
 
 /// Which rung of the ladder to take.
@@ -54,6 +56,9 @@ pub enum PathChoice {
     Generic,
     /// A plain UDP socket.
     Socket,
+    /// Native XDP through the other AF_XDP binding, to compare the two, or an error.
+    #[cfg(feature = "xsk-rs")]
+    XskRs,
 }
 
 /// Where and how to receive.
@@ -65,16 +70,17 @@ pub struct ReceiverConfig {
     pub bind: IpAddr,
     /// UDP port that data packets are sent to; not 0.
     pub data_port: u16,
-    /// Receive queue of the interface, from 0.
-    pub queue: u32,
+    /// Receive queues of the interface, from 0: a thread and an AF_XDP socket each. Those that the
+    /// interface steers data packets to; what arrives on another is dropped, and counted. At least one.
+    pub queues: Vec<u32>,
     /// Which rung of the ladder.
     pub path: PathChoice,
     /// Drive the queue from the receive thread instead of sleeping while sessions are open: costs a
     /// core, saves wake-ups. Takes effect with the interface's `napi_defer_hard_irqs` and
     /// `gro_flush_timeout` set, which is the host's affair.
     pub busy_poll: bool,
-    /// Core to pin the receive thread to.
-    pub core: Option<usize>,
+    /// Cores to pin the receive threads to, one after the other; with fewer than queues, round again.
+    pub cores: Vec<usize>,
 }
 
 /// Who may send in a session, and until when.
@@ -84,6 +90,8 @@ pub struct SessionSpec {
     pub session: [u8; 16],
     /// `CLOCK_TAI` ns after which its packets are dropped (see [`tai_ns`]).
     pub until_tai_ns: u64,
+    /// How long its packets are.
+    pub size: Size,
     /// Its senders: at least one, at most [`plumbline_wire::consent::SENDERS`], each address once.
     pub senders: Vec<Sender>,
 }
@@ -97,17 +105,27 @@ pub struct Sender {
     pub source: SocketAddr,
 }
 
-/// Where a session's packets go. Runs inside the receive thread: in steady state none of these may
-/// allocate, lock, log or make a system call.
-pub trait SessionSink: Send + Any {
+/// Where a session's packets go. Runs inside the receive threads, one a queue, all at once: in steady
+/// state none of these may allocate, lock, log or make a system call.
+pub trait SessionSink: Send + Sync {
     /// Before hashing: authenticates (tag), applies the cap, refuses duplicates. `false` means refused,
     /// and counted by the sink. `arrival_ns` is `CLOCK_REALTIME`.
-    fn admit(&mut self, header: &Header, raw: &[u8; HEADER_LEN], arrival_ns: u64) -> bool;
+    fn admit(&self, header: &Header, raw: &[u8; HEADER_LEN], arrival_ns: u64) -> bool;
 
-    /// After hashing: the packet's leaf. Called once for each admitted packet, in the order of admission.
-    fn accept(&mut self, index: u16, sequence: u64, leaf: &[u8; 32], arrival_ns: u64);
+    /// After hashing, for at most sixteen packets: each admitted packet is here once, in the order in
+    /// which its queue's thread admitted it.
+    fn accept(&self, leaves: &[Leaf]);
 
-    /// At the end of each turn of the loop, and within 10 ms when nothing arrives: the sink may commit
-    /// or give up. `now_ns` is `CLOCK_REALTIME`.
-    fn turn(&mut self, now_ns: u64);
+    /// At the end of each turn of a thread, and within 10 ms when nothing arrives: the sink may commit or
+    /// give up. `now_ns` is `CLOCK_REALTIME`. What it returns tells the thread how soon to come back.
+    fn turn(&self, now_ns: u64) -> Pace;
+}
+
+/// How a session wants its packets taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pace {
+    /// In larger lots, a little later: fewer wake-ups, fuller lanes.
+    Calm,
+    /// At once: few packets are missing, and what follows the last one is timed.
+    Prompt,
 }

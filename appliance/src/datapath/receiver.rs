@@ -21,11 +21,11 @@ use super::counters::{Counters, Live, LiveFates, SocketCounters};
 use super::error::DatapathError;
 use super::ladder::{self, Chosen, PathInfo};
 use super::program::Program;
-use super::source::Source;
+use super::source::{Source, XdpSocket};
 use super::sys::mmsg::MmsgSource;
 use super::sys::sockopt;
 use super::worker::{Command, Row, Worker};
-use super::{ReceiverConfig, SessionSink, SessionSpec};
+use super::{ReceiverConfig, SessionSink, SessionSpec, XskStatistics};
 
 /// Commands that may wait: each open or close waits for its answer, so one a session is plenty.
 const MAILBOX: usize = SESSIONS;
@@ -33,33 +33,38 @@ const MAILBOX: usize = SESSIONS;
 /// microseconds; a second of silence means that it is gone.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// What the handles share with the receiver.
-struct Shared {
+/// A receive thread as the others see it.
+struct Line {
     commands: Mailbox<Command>,
     waker: EventFd,
+    /// The AF_XDP socket's statistics.
+    xsk: Option<OwnedFd>,
+    live: Arc<Live>,
+}
+
+/// What the handles share with the receiver.
+struct Shared {
+    lines: Vec<Line>,
     /// The attached program; `None` with a plain socket, and after the receiver was dropped.
     program: Mutex<Option<Program>>,
     /// Ids of open sessions.
     open: Mutex<HashSet<[u8; 16]>>,
-    /// The AF_XDP socket's statistics.
-    xsk: Option<OwnedFd>,
     /// Reserves the data port; with a plain socket, receives.
     socket: UdpSocket,
     fates: Arc<LiveFates>,
-    live: Arc<Live>,
+    /// Of the interface, bytes at the IP layer.
+    mtu: u32,
     failure: Arc<OnceLock<String>>,
 }
 
-/// A running receiver. Dropping it detaches the program, ends the thread and frees the port; sinks of
-/// sessions that are still open are dropped.
+/// A running receiver. Dropping it detaches the program, ends the threads and frees the port.
 pub struct Receiver {
     shared: Arc<Shared>,
     info: PathInfo,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
-/// An open session. Dropping it closes the session and its sink is lost; [`SessionHandle::close`] gives
-/// the sink back.
+/// An open session. Dropping it closes the session.
 pub struct SessionHandle {
     shared: Arc<Shared>,
     id: [u8; 16],
@@ -77,51 +82,58 @@ impl Receiver {
     pub fn start(cfg: &ReceiverConfig) -> Result<Self, DatapathError> {
         check(cfg)?;
         let socket = bind(cfg)?;
-        let waker =
-            EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).map_err(|e| {
-                DatapathError::Os {
-                    what: "eventfd".into(),
-                    source: e.into(),
-                }
-            })?;
-        let wakes = clone_fd(&waker)?;
-        let (chosen, info) = ladder::choose(cfg, &socket, &wakes)?;
-        let (commands, mailbox) = bounded(MAILBOX);
+        let mtu = sockopt::mtu(&socket, &cfg.interface)?;
+        let wakers: Vec<EventFd> = cfg
+            .queues
+            .iter()
+            .map(|_| waker())
+            .collect::<Result<_, _>>()?;
+        let (chosen, info) = ladder::choose(cfg, mtu, &socket, &wakers)?;
         let fates = Arc::new(LiveFates::default());
-        let live = Arc::new(Live::default());
         let failure = Arc::new(OnceLock::new());
-        let (program, xsk, start) = match chosen {
+        let mut started = Started::default();
+        let program = match chosen {
             Chosen::Xdp(pair) => {
-                let (program, source) = *pair;
-                let descriptor = source.descriptor()?;
-                let worker = Worker::new(source, mailbox, live.clone(), failure.clone());
-                (Some(program), Some(descriptor), spawn(cfg, worker)?)
+                started.lines(cfg, pair.1, wakers, &failure)?;
+                Some(pair.0)
+            }
+            #[cfg(feature = "xsk-rs")]
+            Chosen::XskRs(pair) => {
+                started.lines(cfg, pair.1, wakers, &failure)?;
+                Some(pair.0)
             }
             Chosen::Socket => {
                 let receiving = socket.try_clone().map_err(|source| DatapathError::Os {
                     what: "duplicating the data socket".into(),
                     source,
                 })?;
-                let source = MmsgSource::new(receiving, fates.clone(), wakes);
-                let worker = Worker::new(source, mailbox, live.clone(), failure.clone());
-                (None, None, spawn(cfg, worker)?)
+                // One socket, one thread: the kernel's stack has spread the queues already.
+                for waker in wakers.into_iter().take(1) {
+                    let wakes = clone_fd(&waker)?;
+                    let receiving = receiving.try_clone().map_err(|source| DatapathError::Os {
+                        what: "duplicating the data socket".into(),
+                        source,
+                    })?;
+                    let source = MmsgSource::new(receiving, fates.clone(), wakes);
+                    started.line(cfg, 0, source, waker, None, &failure)?;
+                }
+                None
             }
         };
+        let (lines, threads) = started.take();
         let shared = Arc::new(Shared {
-            commands,
-            waker,
+            lines,
             program: Mutex::new(program),
             open: Mutex::new(HashSet::with_capacity(SESSIONS)),
-            xsk,
             socket,
             fates,
-            live,
+            mtu,
             failure,
         });
         Ok(Self {
             shared,
             info,
-            thread: Some(start),
+            threads,
         })
     }
 
@@ -130,16 +142,28 @@ impl Receiver {
         &self.info
     }
 
-    /// Opens a session: its sink goes to the thread, then its senders are admitted.
+    /// Opens a session: its sink goes to the threads, then its senders are admitted.
     ///
     /// # Errors
-    /// A session id that is open already, too many sessions, or senders that cannot be.
+    /// A session id that is open already, too many sessions, senders that cannot be, or packets longer
+    /// than the interface takes.
     pub fn open(
         &self,
         spec: &SessionSpec,
-        sink: Box<dyn SessionSink>,
+        sink: &Arc<dyn SessionSink>,
     ) -> Result<SessionHandle, DatapathError> {
         let rows = rows(spec)?;
+        if spec.size.ip_layer() > self.shared.mtu as usize {
+            return Err(DatapathError::Config {
+                key: "size",
+                value: format!("{} bytes of UDP payload", spec.size.payload()),
+                allowed: format!(
+                    "packets of {} bytes need an MTU of as much, and the interface has {}",
+                    spec.size.ip_layer(),
+                    self.shared.mtu
+                ),
+            });
+        }
         self.shared.enter(spec.session)?;
         // From here on dropping the handle undoes whatever was done.
         let shared = self.shared.clone();
@@ -149,18 +173,18 @@ impl Receiver {
             rows,
             closed: false,
         };
-        let (done, answer) = bounded(1);
-        let rows = handle.rows.clone();
-        self.shared.tell(
-            Command::Open {
+        for line in &handle.shared.lines {
+            let (done, answer) = bounded(1);
+            let command = Command::Open {
                 id: handle.id,
-                rows,
-                sink,
+                rows: handle.rows.clone(),
+                sink: sink.clone(),
                 done,
-            },
-            "open a session",
-        )?;
-        self.shared.wait(&answer, "open a session")?;
+            };
+            handle
+                .shared
+                .ask(line, command, &answer, "open a session")?;
+        }
         if let Some(program) = lock(&self.shared.program).as_mut() {
             for (key, entry) in &handle.rows {
                 program
@@ -191,56 +215,63 @@ impl Receiver {
             }
             None => shared.fates.read(),
         };
-        let (xsk, socket) = match &shared.xsk {
-            Some(fd) => (sockopt::xdp_statistics(fd)?, SocketCounters::default()),
-            None => {
-                let dropped = sockopt::dropped(&shared.socket)?;
-                (super::XskCounters::default(), SocketCounters { dropped })
-            }
-        };
-        Ok(Counters {
+        let mut counters = Counters {
             fates,
-            xsk,
-            socket,
-            thread: shared.live.read(),
-        })
+            ..Counters::default()
+        };
+        for line in &shared.lines {
+            counters.thread.add(&line.live.read());
+            match &line.xsk {
+                Some(fd) => counters.xsk.add(&XskStatistics::read(fd)?),
+                None => {
+                    let dropped = sockopt::dropped(&shared.socket)?;
+                    counters.socket = SocketCounters { dropped };
+                }
+            }
+        }
+        Ok(counters)
     }
 }
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        // Detached first: nothing arrives any more while the thread ends.
+        // Detached first: nothing arrives any more while the threads end.
         *lock(&self.shared.program) = None;
-        let _ = self.shared.tell(Command::Stop, "stop");
-        if let Some(thread) = self.thread.take() {
+        for line in &self.shared.lines {
+            let _ = self.shared.tell(line, Command::Stop, "stop");
+        }
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
 }
 
 impl SessionHandle {
-    /// Refuses its senders from now on, lets the thread take what has arrived, and returns the sink.
+    /// Refuses its senders from now on, and lets the threads take what has arrived. Afterwards none of
+    /// them touches the sink any more.
     ///
     /// # Errors
-    /// The thread is gone, and the sink with it; or a consent row cannot be removed.
-    pub fn close(mut self) -> Result<Box<dyn SessionSink>, DatapathError> {
+    /// A thread is gone, or a consent row cannot be removed.
+    pub fn close(mut self) -> Result<(), DatapathError> {
         self.shut()
     }
 
-    fn shut(&mut self) -> Result<Box<dyn SessionSink>, DatapathError> {
+    fn shut(&mut self) -> Result<(), DatapathError> {
         self.closed = true;
-        let withdrawn = self.withdraw();
-        let (done, answer) = bounded(1);
-        let close = Command::Close {
-            id: self.id,
-            rows: self.rows.clone(),
-            done,
-        };
-        let told = self.shared.tell(close, "close a session");
-        let answered = told.and_then(|()| self.shared.wait(&answer, "close a session"));
+        let mut outcome = self.withdraw();
+        // All are told, also after one that did not answer.
+        for line in &self.shared.lines {
+            let (done, answer) = bounded(1);
+            let command = Command::Close {
+                id: self.id,
+                rows: self.rows.clone(),
+                done,
+            };
+            let closed = self.shared.ask(line, command, &answer, "close a session");
+            outcome = outcome.and(closed);
+        }
         lock(&self.shared.open).remove(&self.id);
-        let sink = answered?.ok_or_else(|| self.shared.gone("find the session"))?;
-        withdrawn.map(|()| sink)
+        outcome
     }
 
     fn withdraw(&self) -> Result<(), DatapathError> {
@@ -272,6 +303,70 @@ impl Drop for SessionHandle {
     }
 }
 
+/// Threads that run already; if a later one cannot start, these are stopped.
+#[derive(Default)]
+struct Started {
+    lines: Vec<Line>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Started {
+    fn lines<S: XdpSocket>(
+        &mut self,
+        cfg: &ReceiverConfig,
+        sockets: Vec<S>,
+        wakers: Vec<EventFd>,
+        failure: &Arc<OnceLock<String>>,
+    ) -> Result<(), DatapathError> {
+        for ((place, socket), waker) in (0..).zip(sockets).zip(wakers) {
+            let xsk = Some(socket.descriptor()?);
+            self.line(cfg, place, socket, waker, xsk, failure)?;
+        }
+        Ok(())
+    }
+
+    fn line<S: Source + 'static>(
+        &mut self,
+        cfg: &ReceiverConfig,
+        place: usize,
+        source: S,
+        waker: EventFd,
+        xsk: Option<OwnedFd>,
+        failure: &Arc<OnceLock<String>>,
+    ) -> Result<(), DatapathError> {
+        let (commands, mailbox) = bounded(MAILBOX);
+        let live = Arc::new(Live::default());
+        let worker = Worker::new(source, mailbox, live.clone(), failure.clone());
+        self.threads.push(spawn(cfg, place, worker)?);
+        self.lines.push(Line {
+            commands,
+            waker,
+            xsk,
+            live,
+        });
+        Ok(())
+    }
+
+    fn take(mut self) -> (Vec<Line>, Vec<JoinHandle<()>>) {
+        (
+            std::mem::take(&mut self.lines),
+            std::mem::take(&mut self.threads),
+        )
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        for line in self.lines.drain(..) {
+            let _ = line.commands.send_timeout(Command::Stop, ANSWER);
+            let _ = line.waker.write(1);
+        }
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
 impl Shared {
     fn enter(&self, id: [u8; 16]) -> Result<(), DatapathError> {
         let mut open = lock(&self.open);
@@ -287,18 +382,26 @@ impl Shared {
         Ok(())
     }
 
-    fn tell(&self, command: Command, what: &'static str) -> Result<(), DatapathError> {
-        self.commands
+    fn tell(&self, line: &Line, command: Command, what: &'static str) -> Result<(), DatapathError> {
+        line.commands
             .send_timeout(command, ANSWER)
             .map_err(|_| self.gone(what))?;
-        self.waker.write(1).map_err(|e| DatapathError::Os {
-            what: "waking the receive thread".into(),
+        line.waker.write(1).map_err(|e| DatapathError::Os {
+            what: "waking a receive thread".into(),
             source: e.into(),
         })?;
         Ok(())
     }
 
-    fn wait<T>(&self, answer: &Channel<T>, what: &'static str) -> Result<T, DatapathError> {
+    /// Tells a thread and waits for its answer.
+    fn ask(
+        &self,
+        line: &Line,
+        command: Command,
+        answer: &Channel<()>,
+        what: &'static str,
+    ) -> Result<(), DatapathError> {
+        self.tell(line, command, what)?;
         answer.recv_timeout(ANSWER).map_err(|_| self.gone(what))
     }
 
@@ -325,6 +428,14 @@ fn check(cfg: &ReceiverConfig) -> Result<(), DatapathError> {
             allowed: "1 to 65535; senders have to know it".into(),
         });
     }
+    let distinct: HashSet<u32> = cfg.queues.iter().copied().collect();
+    if cfg.queues.is_empty() || distinct.len() != cfg.queues.len() {
+        return Err(DatapathError::Config {
+            key: "queues",
+            value: format!("{:?}", cfg.queues),
+            allowed: "at least one receive queue, each once".into(),
+        });
+    }
     if nix::net::if_::if_nametoindex(cfg.interface.as_str()).is_err() {
         return Err(DatapathError::NoInterface {
             interface: cfg.interface.clone(),
@@ -338,7 +449,16 @@ fn bind(cfg: &ReceiverConfig) -> Result<UdpSocket, DatapathError> {
     UdpSocket::bind(address).map_err(|source| DatapathError::Bind { address, source })
 }
 
-fn clone_fd(waker: &EventFd) -> Result<OwnedFd, DatapathError> {
+fn waker() -> Result<EventFd, DatapathError> {
+    EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).map_err(|e| {
+        DatapathError::Os {
+            what: "eventfd".into(),
+            source: e.into(),
+        }
+    })
+}
+
+pub(super) fn clone_fd(waker: &EventFd) -> Result<OwnedFd, DatapathError> {
     use std::os::fd::AsFd;
     waker
         .as_fd()
@@ -349,7 +469,6 @@ fn clone_fd(waker: &EventFd) -> Result<OwnedFd, DatapathError> {
         })
 }
 
-/// Starts the thread on its core.
 /// Capabilities belong to a thread: this one starts while the process still has them, uses them for
 /// its turn on the core, and gives them up. Busy polling never sleeps, so it stays an ordinary thread.
 fn settle(busy_poll: bool) -> Result<(), DatapathError> {
@@ -366,14 +485,18 @@ fn shed() -> Result<(), DatapathError> {
     })
 }
 
+/// Starts a thread on its core.
 fn spawn<S: Source + 'static>(
     cfg: &ReceiverConfig,
+    place: usize,
     worker: Worker<S>,
 ) -> Result<JoinHandle<()>, DatapathError> {
-    let (core, busy_poll) = (cfg.core, cfg.busy_poll);
+    let core = cfg.cores.iter().cycle().nth(place).copied();
+    let queue = cfg.queues.get(place).copied().unwrap_or(0);
+    let busy_poll = cfg.busy_poll;
     let (ready, started) = bounded(1);
     let thread = std::thread::Builder::new()
-        .name(format!("plumbline-rx{}", cfg.queue))
+        .name(format!("plumbline-rx{queue}"))
         .spawn(move || {
             let pinned = core.map_or(Ok(()), pin).and_then(|()| settle(busy_poll));
             let go = pinned.is_ok();
@@ -405,7 +528,7 @@ fn pin(core: usize) -> Result<(), DatapathError> {
     set.set(core)
         .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))
         .map_err(|e| DatapathError::Config {
-            key: "core",
+            key: "cores",
             value: core.to_string(),
             allowed: format!(
                 "a core that this process may run on (`taskset -p $$` shows them): {e}"
@@ -440,11 +563,7 @@ fn rows(spec: &SessionSpec) -> Result<Vec<Row>, DatapathError> {
                     sender.source
                 )));
             }
-            let entry = ConsentEntry {
-                until_tai_ns: spec.until_tai_ns,
-                index: sender.index,
-                zero: [0; 6],
-            };
+            let entry = ConsentEntry::new(sender.index, spec.size, spec.until_tai_ns);
             Ok((key, entry))
         })
         .collect()

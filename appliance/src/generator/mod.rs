@@ -1,43 +1,65 @@
 //! The packet source of a challenger: ready-made packets, in order, at a rate, counted exactly.
 //!
 //! ```text
-//!  packets (made before T0) ──► bursts of ≤ 44 ──► due yet? ──► io_uring SEND + UDP_SEGMENT ──► kernel
-//!                                   ▲  absolute schedule, clock_nanosleep        │
-//!                                   └──── completion: n packets accepted, or errno ◄┘
-//!  no io_uring? ──► the same bursts by sendmsg; FloodOutcome::engine says so
+//!  packets (made before T0) ──► bursts of ≤ 44 ──► due yet? ──► engine ──┬► io_uring SEND + UDP_SEGMENT
+//!                                   ▲  absolute schedule, clock_nanosleep  ├► sendmsg + UDP_SEGMENT
+//!                                   └── n packets accepted, or errno ◄─────┴► AF_XDP, whole frames
+//!  no io_uring? ──► the same bursts by sendmsg; a card that cannot cut them? ──► packet by packet;
+//!                   FloodOutcome::engine says so
 //! ```
 //!
 //! Claim: `sent` is the number of packets that the kernel accepted, no more and no less; packets go out in
 //! the order of the slice, each is offered once, and the mean rate does not exceed the plan's. Not
 //! promised: that an accepted packet leaves the machine (a queueing discipline may still drop it, and
-//! counts that itself), or that the rate is reached when the machine has no time for it (`gaps` shows).
+//! counts that itself), or that the rate is reached when the machine has no time for it
+//! (`FloodOutcome::precision` shows). A kernel that does not answer ends the flood (`watchdog.rs`).
 //! While it runs it allocates nothing, and its system calls are one send a burst and one sleep.
 //! Tests: below in this folder (loopback), and `appliance/tests/datapath/` (veth, against the receiver).
 
+mod af_xdp;
+mod frame;
+mod outcome;
 mod pace;
 mod plain;
 mod sys;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 
 use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hdrhistogram::Histogram;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 
 use crate::clock::{monotonic_ns, realtime_ns};
+use af_xdp::AfXdp;
+pub use frame::{Headers, Link};
+pub use outcome::{FloodOutcome, Precision};
 use pace::{Pace, sleep_until};
-use plain::Plain;
+use plain::{Each, Plain};
 use sys::Uring;
+use watchdog::PATIENCE_NS;
 
 /// Longest sleep or wait before the stop flag is looked at again, ns.
 const ATTENTION_NS: u64 = 5_000_000;
-/// Largest lateness that `gaps` tells apart, ns; more is recorded as this.
-const LATEST_NS: u64 = 10_000_000_000;
+
+/// Which way packets take into the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// io_uring, or where that is not to be had sendmsg.
+    #[default]
+    Auto,
+    /// io_uring and `UDP_SEGMENT`, or an error.
+    IoUring,
+    /// One system call a burst, and `UDP_SEGMENT`.
+    Sendmsg,
+    /// Whole frames through an AF_XDP socket (needs CAP_NET_RAW), past the network stack: its queueing
+    /// disciplines, firewall and routes do not see them. The plan's socket is not used.
+    AfXdp(Link),
+}
 
 /// What to send, where, how fast, and until when.
 #[derive(Clone, Copy, Debug)]
@@ -70,27 +92,6 @@ pub enum Ended {
     Deadline,
 }
 
-/// What was sent.
-#[derive(Clone, Debug)]
-pub struct FloodOutcome {
-    /// `CLOCK_REALTIME` ns just before the first packets were handed to the kernel.
-    pub first_send_ns: Option<u64>,
-    /// `CLOCK_REALTIME` ns just after the last accepted ones were.
-    pub last_send_ns: Option<u64>,
-    /// Packets that the kernel accepted.
-    pub sent: u64,
-    /// Packets that it did not, by `errno` (0: a send that took fewer bytes than offered).
-    pub errors: Vec<(i32, u64)>,
-    /// How late each burst was handed over, ns after it was due.
-    pub gaps: Histogram<u64>,
-    /// `io_uring` or `sendmsg`.
-    pub engine: &'static str,
-    /// Why `engine` is not `io_uring`, if it is not.
-    pub fallback_reason: Option<String>,
-    /// Why it ended.
-    pub ended: Ended,
-}
-
 /// Why a flood could not begin, or not go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -104,6 +105,31 @@ pub enum GeneratorError {
         value: u64,
         /// What is allowed.
         allowed: &'static str,
+    },
+    /// A link that frames cannot be made for, or sent by.
+    #[error("AF_XDP link: {what}")]
+    Link {
+        /// What is wrong with it and what is needed.
+        what: String,
+    },
+    /// The engine that was asked for is not to be had.
+    #[error("{engine}: {reason}; EngineChoice::Auto takes what there is")]
+    Engine {
+        /// Its name.
+        engine: &'static str,
+        /// What is in the way.
+        reason: String,
+    },
+    /// The kernel took a burst and did not say what became of it.
+    #[error(
+        "{engine}: the kernel has not said for {} s what became of a burst; {sent} packets were sent before it. Is the interface up, and does its queue drain?",
+        PATIENCE_NS / 1_000_000_000
+    )]
+    Silent {
+        /// The engine that waited.
+        engine: &'static str,
+        /// Packets accepted before.
+        sent: u64,
     },
     /// A system call that should work did not.
     #[error("{what}: {source}")]
@@ -121,13 +147,22 @@ enum Sent {
     Bytes(usize),
     /// None were, for this reason.
     Refused(Errno),
+    /// So many packets were; the others were not, for this reason.
+    Some { packets: usize, errno: Errno },
     /// None were, because the flood is over.
     Abandoned,
+    /// Nobody knows: the kernel did not answer.
+    Silent,
 }
 
 /// Hands one burst to the kernel and waits for what it says. `over` is asked while waiting.
 trait Engine {
     fn send(&mut self, burst: &[u8], over: &dyn Fn() -> bool) -> Result<Sent, GeneratorError>;
+
+    /// Waits until everything that `send` handed over has come back. False if it does not.
+    fn finish(&mut self) -> Result<bool, GeneratorError> {
+        Ok(true)
+    }
 }
 
 /// Sends `plan.packets` until they are all offered, `stop` is set, or the deadline passes. Blocks; the
@@ -137,16 +172,42 @@ trait Engine {
 /// A plan that cannot be, or a socket that cannot be used. Refused packets are no error: see
 /// [`FloodOutcome::errors`].
 pub fn flood(plan: &FloodPlan<'_>) -> Result<FloodOutcome, GeneratorError> {
+    flood_with(plan, &EngineChoice::Auto)
+}
+
+/// [`flood`] by an engine of the caller's choice.
+///
+/// # Errors
+/// As [`flood`]; and an engine that is not to be had, unless the choice was left open.
+pub fn flood_with(
+    plan: &FloodPlan<'_>,
+    choice: &EngineChoice,
+) -> Result<FloodOutcome, GeneratorError> {
     let pace = check(plan)?;
     let _slack = Slack::tight();
-    let _segments = Segments::of(plan)?;
-    match Uring::new(plan.socket.as_raw_fd()) {
-        Ok(engine) => run(plan, pace, engine, "io_uring", None),
+    if let EngineChoice::AfXdp(link) = choice {
+        let mut engine = AfXdp::new(link, plan.packet_len, PATIENCE_NS)?;
+        let name = engine.name();
+        return run(plan, pace, &mut engine, None, (name, None));
+    }
+    let cut = Some(Segments::of(plan)?);
+    let mut plain = Plain::new(plan.socket.as_fd(), PATIENCE_NS);
+    if *choice == EngineChoice::Sendmsg {
+        return run(plan, pace, &mut plain, cut, ("sendmsg", None));
+    }
+    match Uring::new(plan.socket.as_raw_fd(), PATIENCE_NS) {
+        Ok(mut engine) => run(plan, pace, &mut engine, cut, ("io_uring", None)),
         Err(e) => {
             let reason = format!(
                 "io_uring: {e} (kernel.io_uring_disabled, seccomp, or a kernel before 5.11)"
             );
-            run(plan, pace, Plain(plan.socket), "sendmsg", Some(reason))
+            if *choice == EngineChoice::IoUring {
+                return Err(GeneratorError::Engine {
+                    engine: "io_uring",
+                    reason,
+                });
+            }
+            run(plan, pace, &mut plain, cut, ("sendmsg", Some(reason)))
         }
     }
 }
@@ -190,25 +251,14 @@ fn seed(packets: &[u8]) -> u64 {
 fn run(
     plan: &FloodPlan<'_>,
     mut pace: Pace,
-    mut engine: impl Engine,
-    name: &'static str,
-    fallback_reason: Option<String>,
+    engine: &mut dyn Engine,
+    mut cut: Option<Segments<'_>>,
+    (name, fallback_reason): (&'static str, Option<String>),
 ) -> Result<FloodOutcome, GeneratorError> {
-    let gaps = Histogram::new_with_bounds(1, LATEST_NS, 2).map_err(|_| GeneratorError::Plan {
-        key: "gaps",
-        value: LATEST_NS,
-        allowed: "bounds that hdrhistogram takes",
-    })?;
-    let mut outcome = FloodOutcome {
-        first_send_ns: None,
-        last_send_ns: None,
-        sent: 0,
-        errors: Vec::with_capacity(8),
-        gaps,
-        engine: name,
-        fallback_reason,
-        ended: Ended::Exhausted,
-    };
+    let mut each = Each::new(plan.socket.as_fd(), plan.packet_len, PATIENCE_NS);
+    let mut alone = false;
+    let mut outcome = FloodOutcome::new(name, fallback_reason, pace.slot_ns())?;
+    let mut previous = None;
     let deadline = pace::monotonic_of(plan.deadline_realtime_ns);
     let stopped = || plan.stop.load(Ordering::Relaxed);
     let over = || stopped() || monotonic_ns() >= deadline;
@@ -230,38 +280,30 @@ fn run(
         }
         let (burst, after) = rest.split_at(rest.len().min(pace.burst() * plan.packet_len));
         outcome.first_send_ns.get_or_insert_with(realtime_ns);
-        match engine.send(burst, &over)? {
+        let mut sent = if alone {
+            each.send(burst, &over)?
+        } else {
+            engine.send(burst, &over)?
+        };
+        if matches!(sent, Sent::Refused(Errno::EIO)) && cut.take().is_some() {
+            alone = true;
+            outcome.without_segments();
+            sent = each.send(burst, &over)?;
+        }
+        match sent {
             // What ended it is found at the top of the loop.
             Sent::Abandoned => continue,
+            Sent::Silent => return Err(outcome.silent()),
             sent => outcome.count(&sent, burst.len() / plan.packet_len, plan.packet_len),
         }
-        outcome.gaps.saturating_record(now - due);
+        outcome.departed(due, now, &mut previous);
         pace.advance((burst.len() / plan.packet_len) as u64, now);
         rest = after;
     }
-    Ok(outcome)
-}
-
-impl FloodOutcome {
-    fn count(&mut self, sent: &Sent, offered: usize, packet_len: usize) {
-        let (taken, errno) = match sent {
-            Sent::Bytes(bytes) => (bytes / packet_len, 0),
-            Sent::Refused(errno) => (0, *errno as i32),
-            Sent::Abandoned => return,
-        };
-        if taken > 0 {
-            self.sent += taken as u64;
-            self.last_send_ns = Some(realtime_ns());
-        }
-        let lost = (offered - taken.min(offered)) as u64;
-        if lost == 0 {
-            return;
-        }
-        match self.errors.iter_mut().find(|(e, _)| *e == errno) {
-            Some((_, n)) => *n += lost,
-            None => self.errors.push((errno, lost)),
-        }
+    if !engine.finish()? {
+        return Err(outcome.silent());
     }
+    Ok(outcome)
 }
 
 /// The thread's timer slack, tight while this lives: the default of 50 µs is more than two bursts.

@@ -66,9 +66,14 @@ impl Pace {
         if self.offered == 0 {
             return self.due_ns();
         }
-        let slot = self.time_of(self.burst as u64);
-        let at = (u128::from(slot) * u128::from(mixed(self.seed ^ self.offered) >> 32)) >> 32;
+        let at =
+            (u128::from(self.slot_ns()) * u128::from(mixed(self.seed ^ self.offered) >> 32)) >> 32;
         self.due_ns() + u64::try_from(at).unwrap_or(0)
+    }
+
+    /// What a burst takes of the schedule, ns.
+    pub(super) fn slot_ns(&self) -> u64 {
+        self.time_of(self.burst as u64)
     }
 
     /// What so many packets take, ns.

@@ -10,7 +10,10 @@
     clippy::print_stdout
 )] // a test fails by panicking
 
+mod allocation;
 mod rig;
+mod shapes;
+mod tx;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -24,7 +27,7 @@ use plumbline::datapath::{
 };
 use plumbline_wire::Fate;
 use rig::{
-    DATA_PORT, Lab, SESSION, Tally, challenger, known, packets, send, settle, spec, tally, within,
+    DATA_PORT, Lab, SESSION, Tally, challenger, known, open, packets, send, settle, spec, within,
 };
 
 /// Two consented challengers (v4 and v6), one with the wrong index, one without consent: each packet that
@@ -55,7 +58,7 @@ fn every_packet_is_accounted_for(path: PathChoice, receiver_is: &str, mode: &str
     // Challenger 2 is consented to, but under another index than its packets carry.
     let local = |i: usize| sockets[i].local_addr().unwrap();
     let session = spec(&[(0, local(0)), (1, local(1)), (9, local(2))]);
-    let handle = receiver.open(&session, sink).unwrap();
+    let handle = open(&receiver, &session, &sink).unwrap();
 
     let sent: Vec<u64> = std::thread::scope(|scope| {
         let flooding: Vec<_> = sockets
@@ -68,7 +71,8 @@ fn every_packet_is_accounted_for(path: PathChoice, receiver_is: &str, mode: &str
     assert_eq!(sent, [4_003; 4]);
     let sent: u64 = sent.iter().sum();
     let counters = settle(&receiver, |c| known(c) + path_loss() >= sent);
-    let tally = tally(handle.close().unwrap());
+    handle.close().unwrap();
+    let tally = sink.counts();
     let path_loss = path_loss();
 
     assert_eq!(tally.wrong_leaves, 0);
@@ -144,7 +148,8 @@ fn the_expired_and_the_closed_are_refused_by_name() {
             until_tai_ns: tai_ns() - 1,
             ..spec(&[sender])
         };
-        let handle = receiver.open(&expired, Tally::new(&[&flow])).unwrap();
+        let sink = Tally::new(&[&flow]);
+        let handle = open(&receiver, &expired, &sink).unwrap();
         send(&socket, &flow, 100_000_000);
         let refused = |c: &Counters| c.fate(Fate::DroppedNotConsented);
         assert_eq!(
@@ -152,18 +157,14 @@ fn the_expired_and_the_closed_are_refused_by_name() {
             100,
             "{path:?}: expired"
         );
-        assert_eq!(tally(handle.close().unwrap()).accepted, 0);
+        handle.close().unwrap();
+        assert_eq!(sink.counts().accepted, 0);
 
-        let handle = receiver
-            .open(&spec(&[sender]), Tally::new(&[&flow]))
-            .unwrap();
+        let handle = open(&receiver, &spec(&[sender]), &sink).unwrap();
         send(&socket, &flow, 100_000_000);
         settle(&receiver, |c| c.thread.frames == 100);
-        assert_eq!(
-            tally(handle.close().unwrap()).accepted,
-            90,
-            "{path:?}: open"
-        );
+        handle.close().unwrap();
+        assert_eq!(sink.counts().accepted, 90, "{path:?}: open");
         send(&socket, &flow, 100_000_000);
         assert_eq!(
             refused(&settle(&receiver, |c| refused(c) == 200)),
@@ -180,22 +181,21 @@ fn a_sink_gets_its_turn_within_10_ms_when_nothing_arrives() {
         let lab = Lab::new();
         let receiver = lab.start(path);
         let sink = Tally::new(&[&[]]);
-        let turns = sink.turns.clone();
-        let handle = receiver
-            .open(&spec(&[(0, "10.77.0.2:9".parse().unwrap())]), sink)
-            .unwrap();
+        let nobody = spec(&[(0, "10.77.0.2:9".parse().unwrap())]);
+        let handle = open(&receiver, &nobody, &sink).unwrap();
         let until = Instant::now() + Duration::from_secs(20);
-        while turns.load(Ordering::Relaxed) < 50 {
+        while sink.counts().turns < 50 {
             assert!(
                 Instant::now() < until,
                 "{path:?}: {} turns",
-                turns.load(Ordering::Relaxed)
+                sink.counts().turns
             );
             rig::breathe();
         }
-        let tally = tally(handle.close().unwrap());
+        handle.close().unwrap();
+        let tally = sink.counts();
         // The thread wakes every 5 ms; a machine with other things to do may make single turns late.
-        let all = tally.turns.load(Ordering::Relaxed);
+        let all = tally.turns;
         assert!(
             tally.late_turns * 5 < all,
             "{path:?}: {} of {all} turns late",
@@ -209,7 +209,7 @@ fn sessions_and_senders_that_cannot_be_are_refused_by_name() {
     let lab = Lab::new();
     let receiver = lab.start(PathChoice::Socket);
     let at = |port: u16| (0, SocketAddr::new("10.77.0.2".parse().unwrap(), port));
-    let open = |spec: &SessionSpec| receiver.open(spec, Tally::new(&[&[]]));
+    let open = |spec: &SessionSpec| open(&receiver, spec, &Tally::new(&[&[]]));
     assert!(matches!(
         open(&spec(&[])),
         Err(DatapathError::Senders { .. })
@@ -281,24 +281,24 @@ fn a_receiver_that_cannot_be_says_what_is_missing() {
         "{error}"
     );
     let error = start(&ReceiverConfig {
-        queue: 64,
+        queues: vec![64],
         ..good.clone()
     });
     assert!(
-        matches!(error, DatapathError::Config { key: "queue", .. }),
+        matches!(error, DatapathError::Config { key: "queues", .. }),
         "{error}"
     );
     let error = start(&ReceiverConfig {
-        core: Some(1000),
+        cores: vec![1000],
         ..good.clone()
     });
     assert!(
-        matches!(error, DatapathError::Config { key: "core", .. }),
+        matches!(error, DatapathError::Config { key: "cores", .. }),
         "{error}"
     );
     // A queue that veth does not have.
     let error = start(&ReceiverConfig {
-        queue: 5,
+        queues: vec![5],
         path: PathChoice::Native,
         ..good.clone()
     });
@@ -338,7 +338,10 @@ fn a_receiver_that_cannot_be_says_what_is_missing() {
     assert!(receiver.info().fallback_reasons[0].contains("native XDP on lo"));
     drop(receiver);
     // The port is taken.
-    let taken = within(&lab.prover, || UdpSocket::bind(("::", DATA_PORT))).unwrap();
+    let taken = within(&lab.prover, || {
+        rig::retry(|| UdpSocket::bind(("::", DATA_PORT)))
+    });
+    let taken = taken.unwrap();
     let error = within(&lab.prover, || Receiver::start(&good))
         .err()
         .expect("taken");
@@ -384,10 +387,12 @@ fn sessions_work_after_all_capabilities_are_dropped() {
         caps::clear(None, CapSet::Effective).unwrap();
         caps::clear(None, CapSet::Permitted).unwrap();
         let session = spec(&[(0, socket.local_addr().unwrap())]);
-        let handle = receiver.open(&session, Tally::new(&[&flow])).unwrap();
+        let sink = Tally::new(&[&flow]);
+        let handle = open(&receiver, &session, &sink).unwrap();
         send(&socket, &flow, 100_000_000);
         settle(&receiver, |c| c.thread.frames == 500);
-        let tally = tally(handle.close().unwrap());
+        handle.close().unwrap();
+        let tally = sink.counts();
         assert_eq!(
             (tally.accepted, tally.refused, tally.wrong_leaves),
             (450, 50, 0)
@@ -424,7 +429,8 @@ fn a_tcp_connection_lives_through_attach_run_and_detach() {
         let socket = challenger(&lab, false);
         let flow = packets(SESSION, 0, 20_000);
         let session = spec(&[(0, socket.local_addr().unwrap())]);
-        let handle = receiver.open(&session, Tally::new(&[&flow])).unwrap();
+        let sink = Tally::new(&[&flow]);
+        let handle = open(&receiver, &session, &sink).unwrap();
         let running = AtomicBool::new(true);
         let exchanged = std::thread::scope(|scope| {
             let flooding = scope.spawn(|| {
@@ -441,7 +447,8 @@ fn a_tcp_connection_lives_through_attach_run_and_detach() {
             exchanged
         });
         assert!(exchanged > 0);
-        assert!(tally(handle.close().unwrap()).accepted > 0);
+        handle.close().unwrap();
+        assert!(sink.counts().accepted > 0);
         exchange(&mut tcp, "closed");
         drop(receiver);
         assert_eq!(lab.xdp(), None);
@@ -459,10 +466,10 @@ fn child_holds_a_receiver() {
         interface: "veth0".into(),
         bind: "::".parse().unwrap(),
         data_port: DATA_PORT,
-        queue: 0,
+        queues: vec![0],
         path: PathChoice::Native,
         busy_poll: false,
-        core: None,
+        cores: Vec::new(),
     };
     let _receiver = within(&namespace, || Receiver::start(&config)).unwrap();
     println!("attached");

@@ -1,6 +1,5 @@
 //! The rig of these tests: two namespaces and a veth, packets, and a sink that checks every leaf.
 
-use std::any::Any;
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::Command;
@@ -10,12 +9,11 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 use plumbline::datapath::{
-    Counters, DatapathError, PathChoice, Receiver, ReceiverConfig, Sender, SessionSink,
-    SessionSpec, realtime_ns, tai_ns,
+    Counters, DatapathError, Leaf, Pace, PathChoice, Receiver, ReceiverConfig, Sender,
+    SessionHandle, SessionSink, SessionSpec, realtime_ns, tai_ns,
 };
 use plumbline::generator::{Ended, FloodOutcome, FloodPlan, flood};
-use plumbline_wire::header::DATA_LEN;
-use plumbline_wire::{HEADER_LEN, Header, Kind};
+use plumbline_wire::{HEADER_LEN, Header, Kind, Size};
 
 pub(crate) const DATA_PORT: u16 = 47_000;
 pub(crate) const SESSION: [u8; 16] = *b"datapath session";
@@ -42,6 +40,12 @@ pub(crate) fn ip(arguments: &str) -> String {
 
 impl Lab {
     pub(crate) fn new() -> Self {
+        // A data packet over IPv6 is 1520 bytes.
+        Self::with(1520, 1)
+    }
+
+    /// With another MTU, and several queues at each end.
+    pub(crate) fn with(mtu: u32, queues: u32) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = |role| {
             format!(
@@ -58,16 +62,16 @@ impl Lab {
         ip(&format!("netns add {p}"));
         ip(&format!("netns add {c}"));
         ip(&format!(
-            "link add veth0 netns {p} type veth peer name veth0 netns {c}"
+            "link add veth0 netns {p} numtxqueues {queues} numrxqueues {queues} type veth peer name veth0 netns {c} numtxqueues {queues} numrxqueues {queues}"
         ));
         for (ns, host) in [(p, 1), (c, 2)] {
             ip(&format!("-n {ns} link set lo up"));
             ip(&format!("-n {ns} addr add 10.77.0.{host}/24 dev veth0"));
             ip(&format!("-n {ns} addr add fd77::{host}/64 dev veth0 nodad"));
-            // A data packet over IPv6 is 1520 bytes; and generic XDP, which runs on socket buffers, must not
-            // be shown the sender's uncut super-packets, as no wire would.
+            // Generic XDP, which runs on socket buffers, must not be shown the sender's uncut super-packets, as
+            // no wire would.
             ip(&format!(
-                "-n {ns} link set veth0 mtu 1520 gso_max_segs 1 up"
+                "-n {ns} link set veth0 mtu {mtu} gso_max_segs 1 up"
             ));
         }
         // A flood must not begin by filling the queue of an unresolved neighbour.
@@ -87,10 +91,10 @@ impl Lab {
             interface: "veth0".into(),
             bind: "::".parse().unwrap(),
             data_port: DATA_PORT,
-            queue: 0,
+            queues: vec![0],
             path,
             busy_poll: false,
-            core: None,
+            cores: Vec::new(),
         }
     }
 
@@ -140,13 +144,27 @@ pub(crate) fn breathe() {
     std::thread::park_timeout(Duration::from_millis(2));
 }
 
-/// Starts a receiver here, as soon as the port is free: other tests of this process start `ip`, and
-/// between fork and exec such a child holds a copy of every descriptor, sockets just closed among them.
+/// Starts a receiver here, as soon as the port is free.
 pub(crate) fn start(config: &ReceiverConfig) -> Result<Receiver, DatapathError> {
+    retry(|| match Receiver::start(config) {
+        Err(DatapathError::Bind { source, .. }) => Err(source),
+        other => Ok(other),
+    })
+    .unwrap_or_else(|source| {
+        Err(DatapathError::Bind {
+            address: (config.bind, config.data_port).into(),
+            source,
+        })
+    })
+}
+
+/// Binds until the port is free: other tests of this process start `ip`, and between fork and exec such
+/// a child holds a copy of every descriptor, sockets just closed among them.
+pub(crate) fn retry<T>(mut bind: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
     let until = Instant::now() + Duration::from_secs(5);
     loop {
-        match Receiver::start(config) {
-            Err(DatapathError::Bind { .. }) if Instant::now() < until => breathe(),
+        match bind() {
+            Err(_) if Instant::now() < until => breathe(),
             result => return result,
         }
     }
@@ -167,8 +185,12 @@ pub(crate) fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) 
 }
 
 pub(crate) fn packets(session: [u8; 16], index: u16, count: usize) -> Vec<u8> {
-    let mut all = vec![0; count * DATA_LEN];
-    for (sequence, packet) in (0u64..).zip(all.chunks_mut(DATA_LEN)) {
+    packets_of(Size::Standard, session, index, count)
+}
+
+pub(crate) fn packets_of(size: Size, session: [u8; 16], index: u16, count: usize) -> Vec<u8> {
+    let mut all = vec![0; count * size.payload()];
+    for (sequence, packet) in (0u64..).zip(all.chunks_mut(size.payload())) {
         let header = Header {
             kind: Kind::Data,
             phase: 0,
@@ -189,86 +211,123 @@ pub(crate) fn packets(session: [u8; 16], index: u16, count: usize) -> Vec<u8> {
 }
 
 /// Counts, compares every leaf, refuses every tenth sequence number and what it has seen before.
+#[derive(Default)]
 pub(crate) struct Tally {
     leaves: Vec<Vec<[u8; 32]>>,
-    seen: Vec<Vec<bool>>,
+    seen: Vec<Vec<AtomicBool>>,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    wrong_leaves: AtomicU64,
+    out_of_time: AtomicU64,
+    began_ns: u64,
+    turns: AtomicU64,
+    late_turns: AtomicU64,
+    last_turn_ns: AtomicU64,
+    /// What it answers at each turn.
+    pub(crate) hasty: AtomicBool,
+}
+
+/// What a tally counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
     pub(crate) accepted: u64,
     pub(crate) refused: u64,
     pub(crate) wrong_leaves: u64,
     pub(crate) out_of_time: u64,
-    began_ns: u64,
-    pub(crate) turns: Arc<AtomicU64>,
+    pub(crate) turns: u64,
     /// Turns that came more than 10 ms after the one before.
     pub(crate) late_turns: u64,
-    last_turn_ns: u64,
 }
 
 impl Tally {
     /// `flows[i]` are the packets of challenger `i`.
-    pub(crate) fn new(flows: &[&[u8]]) -> Box<Self> {
+    pub(crate) fn new(flows: &[&[u8]]) -> Arc<Self> {
+        Self::of(Size::Standard, flows)
+    }
+
+    pub(crate) fn of(size: Size, flows: &[&[u8]]) -> Arc<Self> {
         let leaves: Vec<Vec<_>> = flows
             .iter()
             .map(|f| {
-                f.chunks(DATA_LEN)
+                f.chunks(size.payload())
                     .map(|p| *blake3::hash(p).as_bytes())
                     .collect()
             })
             .collect();
-        let seen = leaves.iter().map(|l| vec![false; l.len()]).collect();
-        Box::new(Self {
+        let unseen = |l: &Vec<_>| l.iter().map(|_| AtomicBool::new(false)).collect();
+        Arc::new(Self {
+            seen: leaves.iter().map(unseen).collect(),
             leaves,
-            seen,
-            accepted: 0,
-            refused: 0,
-            wrong_leaves: 0,
-            out_of_time: 0,
             began_ns: realtime_ns(),
-            turns: Arc::default(),
-            late_turns: 0,
-            last_turn_ns: 0,
+            ..Self::default()
         })
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let read = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        Counts {
+            accepted: read(&self.accepted),
+            refused: read(&self.refused),
+            wrong_leaves: read(&self.wrong_leaves),
+            out_of_time: read(&self.out_of_time),
+            turns: read(&self.turns),
+            late_turns: read(&self.late_turns),
+        }
     }
 }
 
 impl SessionSink for Tally {
-    fn admit(&mut self, header: &Header, raw: &[u8; HEADER_LEN], arrival_ns: u64) -> bool {
+    fn admit(&self, header: &Header, raw: &[u8; HEADER_LEN], arrival_ns: u64) -> bool {
         assert_eq!(header.to_bytes(), *raw);
-        let seen = &mut self.seen[usize::from(header.index)][header.sequence as usize];
-        if *seen || header.sequence % 10 == 9 {
-            self.refused += 1;
+        let seen = &self.seen[usize::from(header.index)][header.sequence as usize];
+        if header.sequence % 10 == 9 || seen.swap(true, Ordering::Relaxed) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        *seen = true;
         if arrival_ns < self.began_ns || arrival_ns > realtime_ns() {
-            self.out_of_time += 1;
+            self.out_of_time.fetch_add(1, Ordering::Relaxed);
         }
         true
     }
 
-    fn accept(&mut self, index: u16, sequence: u64, leaf: &[u8; 32], _arrival_ns: u64) {
-        self.accepted += 1;
-        if self.leaves[usize::from(index)][sequence as usize] != *leaf {
-            self.wrong_leaves += 1;
+    fn accept(&self, leaves: &[Leaf]) {
+        assert!(leaves.len() <= 16);
+        for leaf in leaves {
+            self.accepted.fetch_add(1, Ordering::Relaxed);
+            if self.leaves[usize::from(leaf.index)][leaf.sequence as usize] != leaf.digest {
+                self.wrong_leaves.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
-    fn turn(&mut self, now_ns: u64) {
-        if self.last_turn_ns > 0 && now_ns.saturating_sub(self.last_turn_ns) > 10_000_000 {
-            self.late_turns += 1;
+    fn turn(&self, now_ns: u64) -> Pace {
+        let last = self.last_turn_ns.swap(now_ns, Ordering::Relaxed);
+        if last > 0 && now_ns.saturating_sub(last) > 10_000_000 {
+            self.late_turns.fetch_add(1, Ordering::Relaxed);
         }
-        self.last_turn_ns = now_ns;
         self.turns.fetch_add(1, Ordering::Relaxed);
+        if self.hasty.load(Ordering::Relaxed) {
+            Pace::Prompt
+        } else {
+            Pace::Calm
+        }
     }
 }
 
-pub(crate) fn tally(sink: Box<dyn SessionSink>) -> Box<Tally> {
-    let any: Box<dyn Any> = sink;
-    any.downcast().expect("the sink that was handed over")
+/// Opens a session whose packets go to `tally`.
+pub(crate) fn open(
+    receiver: &Receiver,
+    spec: &SessionSpec,
+    tally: &Arc<Tally>,
+) -> Result<SessionHandle, DatapathError> {
+    let sink: Arc<dyn SessionSink> = tally.clone();
+    receiver.open(spec, &sink)
 }
 
 pub(crate) fn spec(senders: &[(u16, SocketAddr)]) -> SessionSpec {
     SessionSpec {
         session: SESSION,
+        size: Size::Standard,
         until_tai_ns: tai_ns() + MINUTE,
         senders: senders
             .iter()
@@ -291,12 +350,33 @@ pub(crate) fn challenger(lab: &Lab, v6: bool) -> UdpSocket {
 }
 
 pub(crate) fn send(socket: &UdpSocket, packets: &[u8], rate_bps: u64) -> FloodOutcome {
+    send_of(Size::Standard, socket, packets, rate_bps)
+}
+
+pub(crate) fn send_of(
+    size: Size,
+    socket: &UdpSocket,
+    packets: &[u8],
+    rate_bps: u64,
+) -> FloodOutcome {
+    let outcome = flood_of(size, socket, packets, rate_bps);
+    assert_eq!(outcome.engine, "io_uring", "{:?}", outcome.fallback_reason);
+    outcome
+}
+
+/// By whichever engine the machine has.
+pub(crate) fn flood_of(
+    size: Size,
+    socket: &UdpSocket,
+    packets: &[u8],
+    rate_bps: u64,
+) -> FloodOutcome {
     let stop = AtomicBool::new(false);
     let now = realtime_ns();
     let outcome = flood(&FloodPlan {
         socket,
         packets,
-        packet_len: DATA_LEN,
+        packet_len: size.payload(),
         rate_bps,
         start_realtime_ns: now,
         deadline_realtime_ns: now + MINUTE,
@@ -305,7 +385,6 @@ pub(crate) fn send(socket: &UdpSocket, packets: &[u8], rate_bps: u64) -> FloodOu
     .unwrap();
     assert_eq!(outcome.ended, Ended::Exhausted);
     assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
-    assert_eq!(outcome.engine, "io_uring", "{:?}", outcome.fallback_reason);
     outcome
 }
 

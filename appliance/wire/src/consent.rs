@@ -4,6 +4,7 @@
 //! program needs of it to refuse everything else is one hash-map row per challenger.
 
 use crate::frame::Fate;
+use crate::size::Size;
 
 /// Sessions that one data port serves at once. A prover takes part in one or two measurements at a
 /// time; the rest is head room that costs nothing.
@@ -52,22 +53,39 @@ pub struct ConsentEntry {
     pub until_tai_ns: u64,
     /// Challenger index that the header must carry.
     pub index: u16,
+    /// Bytes of UDP payload that its packets must have.
+    pub payload: u16,
     /// Always zero.
-    pub zero: [u8; 6],
+    pub zero: [u8; 4],
 }
 
 impl ConsentEntry {
-    /// May a packet with challenger index `index` pass at `now_tai_ns`? The deadline itself still does.
+    /// The entry of a sender of packets of `size`, until `until_tai_ns`.
+    pub fn new(index: u16, size: Size, until_tai_ns: u64) -> Self {
+        Self {
+            until_tai_ns,
+            index,
+            payload: size as u16,
+            zero: [0; 4],
+        }
+    }
+
+    /// May a packet with challenger index `index` and a payload of `length` bytes pass at
+    /// `now_tai_ns`? The deadline itself still does.
     ///
     /// # Errors
-    /// [`Fate::DroppedNotConsented`] after the deadline, then [`Fate::DroppedIndex`].
+    /// [`Fate::DroppedNotConsented`] after the deadline, then [`Fate::DroppedIndex`], then
+    /// [`Fate::DroppedLength`].
     #[inline(always)]
-    pub fn admit(&self, index: u16, now_tai_ns: u64) -> Result<(), Fate> {
+    pub fn admit(&self, index: u16, length: usize, now_tai_ns: u64) -> Result<(), Fate> {
         if now_tai_ns > self.until_tai_ns {
             return Err(Fate::DroppedNotConsented);
         }
         if index != self.index {
             return Err(Fate::DroppedIndex);
+        }
+        if length != self.payload as usize {
+            return Err(Fate::DroppedLength);
         }
         Ok(())
     }
@@ -86,22 +104,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deadline_and_index_both_sides() {
-        let row = ConsentEntry {
-            until_tai_ns: 100,
-            index: 3,
-            zero: [0; 6],
-        };
-        assert_eq!(row.admit(3, 100), Ok(()));
-        assert_eq!(row.admit(3, 101), Err(Fate::DroppedNotConsented));
-        assert_eq!(row.admit(4, 100), Err(Fate::DroppedIndex));
-        assert_eq!(row.admit(4, 101), Err(Fate::DroppedNotConsented));
+    fn deadline_index_and_length_both_sides() {
+        let row = ConsentEntry::new(3, Size::Standard, 100);
+        assert_eq!(row.admit(3, 1472, 100), Ok(()));
+        assert_eq!(row.admit(3, 1472, 101), Err(Fate::DroppedNotConsented));
+        assert_eq!(row.admit(4, 1472, 100), Err(Fate::DroppedIndex));
+        assert_eq!(row.admit(4, 1408, 101), Err(Fate::DroppedNotConsented));
+        assert_eq!(row.admit(4, 1408, 100), Err(Fate::DroppedIndex));
+        assert_eq!(row.admit(3, 1408, 100), Err(Fate::DroppedLength));
+        assert_eq!(row.admit(3, 8960, 100), Err(Fate::DroppedLength));
     }
 
     #[test]
     fn rows_have_no_padding() {
         // They are compared and hashed as bytes by the kernel.
         assert_eq!(size_of::<ConsentKey>(), 16 + 16 + 8);
-        assert_eq!(size_of::<ConsentEntry>(), 8 + 2 + 6);
+        assert_eq!(size_of::<ConsentEntry>(), 8 + 2 + 2 + 4);
     }
 }

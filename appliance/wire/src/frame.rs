@@ -5,7 +5,8 @@
 //! with a reason, before it costs anything.
 
 use crate::consent::ConsentKey;
-use crate::header::{DATA_LEN, HEADER_LEN, Header, HeaderError, Kind};
+use crate::header::{HEADER_LEN, Header, HeaderError, Kind};
+use crate::size::Size;
 use crate::view::View;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -37,7 +38,7 @@ pub enum Fate {
     DroppedRunt = 6,
     /// Dropped: wrong magic, version, kind or reserved byte.
     DroppedHeader = 7,
-    /// Dropped: not the length of a data packet.
+    /// Dropped: not the length of a data packet, or not that of its session's.
     DroppedLength = 8,
     /// Dropped: no consent for this source, port and session, or it has run out.
     DroppedNotConsented = 9,
@@ -96,6 +97,8 @@ pub struct Match {
     pub key: ConsentKey,
     /// Where the UDP payload (our header) begins in the frame.
     pub payload: usize,
+    /// How long it is.
+    pub size: Size,
     /// The header.
     pub header: Header,
 }
@@ -194,9 +197,10 @@ fn udp<V: View + ?Sized, const AT: usize>(
         udp_length.saturating_sub(8),
         udp_length <= length,
     ) {
-        Ok(header) => Class::Ours(Match {
+        Ok((header, size)) => Class::Ours(Match {
             key: ConsentKey::new(source, u16::from_be_bytes([udp[0], udp[1]]), header.session),
             payload: AT + 8,
+            size,
             header,
         }),
         Err(fate) => Class::Refused(fate),
@@ -218,7 +222,7 @@ pub fn payload<V: View + ?Sized>(
     at: usize,
     length: usize,
     fits: bool,
-) -> Result<Header, Fate> {
+) -> Result<(Header, Size), Fate> {
     let header = match Header::parse(view, at) {
         Ok(header) => header,
         Err(HeaderError::Short) => return Err(Fate::DroppedRunt),
@@ -230,11 +234,11 @@ pub fn payload<V: View + ?Sized>(
     if header.kind as u8 != Kind::Data as u8 {
         return Err(Fate::DroppedHeader);
     }
-    if length != DATA_LEN {
+    let Some(size) = Size::of_payload(length) else {
         return Err(Fate::DroppedLength);
-    }
-    if !view.holds(at + DATA_LEN) {
+    };
+    if !view.has(at + length) {
         return Err(Fate::DroppedRunt);
     }
-    Ok(header)
+    Ok((header, size))
 }

@@ -16,11 +16,13 @@
 pub mod consent;
 pub mod frame;
 pub mod header;
+pub mod size;
 pub mod stamp;
 pub mod view;
 
 pub use consent::{ConsentEntry, ConsentKey};
 pub use frame::{Class, Fate, Match, classify};
 pub use header::{HEADER_LEN, Header, HeaderError, Kind};
+pub use size::Size;
 pub use stamp::Stamp;
 pub use view::View;

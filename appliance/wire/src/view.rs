@@ -10,6 +10,10 @@ pub trait View {
     /// packet pointers is refused to a program loaded without `CAP_PERFMON`, comparing them is not.
     fn holds(&self, length: usize) -> bool;
 
+    /// True if the whole packet has at least `length` bytes, those included that cannot be read here: a
+    /// jumbo frame's rest lies in further buffers.
+    fn has(&self, length: usize) -> bool;
+
     /// One byte.
     #[inline(always)]
     fn u8(&self, offset: usize) -> Option<u8> {
@@ -31,6 +35,11 @@ impl View for [u8] {
 
     #[inline(always)]
     fn holds(&self, length: usize) -> bool {
+        self.len() >= length
+    }
+
+    #[inline(always)]
+    fn has(&self, length: usize) -> bool {
         self.len() >= length
     }
 }

@@ -34,7 +34,7 @@ mod plan;
 mod process;
 mod setup;
 mod state;
-mod tool;
+pub mod tool;
 pub mod wire;
 
 pub use account::Account;

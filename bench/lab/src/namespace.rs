@@ -17,7 +17,8 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    pub(crate) fn new(name: impl Into<String>) -> Self {
+    /// A handle on the namespace of that name, whether or not it exists yet.
+    pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into() }
     }
 

@@ -32,7 +32,7 @@ pub enum ToolError {
 ///
 /// # Errors
 /// [`ToolError`] naming the command and what it said.
-pub(crate) fn run(program: &str, args: &[&str]) -> Result<String, ToolError> {
+pub fn run(program: &str, args: &[&str]) -> Result<String, ToolError> {
     let command = format!("{program} {}", args.join(" "));
     let output = Command::new(program)
         .args(args)

@@ -16,7 +16,8 @@ use super::messages::Statement;
 use super::record::Record;
 
 const MAGIC: &[u8; 8] = b"PLUMBNDL";
-const VERSION: u32 = 1;
+/// 2: leaves are committed to in groups of 64.
+const VERSION: u32 = 2;
 const HEAD: usize = 20;
 
 /// What the coordinator signs: the log and what it concluded from it.

@@ -406,13 +406,15 @@ impl Challenger {
         ) else {
             return 0;
         };
-        let picked: Vec<&Digest> = keystream::sequences(bitmap)
-            .filter_map(|s| leaves.get(usize::try_from(s).ok()?))
-            .collect();
-        let flat: Vec<u8> = picked.iter().flat_map(|l| l.iter().copied()).collect();
         let opens = keystream::response(&commit.challenge, 0, &commit.counts, &reveal.roots)
             == commit.response;
-        if opens && picked.len() == *count as usize && keystream::root(bitmap, &flat) == *root {
+        let packets: u32 = bitmap.iter().map(|b| b.count_ones()).sum();
+        // A number past the cap has no leaf, and then the groups are not mine.
+        let leaf = |s| leaves.get(usize::try_from(s).ok()?).copied();
+        let mine = keystream::groups(bitmap, leaf).map(|groups| {
+            keystream::root(bitmap.len(), keystream::words(bitmap), groups.into_iter())
+        });
+        if opens && packets == *count && mine == Some(*root) {
             *count
         } else {
             0

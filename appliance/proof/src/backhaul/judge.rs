@@ -1,7 +1,9 @@
 //! Judgement: named checks over a record, each naming the culprit; then the figures.
 //!
 //! A pure function of the record: the coordinator computes it, the contract repeats its arithmetic,
-//! and `plumbline verify` replays it offline to the same result, bit for bit.
+//! and `plumbline verify` replays it offline to the same result, bit for bit, on however many cores.
+
+use std::num::NonZeroUsize;
 
 use plumbline_trust::session::{Ephemeral, SessionKey};
 
@@ -12,12 +14,19 @@ use super::params::{
     L, V5_SLACK_PERCENT, V6_SLACK_PERCENT, V10_DURATION_PART, V11_OFFERED_PERCENT,
 };
 use super::record::{Kept, Record};
+use super::replay::{Claim, Found, replay};
 use super::rtt;
 use super::verdict::decide;
 pub use super::verdict::{Check, Judgement, Standing, Verdict};
 
-/// Judges a record that has a reveal.
+/// Judges a record that has a reveal, on all cores.
 pub fn judge(record: &Record) -> Judgement {
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    judge_on(record, cores)
+}
+
+/// Judges on so many threads; their number changes nothing of the result.
+pub fn judge_on(record: &Record, threads: NonZeroUsize) -> Judgement {
     let terms = record.notice.message.terms;
     let mut bench = Bench {
         record,
@@ -37,10 +46,16 @@ pub fn judge(record: &Record) -> Judgement {
     );
     let commitment_ok = bench.commitment();
     let mut samples: Vec<(usize, Sample)> = Vec::new();
+    let found = if commitment_ok {
+        bench.replay(threads)
+    } else {
+        Vec::new()
+    };
     for (index, report) in record.reports.iter().enumerate() {
         match report {
             Some(report) if commitment_ok => {
-                if let Some(sample) = bench.report(index, &report.message) {
+                let found = found.get(index).and_then(Option::as_ref);
+                if let Some(sample) = bench.report(index, &report.message, found) {
                     samples.push((index, sample));
                 }
             }
@@ -136,28 +151,63 @@ impl Bench<'_> {
         ok
     }
 
+    /// What the reports whose seed and session key open their commitments (V2) come to.
+    fn replay(&self, threads: NonZeroUsize) -> Vec<Option<Found>> {
+        let notice = &self.record.notice.message;
+        let claims: Vec<Option<Claim<'_>>> = (0..self.record.reports.len())
+            .map(|index| self.claim(index))
+            .collect();
+        let opened: Vec<bool> = claims.iter().map(Option::is_some).collect();
+        let claims: Vec<Claim<'_>> = claims.into_iter().flatten().collect();
+        let mut found = replay(&claims, &notice.challenge, &notice.prover.key, threads).into_iter();
+        opened
+            .into_iter()
+            .map(|opened| if opened { found.next() } else { None })
+            .collect()
+    }
+
+    fn claim(&self, index: usize) -> Option<Claim<'_>> {
+        let report = &self.record.reports.get(index)?.as_ref()?.message;
+        if !self.record.seed_opens(index, &report.seed) {
+            return None;
+        }
+        let session = self.session(index, report, &self.record.consent.as_ref()?.message)?;
+        let notice = &self.record.notice.message;
+        let train = Train::new(
+            &report.seed,
+            &notice.challenge,
+            &notice.beacon,
+            0,
+            report.index,
+            session.clone(),
+        );
+        Some(Claim {
+            index: report.index,
+            train,
+            session,
+            bitmap: self.record.reveal.as_ref()?.message.bitmaps.get(index)?,
+            rtts: &report.rtts,
+        })
+    }
+
     /// V2, V3, V5, V7, V10 of one report.
-    fn report(&mut self, index: usize, report: &Report) -> Option<Sample> {
+    fn report(&mut self, index: usize, report: &Report, found: Option<&Found>) -> Option<Sample> {
         let who = || Some(format!("challenger {index}"));
         let terms = self.record.notice.message.terms;
-        let consent = self.record.consent.as_ref()?.message.clone();
         let commit = self.record.commit.as_ref()?.message.clone();
-
-        let seed_ok = self.record.seed_opens(index, &report.seed);
-        let session = self.session(index, report, &consent);
         self.note(
             "V2",
             &format!("seed of challenger {index}"),
-            seed_ok && session.is_some(),
+            found.is_some(),
             who(),
             "seed and session key open their commitments".into(),
         );
-        let (true, Some(session)) = (seed_ok, session) else {
+        let Some(found) = found else {
             self.flag(index, "V2");
             return None;
         };
 
-        let counted = self.root_holds(index, report, &session);
+        let counted = self.root_holds(index, found);
         let fits = counted == Some(report.packets) && report.response == commit.response;
         // Either of the two may have lied, so neither is charged: the report does not count.
         self.note(
@@ -172,7 +222,7 @@ impl Bench<'_> {
             return None;
         }
 
-        let (round_trips, all_open) = self.round_trips(index, report, &session);
+        let (round_trips, all_open) = round_trips(report, found);
         let summary = rtt::summarise(&round_trips, terms.duration_ns());
         let span = report.committed_ns.saturating_sub(report.sent_first_ns);
         let credited = if summary.inflated {
@@ -247,45 +297,11 @@ impl Bench<'_> {
         ephemeral.agree(&consent.ephemeral, self.record.challenge(), report.index)
     }
 
-    /// V3: C_i from the seed and the bitmap; the number of packets it stands for.
-    fn root_holds(&self, index: usize, report: &Report, session: &SessionKey) -> Option<u32> {
+    /// V3: the revealed root is the one that seed and bitmap give; how many packets it stands for.
+    fn root_holds(&self, index: usize, found: &Found) -> Option<u32> {
         let reveal = &self.record.reveal.as_ref()?.message;
-        let bitmap = reveal.bitmaps.get(index)?;
-        let sequences: Vec<u64> = keystream::sequences(bitmap).collect();
-        let notice = &self.record.notice.message;
-        let mut train = Train::new(
-            &report.seed,
-            &notice.challenge,
-            &notice.beacon,
-            0,
-            report.index,
-            session.clone(),
-        );
-        let leaves = train.leaves(&sequences);
-        (keystream::root(bitmap, leaves.as_flattened()) == *reveal.roots.get(index)?)
-            .then(|| u32::try_from(sequences.len()).ok())?
-    }
-
-    fn round_trips(
-        &self,
-        index: usize,
-        report: &Report,
-        session: &SessionKey,
-    ) -> (Vec<(Window, u64)>, bool) {
-        let prover = &self.record.notice.message.prover.key;
-        let index = u16::try_from(index).unwrap_or(u16::MAX);
-        let mut numbers = std::collections::BTreeSet::new();
-        let opened: Vec<_> = report
-            .rtts
-            .iter()
-            .filter_map(|r| {
-                let (number, round_trip) =
-                    rtt::open(r, self.record.challenge(), index, session, prover)?;
-                numbers.insert(number).then_some((r.window, round_trip))
-            })
-            .collect();
-        let all = opened.len() == report.rtts.len();
-        (opened, all)
+        let packets = reveal.bitmaps.get(index)?.iter().map(|b| b.count_ones());
+        (found.root == *reveal.roots.get(index)?).then(|| packets.sum())
     }
 
     /// V11: before a claim is called false, whether it was put to the test at all. f liars can neither
@@ -405,6 +421,22 @@ impl Bench<'_> {
             curve: result.curve,
         }
     }
+}
+
+/// The report's round trips, each probe's once, and whether every echo opens and is counted.
+fn round_trips(report: &Report, found: &Found) -> (Vec<(Window, u64)>, bool) {
+    let mut numbers = std::collections::BTreeSet::new();
+    let opened: Vec<_> = report
+        .rtts
+        .iter()
+        .zip(&found.echoes)
+        .filter_map(|(r, opened)| {
+            let (number, round_trip) = (*opened)?;
+            numbers.insert(number).then_some((r.window, round_trip))
+        })
+        .collect();
+    let all = opened.len() == report.rtts.len();
+    (opened, all)
 }
 
 fn microseconds(ns: Option<u64>) -> String {

@@ -1,29 +1,59 @@
 //! The packets of one challenger: deterministic, so that they and their digests are made ahead of
-//! T0, and unpredictable until the seed is revealed.
+//! T0, and unpredictable until the seed is revealed. And what is committed to of them.
 //!
-//! payload(k) = BLAKE3-XOF keyed by H(seed ‖ challenge ‖ beacon ‖ phase ‖ index) at byte k·1408.
+//! ```text
+//!  k_i = H(seed ‖ challenge ‖ beacon ‖ phase ‖ index)
+//!  packet q = header, tag │ BLAKE3-XOF keyed by k_i, from byte q·(length − 64)
+//!
+//!  bitmap │ word 0: 64 packets │ word 1 │ word 2 │ …         leaf = BLAKE3 of a packet
+//!               │                   │        │
+//!  leaves   l₀ l₁ … l₆₃          l₆₄ …      (none)
+//!               ▼                   ▼
+//!  groups      G₀                  G₁         –              while packets arrive
+//!               └────── C_i ────────┘   C = H(counts, C_1 … C_n)     after the last one
+//! ```
+//!
+//! Claim: prover, challenger and judge compute a commitment with the same three functions ([`group`],
+//! [`root`], [`response`]), so equal packets give equal digests. Not promised: anything about when.
+//! Tests: below, and `tally` holds that the incremental commitment is the one from scratch.
 
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use plumbline_trust::encoding::{Digest, domain, hash};
 use plumbline_trust::session::SessionKey;
-use plumbline_wire::header::{DATA_LEN, HEADER_LEN, Header, KEYSTREAM_LEN, Kind};
+use plumbline_wire::Size;
+use plumbline_wire::header::{HEADER_LEN, Header, Kind};
 
 use super::leaf;
 use super::messages::{ChallengeId, session_of};
+use super::wide::Wide;
 
-/// Packets regenerated together: one call of the 16-lane hash, and 23 KiB that stay in L1.
-const BATCH: usize = 16;
+/// Packets made together: one call of the 16-lane hash, and at an MTU of 1500 they stay in L1.
+const BATCH: usize = leaf::LANES;
+/// Sequence numbers of a group: one word of the bitmap.
+pub const GROUP: usize = 64;
 
-/// Everything that decides the bytes of a challenger's packets in a phase.
+/// The key of [`domain::GROUP`]: thousands of groups are hashed, its context once.
+static GROUP_KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(domain::GROUP));
+/// The key of [`domain::ROOT`].
+static ROOT_KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(domain::ROOT));
+
+/// Everything that decides the bytes of a challenger's packets in a phase. A clone is cheap, and
+/// seeking costs nothing: ranges of one train can be made by several threads.
+#[derive(Clone)]
 pub struct Train {
     stream: blake3::OutputReader,
     key: SessionKey,
     session: [u8; 16],
     phase: u8,
     index: u16,
+    size: Size,
 }
 
 impl Train {
-    /// The train of challenger `index`.
+    /// The train of challenger `index`, of packets of the standard size.
     pub fn new(
         seed: &[u8; 32],
         challenge: &ChallengeId,
@@ -43,11 +73,114 @@ impl Train {
             session: session_of(challenge),
             phase,
             index,
+            size: Size::Standard,
         }
     }
 
+    /// The same train cut into packets of another size.
+    #[must_use]
+    pub fn of_size(mut self, size: Size) -> Self {
+        self.size = size;
+        self
+    }
+
     /// Writes packet `sequence` into `out`.
-    pub fn write(&mut self, sequence: u64, out: &mut [u8; DATA_LEN]) {
+    ///
+    /// # Panics
+    /// If `out` is not exactly as long as a packet of this train: a mistake of the caller.
+    pub fn write(&mut self, sequence: u64, out: &mut [u8]) {
+        assert_eq!(out.len(), self.size.payload(), "one whole packet");
+        let (head, body) = out.split_at_mut(HEADER_LEN);
+        head.copy_from_slice(&self.header(sequence));
+        self.seek(sequence);
+        self.stream.fill(body);
+    }
+
+    fn seek(&mut self, sequence: u64) {
+        let keystream = (self.size.payload() - HEADER_LEN) as u64;
+        self.stream.set_position(sequence.saturating_mul(keystream));
+    }
+
+    /// Makes `count` packets back to back, with their leaves. `progress` hears how many are made.
+    pub fn make(
+        &mut self,
+        count: usize,
+        mut progress: impl FnMut(usize),
+    ) -> (Vec<u8>, Vec<Digest>) {
+        let length = self.size.payload();
+        let mut stream = vec![0; BATCH * length];
+        let mut bytes = vec![0; count * length];
+        let mut leaves = vec![[0; 32]; count];
+        let sequences: Vec<u64> = (0u64..).take(count).collect();
+        for ((sequences, packets), leaves) in sequences
+            .chunks(BATCH)
+            .zip(bytes.chunks_mut(BATCH * length))
+            .zip(leaves.chunks_mut(BATCH))
+        {
+            self.pack(sequences, &mut stream, packets);
+            hash_batch(self.size, packets, leaves);
+            progress(sequences.len());
+        }
+        (bytes, leaves)
+    }
+
+    /// The leaves of the given sequence numbers, in their order, without keeping the packets.
+    /// Costs least where the numbers are consecutive.
+    pub fn leaves(&mut self, sequences: &[u64]) -> Vec<Digest> {
+        let length = self.size.payload();
+        let mut stream = vec![0; BATCH * length];
+        let mut packets = vec![0; BATCH * length];
+        let mut out = vec![[0; 32]; sequences.len()];
+        for (wanted, leaves) in sequences.chunks(BATCH).zip(out.chunks_mut(BATCH)) {
+            let packets = &mut packets[..wanted.len() * length];
+            self.pack(wanted, &mut stream, packets);
+            hash_batch(self.size, packets, leaves);
+        }
+        out
+    }
+
+    /// The digests of those groups in `range` (from 0; a group is [`GROUP`] sequence numbers) that
+    /// `bitmap` has packets of.
+    pub fn groups(&mut self, bitmap: &[u8], range: Range<usize>) -> Vec<Digest> {
+        let wanted: Vec<(u64, u64)> = (0u64..)
+            .zip(words(bitmap))
+            .skip(range.start)
+            .take(range.len())
+            .filter(|(_, word)| *word != 0)
+            .collect();
+        let sequences: Vec<u64> = wanted
+            .iter()
+            .flat_map(|(at, word)| bits(*word).map(move |bit| at * GROUP as u64 + u64::from(bit)))
+            .collect();
+        let mut leaves = self.leaves(&sequences).into_iter();
+        wanted
+            .iter()
+            .map(|(at, word)| group(*at, *word, &mut leaves))
+            .collect()
+    }
+
+    /// Writes the packets of `sequences` one after another into `out`. The keystream of consecutive
+    /// ones is made in one piece in `stream` (as long as `out` at least) and copied from there: BLAKE3
+    /// makes sixteen blocks at a time, and 22 at once leave lanes empty; the copy costs a tenth of that.
+    fn pack(&mut self, sequences: &[u64], stream: &mut [u8], out: &mut [u8]) {
+        let length = self.size.payload();
+        let keystream = length - HEADER_LEN;
+        assert_eq!(out.len(), sequences.len() * length, "whole packets");
+        let mut packets = out.chunks_exact_mut(length);
+        for run in sequences.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
+            let stream = &mut stream[..run.len() * keystream];
+            self.seek(run.first().copied().unwrap_or(0));
+            self.stream.fill(stream);
+            let parts = run.iter().zip(stream.chunks_exact(keystream));
+            for ((sequence, part), packet) in parts.zip(&mut packets) {
+                let (head, body) = packet.split_at_mut(HEADER_LEN);
+                head.copy_from_slice(&self.header(*sequence));
+                body.copy_from_slice(part);
+            }
+        }
+    }
+
+    fn header(&self, sequence: u64) -> [u8; HEADER_LEN] {
         let header = Header {
             kind: Kind::Data,
             phase: self.phase,
@@ -57,75 +190,100 @@ impl Train {
             sent_ns: 0,
             tag: [0; 8],
         };
-        let mut head = header.to_bytes();
-        self.key.seal(&mut head);
-        out[..HEADER_LEN].copy_from_slice(&head);
-        self.stream
-            .set_position(sequence.saturating_mul(KEYSTREAM_LEN as u64));
-        self.stream.fill(&mut out[HEADER_LEN..]);
-    }
-
-    /// Makes `count` packets back to back, with their leaves. `progress` hears how many are made.
-    pub fn make(
-        &mut self,
-        count: usize,
-        mut progress: impl FnMut(usize),
-    ) -> (Vec<u8>, Vec<Digest>) {
-        let mut bytes = vec![0; count * DATA_LEN];
-        let mut leaves = vec![[0; 32]; count];
-        let mut sequence = 0;
-        for (packets, leaves) in bytes
-            .chunks_mut(BATCH * DATA_LEN)
-            .zip(leaves.chunks_mut(BATCH))
-        {
-            let (packets, _) = packets.as_chunks_mut::<DATA_LEN>();
-            for packet in packets.iter_mut() {
-                self.write(sequence, packet);
-                sequence += 1;
-            }
-            hash_batch(packets, leaves);
-            progress(packets.len());
-        }
-        (bytes, leaves)
-    }
-
-    /// The leaves of the given sequence numbers, in their order, without keeping the packets.
-    pub fn leaves(&mut self, sequences: &[u64]) -> Vec<Digest> {
-        let mut out = vec![[0; 32]; sequences.len()];
-        let mut packets = [[0u8; DATA_LEN]; BATCH];
-        for (wanted, leaves) in sequences.chunks(BATCH).zip(out.chunks_mut(BATCH)) {
-            for (sequence, packet) in wanted.iter().zip(packets.iter_mut()) {
-                self.write(*sequence, packet);
-            }
-            hash_batch(&packets[..wanted.len()], leaves);
-        }
-        out
+        let mut bytes = header.to_bytes();
+        self.key.seal(&mut bytes);
+        bytes
     }
 }
 
-fn hash_batch(packets: &[[u8; DATA_LEN]], leaves: &mut [Digest]) {
-    let mut refs: [&[u8; DATA_LEN]; BATCH] = [&[0; DATA_LEN]; BATCH];
-    for (slot, packet) in refs.iter_mut().zip(packets) {
+/// The leaves of at most [`BATCH`] packets that lie one after another.
+fn hash_batch(size: Size, packets: &[u8], leaves: &mut [Digest]) {
+    let mut refs: [&[u8]; BATCH] = [&[]; BATCH];
+    let mut used = 0;
+    for (slot, packet) in refs.iter_mut().zip(packets.chunks_exact(size.payload())) {
         *slot = packet;
+        used += 1;
     }
-    leaf::hash(&refs[..packets.len().min(BATCH)], leaves);
+    leaf::hash(size, &refs[..used], leaves);
 }
 
 /// Sequence numbers that a bitmap holds, ascending.
 pub fn sequences(bitmap: &[u8]) -> impl Iterator<Item = u64> + '_ {
-    (0u64..).zip(bitmap).flat_map(|(byte, bits)| {
-        (0..8)
-            .filter(move |bit| bits >> bit & 1 == 1)
-            .map(move |bit| byte * 8 + bit)
+    (0u64..)
+        .zip(words(bitmap))
+        .flat_map(|(at, word)| bits(word).map(move |bit| at * GROUP as u64 + u64::from(bit)))
+}
+
+/// A bitmap's words, one a group, the last filled up with zeros.
+pub fn words(bitmap: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    bitmap.chunks(8).map(|bytes| {
+        let mut word = [0; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        u64::from_le_bytes(word)
     })
 }
 
-/// C_i = H(bitmap length ‖ bitmap ‖ leaves in sequence order).
-pub fn root(bitmap: &[u8], leaves: &[u8]) -> Digest {
-    hash(
-        domain::ROOT,
-        &[&(bitmap.len() as u64).to_le_bytes(), bitmap, leaves],
-    )
+/// Numbers of the bits that are set, ascending.
+pub(super) fn bits(mut word: u64) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let bit = word.trailing_zeros();
+        word &= word.wrapping_sub(1);
+        (bit < u64::BITS).then_some(bit)
+    })
+}
+
+/// G = H(number of the group ‖ its word ‖ the leaves of its packets in sequence order). Takes one leaf
+/// for each bit of `word` and no more.
+pub fn group(at: u64, word: u64, leaves: impl Iterator<Item = Digest>) -> Digest {
+    const HEAD: usize = 16;
+    let mut bytes = [0; HEAD + 32 * GROUP];
+    bytes[..8].copy_from_slice(&at.to_le_bytes());
+    bytes[8..HEAD].copy_from_slice(&word.to_le_bytes());
+    let (slots, _) = bytes[HEAD..].as_chunks_mut::<32>();
+    let used = word.count_ones() as usize;
+    for (slot, leaf) in slots[..used].iter_mut().zip(leaves) {
+        *slot = leaf;
+    }
+    let mut hasher = blake3::Hasher::new_from_context_key(&GROUP_KEY);
+    hasher.update(&bytes[..HEAD + 32 * used]);
+    *hasher.finalize().as_bytes()
+}
+
+/// The groups of a bitmap that are not empty, their leaves looked up; `None` if one is missing.
+pub fn groups(bitmap: &[u8], leaf: impl Fn(u64) -> Option<Digest>) -> Option<Vec<Digest>> {
+    let first = |at: u64| at * GROUP as u64;
+    (0u64..)
+        .zip(words(bitmap))
+        .filter(|(_, word)| *word != 0)
+        .map(|(at, word)| {
+            let leaves: Option<Vec<Digest>> = bits(word)
+                .map(|bit| leaf(first(at) + u64::from(bit)))
+                .collect();
+            Some(group(at, word, leaves?.into_iter()))
+        })
+        .collect()
+}
+
+/// C_i = H(bitmap length ‖ bitmap ‖ digests of the groups that are not empty, in order), the bitmap
+/// given as its [`words`] and its length in bytes.
+pub fn root(
+    length: usize,
+    words: impl Iterator<Item = u64>,
+    groups: impl Iterator<Item = Digest>,
+) -> Digest {
+    let mut top = Wide::new(&ROOT_KEY);
+    top.push((length as u64).to_le_bytes());
+    let mut words = words.map(u64::to_le_bytes);
+    for word in words.by_ref().take(length / 8) {
+        top.push(word);
+    }
+    for byte in words.next().iter().flatten().take(length % 8) {
+        top.push([*byte]);
+    }
+    for digest in groups {
+        top.push(digest);
+    }
+    top.finish()
 }
 
 /// C = H(challenge ‖ phase ‖ counts ‖ C_1..C_n).
@@ -141,6 +299,7 @@ pub fn response(challenge: &ChallengeId, phase: u8, counts: &[u32], roots: &[Dig
 mod tests {
     use super::*;
     use plumbline_trust::session::Ephemeral;
+    use plumbline_wire::header::{DATA_LEN, KEYSTREAM_LEN};
 
     fn train(seed: u8, index: u16) -> Train {
         let a = Ephemeral::from_secret([1; 32]);
@@ -152,12 +311,39 @@ mod tests {
 
     #[test]
     fn packets_are_the_same_however_they_are_made() {
-        let (bytes, leaves) = train(5, 1).make(37, |_| {});
-        let mut single = [0; DATA_LEN];
-        train(5, 1).write(36, &mut single);
-        assert_eq!(&bytes[36 * DATA_LEN..], &single);
-        assert_eq!(leaves[36], *blake3::hash(&single).as_bytes());
-        assert_eq!(train(5, 1).leaves(&[36, 0]), [leaves[36], leaves[0]]);
+        for size in Size::ALL {
+            let length = size.payload();
+            let mut of = train(5, 1).of_size(size);
+            let (bytes, leaves) = of.make(37, |_| {});
+            let mut single = vec![0; length];
+            of.write(36, &mut single);
+            assert_eq!(&bytes[36 * length..], &single);
+            assert_eq!(leaves[36], *blake3::hash(&single).as_bytes());
+            // In any order, with runs, repeats and gaps, and over more than one batch.
+            let order: Vec<u64> = [36, 0, 1, 2, 2, 9].into_iter().chain(3..30).collect();
+            let want: Vec<Digest> = order
+                .iter()
+                .map(|s| leaves[usize::try_from(*s).unwrap()])
+                .collect();
+            assert_eq!(of.leaves(&order), want);
+        }
+    }
+
+    #[test]
+    fn the_payload_is_the_keystream_of_its_place() {
+        for size in Size::ALL {
+            let mut of = train(5, 1).of_size(size);
+            let mut packet = vec![0; size.payload()];
+            of.write(7, &mut packet);
+            let mut want = vec![0; size.payload() - HEADER_LEN];
+            let mut stream = of.stream.clone();
+            stream.set_position(7 * want.len() as u64);
+            stream.fill(&mut want);
+            assert_eq!(&packet[HEADER_LEN..], &want);
+            let header = Header::from_bytes(packet.first_chunk().unwrap()).unwrap();
+            assert_eq!((header.sequence, header.index), (7, 1));
+            assert!(of.key.check(packet.first_chunk().unwrap()));
+        }
     }
 
     #[test]
@@ -190,9 +376,61 @@ mod tests {
 
     #[test]
     fn bitmaps_list_their_numbers() {
-        assert_eq!(
-            sequences(&[0b1000_0001, 0, 1]).collect::<Vec<_>>(),
-            [0, 7, 16]
-        );
+        let listed = |bitmap: &[u8]| sequences(bitmap).collect::<Vec<_>>();
+        assert_eq!(listed(&[0b1000_0001, 0, 1]), [0, 7, 16]);
+        let mut two_words = [0; 9];
+        (two_words[7], two_words[8]) = (0x80, 1);
+        assert_eq!(listed(&two_words), [63, 64]);
+        assert_eq!(bits(u64::MAX).count(), 64);
+    }
+
+    #[test]
+    fn groups_are_the_same_from_a_seed_and_from_a_table() {
+        let mut of = train(5, 1);
+        let (_, leaves) = of.make(200, |_| {});
+        let mut bitmap = [0xff; 25];
+        bitmap[8..16].fill(0);
+        (bitmap[3], bitmap[24]) = (0x5a, 1);
+        let look = |s: u64| leaves.get(usize::try_from(s).unwrap()).copied();
+        let table = groups(&bitmap, look).unwrap();
+        // Word 1 is empty and has no group.
+        assert_eq!(table.len(), 3);
+        assert_eq!(of.groups(&bitmap, 0..4), table);
+        let parts = [of.groups(&bitmap, 0..2), of.groups(&bitmap, 2..9)];
+        assert_eq!(parts.concat(), table);
+        bitmap[24] = 3;
+        assert!(groups(&bitmap, |s| (s < 193).then_some([0; 32])).is_none());
+    }
+
+    #[test]
+    fn a_root_is_what_the_protocol_says_and_depends_on_every_part() {
+        // Longer than the buffer, so that pieces are cut.
+        let bitmap = vec![0xa5; 9 * 1024 + 3];
+        let digests: Vec<Digest> = (0u32..1153)
+            .map(|i| *blake3::hash(&i.to_le_bytes()).as_bytes())
+            .collect();
+        let flat = [
+            &(bitmap.len() as u64).to_le_bytes()[..],
+            &bitmap,
+            digests.as_flattened(),
+        ]
+        .concat();
+        let of = |b: &[u8], d: &[Digest]| root(b.len(), words(b), d.iter().copied());
+        assert_eq!(of(&bitmap, &digests), hash(domain::ROOT, &[&flat]));
+        assert_ne!(of(&bitmap[1..], &digests), of(&bitmap, &digests));
+        assert_ne!(of(&bitmap, &digests[1..]), of(&bitmap, &digests));
+
+        let leaves = [[1; 32], [2; 32]];
+        let of = |at, word, leaves: &[Digest]| group(at, word, leaves.iter().copied());
+        let flat = [
+            &3u64.to_le_bytes()[..],
+            &5u64.to_le_bytes(),
+            leaves.as_flattened(),
+        ]
+        .concat();
+        assert_eq!(of(3, 5, &leaves), hash(domain::GROUP, &[&flat]));
+        assert_ne!(of(4, 5, &leaves), of(3, 5, &leaves));
+        assert_ne!(of(3, 6, &leaves), of(3, 5, &leaves));
+        assert_ne!(of(3, 5, &[[1; 32], [3; 32]]), of(3, 5, &leaves));
     }
 }

@@ -26,9 +26,11 @@ pub mod params;
 mod probes;
 pub mod prover;
 pub mod record;
+mod replay;
 pub mod rtt;
 pub mod tally;
 pub mod verdict;
+mod wide;
 
 #[cfg(test)]
 mod tests;

@@ -1,16 +1,29 @@
-//! What the prover counts while packets arrive. Lives in the receive thread: after [`Tally::new`]
-//! nothing allocates.
+//! What the prover counts while packets arrive. Every receive thread shares it: all methods take
+//! `&self`, nothing locks, and after [`Tally::new`] nothing allocates until the commitment.
 //!
 //! ```text
-//!  header ─► admit ──► refused: bad_tag · out_of_range · duplicate · over_cap · late
+//!  header ─► admit ──► refused: out_of_range · bad_tag · duplicate · late · over_cap
 //!              │
-//!              └─► (16-lane hash) ─► accept ─► leaf table ─► N-th: commit
+//!              └─► (16-lane hash) ─► accept ─► leaf ─► group of 64 full, or left behind: hashed
+//!                                                │
+//!                                               N-th ─► commit: open groups, then C_1 … C_n, C
 //! ```
+//!
+//! Claim: whatever the threads do, no cap is exceeded, and every packet has one fate: seen = committed
+//! + refused. Not promised: which of two racing copies of a packet is the duplicate. Tests: `tests`.
+
+mod lane;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use plumbline_trust::encoding::Digest;
 use plumbline_trust::session::SessionKey;
 use plumbline_wire::header::{HEADER_LEN, Header};
 
+use self::lane::{LAG, Lane};
 use super::keystream;
 use super::messages::{ChallengeId, Commit, session_of};
 use super::params::{DEADLINE_DURATIONS, Terms};
@@ -18,6 +31,28 @@ use super::params::{DEADLINE_DURATIONS, Terms};
 /// Tenths of a duration that the arrival histogram covers.
 #[allow(clippy::cast_possible_truncation)] // four, on every target
 const HISTOGRAM: usize = 10 * DEADLINE_DURATIONS as usize + 10;
+/// The target is near when this part of it is missing: 1.6 ms of a phase of 100 ms, many turns of a
+/// receive thread ahead of the last packet, and too short for its eagerness to cost throughput.
+const URGENT_PART: u64 = 64;
+/// … or this many packets: one turn of a receive thread.
+const URGENT_LEAST: u64 = 64;
+/// [`Tally::sealed`] before the commitment.
+const OPEN: u64 = u64::MAX;
+
+const _: () = assert!(HISTOGRAM <= u8::MAX as usize);
+
+/// A packet that was admitted, and its digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// Challenger index.
+    pub index: u16,
+    /// Sequence number.
+    pub sequence: u64,
+    /// `CLOCK_REALTIME` ns at which it arrived.
+    pub arrival_ns: u64,
+    /// BLAKE3 of its whole UDP payload.
+    pub digest: Digest,
+}
 
 /// Packets of one session that were not counted, each with its reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,12 +69,29 @@ pub struct Refused {
     pub late: u64,
 }
 
-struct Lane {
-    key: SessionKey,
-    seen: Vec<u8>,
-    leaves: Vec<Digest>,
-    admitted: u64,
-    next: u64,
+/// [`Refused`], as it grows.
+#[derive(Default)]
+struct Refusals {
+    bad_tag: AtomicU64,
+    out_of_range: AtomicU64,
+    duplicate: AtomicU64,
+    over_cap: AtomicU64,
+    late: AtomicU64,
+}
+
+/// What every packet changes: kept off the cache lines that every packet only reads.
+#[repr(align(128))]
+struct Running {
+    /// Packets admitted, at most N.
+    admitted: AtomicU64,
+    /// Packets whose leaf is stored, in the commitment or after it.
+    accepted: AtomicU64,
+    /// Arrival of the packet that was accepted first, ns; the histogram counts from it. 0: none yet.
+    base_ns: AtomicU64,
+    /// Earliest and latest arrival of an accepted packet, ns.
+    first_ns: AtomicU64,
+    last_ns: AtomicU64,
+    refused: Refusals,
 }
 
 /// Counts, digests and arrival times of one phase.
@@ -52,14 +104,12 @@ pub struct Tally {
     per_challenger: u64,
     target: u64,
     tenth_ns: u64,
-    admitted: u64,
-    accepted: u64,
-    arrivals: (u64, u64),
-    histogram: Vec<u32>,
-    reordered: u64,
-    refused: Refused,
-    committed: bool,
-    scratch: Vec<u8>,
+    committed: AtomicBool,
+    /// Packets in the commitment; [`OPEN`] until it is made.
+    sealed: AtomicU64,
+    /// Groups hashed at the commitment.
+    hashed_late: AtomicU64,
+    running: Running,
 }
 
 impl Tally {
@@ -71,296 +121,257 @@ impl Tally {
         keys: Vec<Option<SessionKey>>,
     ) -> Self {
         let cap = usize::try_from(terms.cap_packets()).unwrap_or(usize::MAX);
-        let lane = |key| Lane {
-            key,
-            seen: vec![0; cap.div_ceil(8)],
-            leaves: vec![[0; 32]; cap],
-            admitted: 0,
-            next: 0,
-        };
         Self {
             challenge: *challenge,
             session: session_of(challenge),
             phase,
-            lanes: keys.into_iter().map(|k| k.map(lane)).collect(),
+            lanes: keys
+                .into_iter()
+                .map(|k| k.map(|key| Lane::new(key, cap)))
+                .collect(),
             per_challenger: terms.per_challenger(),
             target: terms.target(),
             tenth_ns: (terms.duration_ns() / 10).max(1),
-            admitted: 0,
-            accepted: 0,
-            arrivals: (0, 0),
-            histogram: vec![0; HISTOGRAM],
-            reordered: 0,
-            refused: Refused::default(),
-            committed: false,
-            scratch: Vec::with_capacity(usize::try_from(terms.per_challenger()).unwrap_or(0) * 32),
+            committed: AtomicBool::new(false),
+            sealed: AtomicU64::new(OPEN),
+            hashed_late: AtomicU64::new(0),
+            running: Running {
+                admitted: AtomicU64::new(0),
+                accepted: AtomicU64::new(0),
+                base_ns: AtomicU64::new(0),
+                first_ns: AtomicU64::new(u64::MAX),
+                last_ns: AtomicU64::new(0),
+                refused: Refusals::default(),
+            },
         }
     }
 
     /// Decides on a packet before it is hashed; a refusal is counted.
-    pub fn admit(&mut self, header: &Header, raw: &[u8; HEADER_LEN]) -> bool {
-        let per_challenger = self.per_challenger;
-        let full = self.committed || self.admitted == self.target;
-        let ours = header.session == self.session && header.phase == self.phase;
-        let lane = self
-            .lanes
-            .get_mut(usize::from(header.index))
-            .and_then(Option::as_mut);
-        let (Some(lane), true) = (lane, ours) else {
-            self.refused.out_of_range += 1;
-            return false;
-        };
-        if !lane.key.check(raw) {
-            self.refused.bad_tag += 1;
-            return false;
-        }
-        let at = usize::try_from(header.sequence).unwrap_or(usize::MAX);
-        let (Some(byte), true) = (lane.seen.get_mut(at / 8), at < lane.leaves.len()) else {
-            self.refused.out_of_range += 1;
-            return false;
-        };
-        let bit = 1 << (at % 8);
-        if *byte & bit != 0 {
-            self.refused.duplicate += 1;
-        } else if full {
-            self.refused.late += 1;
-        } else if lane.admitted == per_challenger {
-            self.refused.over_cap += 1;
-        } else {
-            *byte |= bit;
-            lane.admitted += 1;
-            self.admitted += 1;
-            if header.sequence < lane.next {
-                self.reordered += 1;
-            } else {
-                lane.next = header.sequence + 1;
+    pub fn admit(&self, header: &Header, raw: &[u8; HEADER_LEN]) -> bool {
+        match self.decide(header, raw) {
+            Ok(()) => true,
+            Err(reason) => {
+                reason.fetch_add(1, Relaxed);
+                false
             }
-            return true;
         }
-        false
     }
 
-    /// Takes the digest of an admitted packet.
-    pub fn accept(&mut self, index: u16, sequence: u64, leaf: &Digest, arrival_ns: u64) {
-        let slot = self
-            .lanes
-            .get_mut(usize::from(index))
-            .and_then(Option::as_mut)
-            .zip(usize::try_from(sequence).ok())
-            .and_then(|(lane, at)| lane.leaves.get_mut(at));
-        if let Some(slot) = slot {
-            *slot = *leaf;
-            if self.accepted == 0 {
-                self.arrivals.0 = arrival_ns;
+    fn decide(&self, header: &Header, raw: &[u8; HEADER_LEN]) -> Result<(), &AtomicU64> {
+        let running = &self.running;
+        let refused = &running.refused;
+        let ours = header.session == self.session && header.phase == self.phase;
+        let lane = self.lane(header.index).filter(|_| ours);
+        let lane = lane.ok_or(&refused.out_of_range)?;
+        if !lane.key.check(raw) {
+            return Err(&refused.bad_tag);
+        }
+        let at = lane.place(header.sequence).ok_or(&refused.out_of_range)?;
+        if lane.seen(at) {
+            return Err(&refused.duplicate);
+        }
+        if self.committed.load(Relaxed) || running.admitted.load(Relaxed) == self.target {
+            return Err(&refused.late);
+        }
+        if lane.admitted.load(Relaxed) == self.per_challenger {
+            return Err(&refused.over_cap);
+        }
+        // The claim comes first: of two copies one has it, and only that one takes from the caps. N is
+        // taken last, so nothing is ever given back to it, and no packet is refused for a place that
+        // turns out to be free.
+        if !lane.claim(at) {
+            return Err(&refused.duplicate);
+        }
+        if !take(&lane.admitted, self.per_challenger) {
+            lane.unclaim(at);
+            return Err(&refused.over_cap);
+        }
+        if !take(&running.admitted, self.target) {
+            lane.admitted.fetch_sub(1, Relaxed);
+            lane.unclaim(at);
+            return Err(&refused.late);
+        }
+        lane.note(header.sequence);
+        Ok(())
+    }
+
+    fn lane(&self, index: u16) -> Option<&Lane> {
+        self.lanes.get(usize::from(index))?.as_ref()
+    }
+
+    /// Takes the digests of admitted packets, each once. After the commitment they are late.
+    pub fn accept(&self, leaves: &[Leaf]) {
+        let running = &self.running;
+        let arrivals = || leaves.iter().map(|l| l.arrival_ns);
+        let (Some(first), Some(last)) = (arrivals().min(), arrivals().max()) else {
+            return;
+        };
+        if self.committed.load(Relaxed) {
+            let late = leaves.len() as u64;
+            running.refused.late.fetch_add(late, Relaxed);
+            return;
+        }
+        // Before the leaves: whoever sees a leaf done finds its arrival in the bounds.
+        running.first_ns.fetch_min(first, Relaxed);
+        running.last_ns.fetch_max(last, Relaxed);
+        let base_ns = self.base_ns(leaves);
+        // Near the end a group with gaps is hashed as soon as the next one begins: a packet of it that
+        // still comes costs a second hash, and a packet that never comes one less at the commitment.
+        let lag = if self.urgent() { 0 } else { LAG };
+        let mut stored = 0;
+        for leaf in leaves {
+            let Some(lane) = self.lane(leaf.index) else {
+                continue;
+            };
+            let tenth = leaf.arrival_ns.saturating_sub(base_ns) / self.tenth_ns;
+            let tenth = tenth.min(HISTOGRAM as u64 - 1);
+            let tenth = u8::try_from(tenth).unwrap_or(u8::MAX);
+            stored += u64::from(lane.store(leaf.sequence, &leaf.digest, tenth, lag));
+        }
+        // Releases the leaves to the thread that sees the target reached.
+        running.accepted.fetch_add(stored, AcqRel);
+    }
+
+    /// Arrival of the packet that was accepted first.
+    fn base_ns(&self, leaves: &[Leaf]) -> u64 {
+        let base_ns = &self.running.base_ns;
+        match (base_ns.load(Relaxed), leaves.first()) {
+            (0, Some(leaf)) => {
+                let mine = leaf.arrival_ns.max(1);
+                let first = base_ns.compare_exchange(0, mine, Relaxed, Relaxed);
+                first.map_or_else(|others| others, |_| mine)
             }
-            self.accepted += 1;
-            self.arrivals.1 = self.arrivals.1.max(arrival_ns);
-            let tenth = arrival_ns.saturating_sub(self.arrivals.0) / self.tenth_ns;
-            let tenth = usize::try_from(tenth)
-                .unwrap_or(usize::MAX)
-                .min(HISTOGRAM - 1);
-            if let Some(bin) = self.histogram.get_mut(tenth) {
-                *bin += 1;
-            }
+            (known, _) => known,
         }
     }
 
     /// True once N packets are counted and hashed.
     pub fn complete(&self) -> bool {
-        self.accepted == self.target
+        self.running.accepted.load(Acquire) == self.target
+    }
+
+    /// True if so few packets are missing to N that a receive thread must not dawdle: what follows the
+    /// last one is timed. A deadline that nears is the caller's to know.
+    pub fn urgent(&self) -> bool {
+        let missing = self.target.saturating_sub(self.counted());
+        let near = (self.target / URGENT_PART).max(URGENT_LEAST);
+        !self.committed.load(Relaxed) && missing <= near
     }
 
     /// Packets counted so far.
     pub fn counted(&self) -> u64 {
-        self.accepted
+        match self.sealed.load(Acquire) {
+            OPEN => self.running.accepted.load(Relaxed),
+            sealed => sealed,
+        }
     }
 
-    /// Packets refused so far.
+    /// Packets refused so far, those among them that were admitted and hashed too late.
     pub fn refused(&self) -> Refused {
-        self.refused
+        let r = &self.running.refused;
+        let hashed = self.running.accepted.load(Acquire);
+        Refused {
+            bad_tag: r.bad_tag.load(Relaxed),
+            out_of_range: r.out_of_range.load(Relaxed),
+            duplicate: r.duplicate.load(Relaxed),
+            over_cap: r.over_cap.load(Relaxed),
+            late: r.late.load(Relaxed) + hashed.saturating_sub(self.counted()),
+        }
     }
 
-    /// Everything that came in, whatever became of it: quiet when it no longer changes.
+    /// Everything that came in and has a fate: quiet when it no longer changes. Admitted packets are
+    /// in it once they are accepted.
     pub fn seen(&self) -> u64 {
-        let r = &self.refused;
-        self.accepted + r.bad_tag + r.out_of_range + r.duplicate + r.over_cap + r.late
+        let r = &self.running.refused;
+        let refused = [
+            &r.bad_tag,
+            &r.out_of_range,
+            &r.duplicate,
+            &r.over_cap,
+            &r.late,
+        ];
+        let refused: u64 = refused.iter().map(|n| n.load(Relaxed)).sum();
+        self.running.accepted.load(Relaxed) + refused
     }
 
-    /// Commits to all that was counted. From here on every packet is late.
-    pub fn commit(&mut self) -> (Commit, Vec<Digest>) {
-        self.committed = true;
+    /// Commits to all whose leaf is stored; gives the commitment and C_1..C_n. From here on every packet
+    /// is late. `None` if another thread has committed. What is left to hash is the open group of each
+    /// challenger that sends in order (at a deadline two), and one digest a group.
+    pub fn commit(&self) -> Option<(Commit, Vec<Digest>)> {
+        if self.committed.swap(true, AcqRel) {
+            return None;
+        }
+        // All are sealed before the first is hashed, so that they end at about the same time.
         let counts: Vec<u32> = self
             .lanes
             .iter()
-            .map(|l| {
-                l.as_ref()
-                    .map_or(0, |l| u32::try_from(l.admitted).unwrap_or(u32::MAX))
-            })
+            .map(|l| l.as_ref().map_or(0, Lane::seal))
             .collect();
+        let packets = counts.iter().map(|c| u64::from(*c)).sum();
+        self.sealed.store(packets, Release);
         let mut roots = Vec::with_capacity(self.lanes.len());
         for lane in &self.lanes {
-            self.scratch.clear();
-            let bitmap = lane.as_ref().map_or(&[][..], |l| trimmed(&l.seen));
-            if let Some(lane) = lane {
-                for at in keystream::sequences(bitmap) {
-                    let leaf = usize::try_from(at).ok().and_then(|at| lane.leaves.get(at));
-                    self.scratch.extend_from_slice(leaf.unwrap_or(&[0; 32]));
-                }
-            }
-            roots.push(keystream::root(bitmap, &self.scratch));
+            let nothing = || keystream::root(0, std::iter::empty(), std::iter::empty());
+            let (root, hashed) = lane.as_ref().map_or_else(|| (nothing(), 0), Lane::root);
+            self.hashed_late.fetch_add(hashed, Relaxed);
+            roots.push(root);
         }
+        // At a deadline these may take in a packet that came as the lanes were being sealed.
+        let arrivals = match self.running.first_ns.load(Relaxed) {
+            u64::MAX => (0, 0),
+            first => (first, self.running.last_ns.load(Relaxed)),
+        };
         let commit = Commit {
             challenge: self.challenge,
             phase: self.phase,
-            packets: self.admitted,
+            packets,
             response: keystream::response(&self.challenge, self.phase, &counts, &roots),
             counts,
-            arrivals: self.arrivals,
+            arrivals,
         };
-        (commit, roots)
+        Some((commit, roots))
     }
 
-    /// Bitmaps as they are revealed.
+    /// Groups that were still to be hashed at the commitment: what its latency grows with.
+    pub fn hashed_at_commit(&self) -> u64 {
+        self.hashed_late.load(Relaxed)
+    }
+
+    /// Bitmaps of what was committed to, as they are revealed; empty before the commitment.
     pub fn bitmaps(&self) -> Vec<Vec<u8>> {
-        self.lanes
-            .iter()
-            .map(|l| l.as_ref().map_or(Vec::new(), |l| trimmed(&l.seen).to_vec()))
-            .collect()
+        let sealed = self.sealed.load(Acquire) != OPEN;
+        let bitmap = |l: &Option<Lane>| {
+            let lane = l.as_ref().filter(|_| sealed);
+            lane.map_or_else(Vec::new, Lane::bitmap)
+        };
+        self.lanes.iter().map(bitmap).collect()
     }
 
-    /// Arrivals per tenth of the duration, without the empty end.
+    /// Arrivals of what was committed to per tenth of the duration, without the empty end.
     pub fn histogram(&self) -> Vec<u32> {
-        let used = self
-            .histogram
-            .iter()
-            .rposition(|b| *b != 0)
-            .map_or(0, |i| i + 1);
-        self.histogram[..used].to_vec()
-    }
-
-    /// Counted packets that came after one with a higher number.
-    pub fn reordered(&self) -> u64 {
-        self.reordered
-    }
-}
-
-/// Without trailing zero bytes: one set, one encoding.
-fn trimmed(bytes: &[u8]) -> &[u8] {
-    let used = bytes.iter().rposition(|b| *b != 0).map_or(0, |i| i + 1);
-    &bytes[..used]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use plumbline_trust::session::Ephemeral;
-    use plumbline_wire::header::Kind;
-
-    fn key(index: u16) -> SessionKey {
-        Ephemeral::from_secret([1; 32])
-            .agree(&Ephemeral::from_secret([2; 32]).public(), &[3; 32], index)
-            .unwrap()
-    }
-
-    fn tally() -> Tally {
-        // m = 1, N = 3: one packet of 12 kbit in 100 ms each.
-        let terms = Terms {
-            claim_bps: 360_000,
-            n: 4,
-            f: 1,
-            duration_ms: 100,
-        };
-        assert_eq!(
-            (terms.per_challenger(), terms.target(), terms.cap_packets()),
-            (1, 3, 5)
-        );
-        Tally::new(
-            &[3; 32],
-            0,
-            &terms,
-            (0..4).map(|i| (i != 3).then(|| key(i))).collect(),
-        )
-    }
-
-    fn packet(index: u16, sequence: u64) -> (Header, [u8; 64]) {
-        let header = Header {
-            kind: Kind::Data,
-            phase: 0,
-            session: [3; 16],
-            index,
-            sequence,
-            sent_ns: 0,
-            tag: [0; 8],
-        };
-        let mut raw = header.to_bytes();
-        key(index).seal(&mut raw);
-        (Header::from_bytes(&raw).unwrap(), raw)
-    }
-
-    fn offer(t: &mut Tally, index: u16, sequence: u64) -> bool {
-        let (h, raw) = packet(index, sequence);
-        let ok = t.admit(&h, &raw);
-        if ok {
-            t.accept(index, sequence, &[9; 32], 1000 + sequence);
+        if self.sealed.load(Acquire) == OPEN {
+            return Vec::new();
         }
-        ok
-    }
-
-    #[test]
-    fn every_packet_has_one_fate() {
-        let mut t = tally();
-        assert!(offer(&mut t, 0, 4));
-        assert!(!offer(&mut t, 0, 4)); // duplicate
-        assert!(!offer(&mut t, 0, 0)); // over m
-        assert!(!offer(&mut t, 1, 5)); // past the cap
-        assert!(!offer(&mut t, 3, 0)); // drawn, not consented
-        assert!(!offer(&mut t, 9, 0)); // nobody
-        let (mut h, mut raw) = packet(1, 0);
-        raw[63] ^= 1;
-        assert!(!t.admit(&h, &raw)); // tag
-        h.phase = 1;
-        assert!(!t.admit(&h, &raw)); // phase
-        assert!(offer(&mut t, 1, 0));
-        assert!(!t.complete());
-        assert!(offer(&mut t, 2, 3));
-        assert!(t.complete());
-        assert!(!offer(&mut t, 2, 2)); // late
-        assert_eq!(
-            t.refused(),
-            Refused {
-                bad_tag: 1,
-                out_of_range: 4,
-                duplicate: 1,
-                over_cap: 1,
-                late: 1
+        let mut bins = vec![0; HISTOGRAM];
+        for tenth in self.lanes.iter().flatten().flat_map(Lane::tenths) {
+            if let Some(bin) = bins.get_mut(usize::from(tenth)) {
+                *bin += 1;
             }
-        );
-        assert_eq!(t.seen(), 3 + 8);
-        let (commit, _) = t.commit();
-        assert_eq!(
-            (commit.packets, commit.counts.as_slice()),
-            (3, &[1, 1, 1, 0][..])
-        );
-        assert_eq!(t.bitmaps(), [vec![16], vec![1], vec![8], vec![]]);
+        }
+        let used = bins.iter().rposition(|b| *b != 0).map_or(0, |i| i + 1);
+        bins.truncate(used);
+        bins
     }
 
-    #[test]
-    fn the_commitment_depends_on_every_leaf() {
-        let mut a = tally();
-        let mut b = tally();
-        let (h, raw) = packet(0, 2);
-        assert!(a.admit(&h, &raw) && b.admit(&h, &raw));
-        a.accept(0, 2, &[1; 32], 5);
-        b.accept(0, 2, &[2; 32], 5);
-        assert_ne!(a.commit().0.response, b.commit().0.response);
+    /// Admitted packets that came after one of their challenger's with a higher number.
+    pub fn reordered(&self) -> u64 {
+        let lanes = self.lanes.iter().flatten();
+        lanes.map(|l| l.reordered.load(Relaxed)).sum()
     }
+}
 
-    #[test]
-    fn a_late_packet_after_an_early_commitment_is_late() {
-        let mut t = tally();
-        assert!(offer(&mut t, 0, 0));
-        t.commit();
-        assert!(!offer(&mut t, 1, 0));
-        assert_eq!(t.refused().late, 1);
-    }
+/// Takes one of at most `most`; false if all are taken.
+fn take(taken: &AtomicU64, most: u64) -> bool {
+    let more = |n| (n < most).then(|| n + 1);
+    taken.fetch_update(Relaxed, Relaxed, more).is_ok()
 }

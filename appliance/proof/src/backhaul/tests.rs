@@ -1,6 +1,7 @@
 //! A whole proof on virtual time: the four machines, an ideal FIFO link, no kernel.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 
 use plumbline_trust::Signature;
 use plumbline_trust::encoding::{decode, domain, encode, hash};
@@ -11,15 +12,16 @@ use plumbline_wire::header::{DATA_LEN, Header, Kind, TAGGED_LEN};
 use super::bundle::{self, Bundle};
 use super::challenger::{Challenger, ChallengerAction, Flooded};
 use super::coordinator::{Coordinator, CoordinatorAction};
-use super::judge::{Judgement, Verdict, judge};
+use super::judge::{Judgement, Verdict, judge, judge_on};
 use super::keystream::Train;
 use super::messages::{
     Accounting, Commit, ECHO_DOMAIN, Member, Notice, Report, Settlement, Statement,
 };
 use super::params::Terms;
 use super::prover::{Prover, ProverAction};
+use super::record::Record;
 use super::rtt;
-use super::tally::Tally;
+use super::tally::{Leaf, Tally};
 
 const MS: u64 = 1_000_000;
 /// One way, ns.
@@ -298,7 +300,7 @@ impl Sim {
         }
         sends.sort_unstable();
         let mut free = 0;
-        let mut tally = self.tally.take().unwrap();
+        let tally = self.tally.take().unwrap();
         let mut last = 0;
         let stop = self.world.early.unwrap_or(u64::MAX);
         for (at, i, k) in sends.iter().copied() {
@@ -328,7 +330,12 @@ impl Sim {
                 } else {
                     [0; 32]
                 };
-                tally.accept(header.index, k, &leaf, arrival);
+                tally.accept(&[Leaf {
+                    index: header.index,
+                    sequence: k,
+                    arrival_ns: arrival,
+                    digest: leaf,
+                }]);
                 last = arrival;
             }
             if tally.complete() {
@@ -340,7 +347,7 @@ impl Sim {
         } else {
             self.deadline
         };
-        let (commit, roots) = tally.commit();
+        let (commit, roots) = tally.commit().unwrap();
         let signed = Signed::new(&key(2), &commit);
         for i in 0..self.parties.len() {
             let index = u16::try_from(i).unwrap();
@@ -553,4 +560,21 @@ fn a_coordinator_that_alters_a_report_or_its_sum_is_caught_by_its_own_bundle() {
         (resign(&dropped).ok(), judgement.verdict),
         (false, Verdict::Pass)
     );
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    for garbage in [None, Some(1)] {
+        let world = World {
+            garbage,
+            ..World::new(20_000_000)
+        };
+        let (bytes, judgement) = Sim::new(world).run();
+        let body = &bytes[20..bytes.len() - 32];
+        let bundle: Bundle = decode::<Signed>(body).unwrap().open().unwrap();
+        let record = Record::read(&bundle.log).unwrap();
+        for threads in [1, 2, 7].map(|n| NonZeroUsize::new(n).unwrap()) {
+            assert_eq!(judge_on(&record, threads), judgement, "{threads}");
+        }
+    }
 }

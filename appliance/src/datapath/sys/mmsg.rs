@@ -14,8 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plumbline_wire::consent::mapped_v4;
-use plumbline_wire::header::DATA_LEN;
-use plumbline_wire::{ConsentEntry, ConsentKey, Fate, frame};
+use plumbline_wire::{ConsentEntry, ConsentKey, Fate, Size, frame, size};
 
 use super::super::counters::LiveFates;
 use super::super::error::DatapathError;
@@ -23,7 +22,7 @@ use super::super::source::{BATCH, Packet, Source, StampClock};
 use super::sockopt;
 
 /// Bytes of a slot: one more than a data packet, so that a longer datagram is seen to be longer.
-const SLOT: usize = DATA_LEN + 1;
+const SLOT: usize = size::LONGEST + 1;
 /// Bytes for the control messages of one datagram: one `timespec`, with room.
 const CONTROL: usize = 64;
 
@@ -44,8 +43,8 @@ struct Slots {
 pub(in super::super) struct MmsgSource {
     socket: UdpSocket,
     slots: Box<Slots>,
-    /// Arrival of each packet of the batch that passed, `CLOCK_REALTIME` ns.
-    verdicts: [Option<u64>; BATCH],
+    /// Size, and arrival in `CLOCK_REALTIME` ns, of each packet of the batch that passed.
+    verdicts: [Option<(Size, u64)>; BATCH],
     taken: usize,
     consents: HashMap<ConsentKey, ConsentEntry>,
     fates: Arc<LiveFates>,
@@ -104,19 +103,20 @@ impl MmsgSource {
         }
     }
 
-    /// What becomes of datagram `i`: its arrival time, or why it is refused.
-    fn judge(&self, i: usize, tai_ns: u64) -> Result<u64, Fate> {
+    /// What becomes of datagram `i`: its size and arrival time, or why it is refused.
+    fn judge(&self, i: usize, tai_ns: u64) -> Result<(Size, u64), Fate> {
         let header = &self.slots.headers[i];
         let length = (header.msg_len as usize).min(SLOT);
         let bytes = &self.slots.bytes[i][..length];
-        let parsed = frame::payload(bytes, 0, length, true)?;
+        let (parsed, size) = frame::payload(bytes, 0, length, true)?;
         let (source, port) = source_of(&self.slots.names[i]).ok_or(Fate::DroppedNotConsented)?;
         let key = ConsentKey::new(source, port, parsed.session);
         let row = self.consents.get(&key).ok_or(Fate::DroppedNotConsented)?;
-        row.admit(parsed.index, tai_ns)?;
+        row.admit(parsed.index, length, tai_ns)?;
         // Without a stamp the kernel was not asked for one, which `new` requires; a packet that cannot be
         // timed is not data.
-        stamp_of(&header.msg_hdr).ok_or(Fate::DroppedRunt)
+        let stamp_ns = stamp_of(&header.msg_hdr).ok_or(Fate::DroppedRunt)?;
+        Ok((size, stamp_ns))
     }
 }
 
@@ -192,9 +192,13 @@ impl Source for MmsgSource {
     }
 
     fn packet(&self, i: usize) -> Option<Packet<'_>> {
-        let stamp_ns = (*self.verdicts[..self.taken].get(i)?)?;
-        let payload = self.slots.bytes[i].first_chunk::<DATA_LEN>()?;
-        Some(Packet { payload, stamp_ns })
+        let (size, stamp_ns) = (*self.verdicts[..self.taken].get(i)?)?;
+        let payload = self.slots.bytes[i].get(..size.payload())?;
+        Some(Packet {
+            payload,
+            size,
+            stamp_ns,
+        })
     }
 
     fn release(&mut self) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  pod      BPF map rows as bytes
-//!  xsk      UMEM, fill and receive ring of an AF_XDP socket (xsk-rs)
+//!  xsk_rs   an AF_XDP socket through libxdp, to compare with (feature `xsk-rs`)
 //!  mmsg     recvmmsg with kernel time stamps
 //!  sockopt  socket options that have no safe wrapper
 //! ```
@@ -13,4 +13,5 @@
 pub(super) mod mmsg;
 pub(super) mod pod;
 pub(super) mod sockopt;
-pub(super) mod xsk;
+#[cfg(feature = "xsk-rs")]
+pub(super) mod xsk_rs;

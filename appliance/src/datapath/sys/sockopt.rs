@@ -7,8 +7,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv};
 
-use super::super::counters::XskCounters;
 use super::super::error::DatapathError;
+use crate::xsk::option;
 
 /// How long a busy poll spins in the driver, µs: the value of the kernel's own AF_XDP examples.
 const BUSY_POLL_US: libc::c_int = 20;
@@ -23,41 +23,7 @@ fn set(
     value: libc::c_int,
     what: &'static str,
 ) -> Result<(), DatapathError> {
-    let size = libc::socklen_t::try_from(size_of_val(&value)).unwrap_or(4);
-    // SAFETY: `value` outlives the call and `size` is its size.
-    let rc =
-        unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), size) };
-    if rc == 0 {
-        Ok(())
-    } else {
-        Err(DatapathError::last_os(format!("setting {what}")))
-    }
-}
-
-/// Reads an option into `value`; returns how many bytes the kernel wrote.
-fn get<T>(
-    fd: &impl AsRawFd,
-    level: libc::c_int,
-    name: libc::c_int,
-    value: &mut T,
-    what: &'static str,
-) -> Result<usize, DatapathError> {
-    let mut size = libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0);
-    // SAFETY: `value` has `size` bytes; all callers pass plain integers, for which any bytes are valid.
-    let rc = unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            level,
-            name,
-            std::ptr::from_mut(value).cast(),
-            &raw mut size,
-        )
-    };
-    if rc == 0 {
-        Ok(size as usize)
-    } else {
-        Err(DatapathError::last_os(format!("reading {what}")))
-    }
+    Ok(option::set(fd, level, name, &value, what)?)
 }
 
 /// Makes the socket prefer busy polling. Needs `CAP_NET_ADMIN`.
@@ -103,7 +69,7 @@ pub(in super::super) fn receive_buffer(
         set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes, "SO_RCVBUF")?;
     }
     let mut now: libc::c_int = 0;
-    get(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, &mut now, "SO_RCVBUF")?;
+    option::get(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, &mut now, "SO_RCVBUF")?;
     Ok(usize::try_from(now).unwrap_or(0))
 }
 
@@ -113,7 +79,7 @@ pub(in super::super) fn dropped(fd: &impl AsRawFd) -> Result<u64, DatapathError>
     const WORDS: usize = 9;
     const DROPS: usize = 8;
     let mut words = [0u32; WORDS];
-    let size = get(
+    let size = option::get(
         fd,
         libc::SOL_SOCKET,
         libc::SO_MEMINFO,
@@ -129,24 +95,24 @@ pub(in super::super) fn dropped(fd: &impl AsRawFd) -> Result<u64, DatapathError>
     Ok(u64::from(words[DROPS]))
 }
 
-/// `XDP_STATISTICS` of an AF_XDP socket.
-pub(in super::super) fn xdp_statistics(fd: &impl AsRawFd) -> Result<XskCounters, DatapathError> {
-    // rx_dropped, rx_invalid_descs, tx_invalid_descs, rx_ring_full, rx_fill_ring_empty_descs,
-    // tx_ring_empty_descs: `struct xdp_statistics` of linux/if_xdp.h.
-    let mut words = [0u64; 6];
-    get(
-        fd,
-        libc::SOL_XDP,
-        libc::XDP_STATISTICS,
-        &mut words,
-        "XDP_STATISTICS",
-    )?;
-    Ok(XskCounters {
-        rx_dropped: words[0],
-        rx_invalid_descs: words[1],
-        rx_ring_full: words[3],
-        fill_ring_empty: words[4],
-    })
+/// The interface's MTU, bytes at the IP layer, as the namespace of `socket` knows it.
+pub(in super::super) fn mtu(socket: &impl AsRawFd, interface: &str) -> Result<u32, DatapathError> {
+    // SAFETY: integers and bytes, for which zero is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+        *to = from.cast_signed();
+    }
+    // SAFETY: `request` is whole, its name ends with zero (the kernel's names are shorter), and it outlives
+    // the call, which writes the MTU into it.
+    let rc = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU, &raw mut request) };
+    if rc != 0 {
+        return Err(DatapathError::last_os(format!(
+            "reading the MTU of {interface}"
+        )));
+    }
+    // SAFETY: this request fills this member of the union.
+    let mtu = unsafe { request.ifr_ifru.ifru_mtu };
+    Ok(u32::try_from(mtu).unwrap_or(0))
 }
 
 /// Lets a busy-polling socket run its driver's queue once.
@@ -160,7 +126,7 @@ pub(in super::super) fn drive(fd: BorrowedFd<'_>) -> Result<(), DatapathError> {
     }
 }
 
-/// Waits until one of `fds` is readable, or `timeout` is over, and empties `waker`.
+/// Waits until one of `fds` is readable, or `timeout` is over, and empties `waker`, the second.
 pub(in super::super) fn wait(
     fds: &[BorrowedFd<'_>; 2],
     waker: BorrowedFd<'_>,

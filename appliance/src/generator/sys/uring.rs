@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  burst ─► SQE SEND(fixed file 0) ─► io_uring_enter(submit 1, wait 1) ─► CQE: bytes or errno
-//!                                            └ nothing for 5 ms and it is over? ─► cancel, await the CQE
+//!                                            └ nothing, and it is over or patience is used up?
+//!                                                 cancel, await the CQE, and not for ever
 //! ```
 //!
 //! One system call a burst. A second burst is not submitted before the first is complete: a send that has
@@ -18,7 +19,9 @@ use io_uring::{IoUring, opcode, squeue};
 use nix::errno::Errno;
 
 use super::super::plain::writable;
+use super::super::watchdog::{Verdict, Watchdog};
 use super::super::{ATTENTION_NS, Engine, GeneratorError, Sent};
+use crate::clock::monotonic_ns;
 
 /// A send and its cancellation.
 const ENTRIES: u32 = 4;
@@ -29,11 +32,21 @@ const CANCEL: u64 = 2;
 pub(in super::super) struct Uring {
     ring: IoUring,
     fd: RawFd,
+    patience_ns: u64,
+}
+
+/// What became of one submission.
+enum Answer {
+    /// Bytes taken, or `-errno`.
+    Result(i32),
+    /// It was taken back because it took too long, or not even that was answered.
+    Silence,
 }
 
 impl Uring {
-    /// A ring for the socket `fd`, which must stay open as long as this lives.
-    pub(in super::super) fn new(fd: RawFd) -> std::io::Result<Self> {
+    /// A ring for the socket `fd`, which must stay open as long as this lives. A burst that is not
+    /// answered within `patience_ns` is taken back.
+    pub(in super::super) fn new(fd: RawFd, patience_ns: u64) -> std::io::Result<Self> {
         // Only this thread submits, and completions are run when it asks for them (Linux 6.1); older kernels
         // do without.
         let ring = IoUring::builder()
@@ -48,11 +61,16 @@ impl Uring {
             ));
         }
         ring.submitter().register_files(&[fd])?;
-        Ok(Self { ring, fd })
+        Ok(Self {
+            ring,
+            fd,
+            patience_ns,
+        })
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> Result<(), GeneratorError> {
-        // SAFETY: the caller keeps the memory that the entry names until its completion was seen.
+        // SAFETY: the caller keeps the memory that the entry names until its completion was seen, or gives up
+        // the ring and the flood with it: the kernel only reads it.
         unsafe { self.ring.submission().push(entry) }.map_err(|_| GeneratorError::Os {
             what: "io_uring submission queue",
             source: std::io::ErrorKind::StorageFull.into(),
@@ -75,18 +93,18 @@ impl Uring {
         }
     }
 
-    /// One send, from submission to completion. Returns the bytes taken or `-errno`.
-    fn once(&mut self, burst: &[u8], over: &dyn Fn() -> bool) -> Result<i32, GeneratorError> {
+    /// One send, from submission to completion.
+    fn once(&mut self, burst: &[u8], over: &dyn Fn() -> bool) -> Result<Answer, GeneratorError> {
         let length = u32::try_from(burst.len()).unwrap_or(u32::MAX);
         let send = opcode::Send::new(Fixed(0), burst.as_ptr(), length)
             .build()
             .user_data(SEND);
         self.push(&send)?;
-        let mut cancelled = false;
+        let mut watchdog = None;
         let mut awaited = 1;
         let mut result = 0;
         // `burst` is borrowed until the kernel has said what became of it: this does not return before,
-        // except when `io_uring_enter` itself cannot be used any more.
+        // except when the kernel does not answer at all any more, which ends the flood.
         while awaited > 0 {
             self.enter()?;
             let mut silent = true;
@@ -97,20 +115,36 @@ impl Uring {
                     result = completion.result();
                 }
             }
-            if silent && !cancelled && over() {
-                cancelled = true;
-                awaited += 1;
-                self.push(&opcode::AsyncCancel::new(SEND).build().user_data(CANCEL))?;
+            if !silent {
+                continue;
+            }
+            let now = monotonic_ns();
+            let dog = watchdog.get_or_insert_with(|| Watchdog::new(now, self.patience_ns));
+            match dog.look(now, over()) {
+                Verdict::Wait => {}
+                Verdict::Cancel => {
+                    awaited += 1;
+                    self.push(&opcode::AsyncCancel::new(SEND).build().user_data(CANCEL))?;
+                }
+                Verdict::Lost => return Ok(Answer::Silence),
             }
         }
-        Ok(result)
+        let expired = watchdog.is_some_and(|dog| dog.expired());
+        // What was sent while it was being taken back is sent.
+        if expired && Errno::from_raw(result.saturating_neg()) == Errno::ECANCELED {
+            return Ok(Answer::Silence);
+        }
+        Ok(Answer::Result(result))
     }
 }
 
 impl Engine for Uring {
     fn send(&mut self, burst: &[u8], over: &dyn Fn() -> bool) -> Result<Sent, GeneratorError> {
+        let mut room = None;
         loop {
-            let result = self.once(burst, over)?;
+            let Answer::Result(result) = self.once(burst, over)? else {
+                return Ok(Sent::Silent);
+            };
             if let Ok(bytes) = usize::try_from(result) {
                 return Ok(Sent::Bytes(bytes));
             }
@@ -118,10 +152,15 @@ impl Engine for Uring {
                 Errno::EINTR => {}
                 Errno::ECANCELED => return Ok(Sent::Abandoned),
                 // A non-blocking socket without room.
-                Errno::EAGAIN if over() => return Ok(Sent::Abandoned),
                 Errno::EAGAIN => {
-                    // SAFETY: the caller of `new` keeps the socket open.
-                    writable(&unsafe { BorrowedFd::borrow_raw(self.fd) })?;
+                    let now = monotonic_ns();
+                    let dog = room.get_or_insert_with(|| Watchdog::new(now, self.patience_ns));
+                    match dog.look(now, over()) {
+                        // SAFETY: the caller of `new` keeps the socket open.
+                        Verdict::Wait => writable(&unsafe { BorrowedFd::borrow_raw(self.fd) })?,
+                        _ if dog.expired() => return Ok(Sent::Silent),
+                        _ => return Ok(Sent::Abandoned),
+                    }
                 }
                 errno => return Ok(Sent::Refused(errno)),
             }

@@ -1,8 +1,8 @@
 //! The prover: consents, receives, commits, reveals.
 //!
 //! ```text
-//!   coordinator ──events──► serve(session) ──Open──► datapath thread: Sink{Tally} ──commit──► UDP
-//!        ▲                     │   ▲                        │ gauge: seen, committed
+//!   coordinator ──events──► serve(session) ──Open──► datapath threads: Sink{Tally} ──commit──► UDP
+//!        ▲                     │   ▲                        │ shared: seen, committed
 //!        └──────statements─────┘   └────────────────────────┘
 //!                              └─Open──► echo thread: probes, acknowledgements
 //! ```
@@ -13,7 +13,6 @@ mod accounting;
 mod echo;
 mod sink;
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,19 +25,25 @@ use plumbline_proof::backhaul::params::{
 };
 use plumbline_proof::backhaul::prover::{Opening, Prover as Machine, ProverAction};
 use plumbline_proof::backhaul::tally::Tally;
+use plumbline_wire::Size;
 use tokio::time::interval;
 
 pub use self::echo::Echo;
 use self::echo::{Guests, Peer};
-use self::sink::{Committed, Gauge, Sink};
+use self::sink::{Committed, Sink};
 use super::node::{Follow, Node};
 use crate::clock;
-use crate::datapath::{Counters, PathInfo, Receiver, Sender, SessionHandle, SessionSpec};
+use crate::datapath::{
+    Counters, PathInfo, Receiver, Sender, SessionHandle, SessionSink, SessionSpec,
+};
 
 /// How often a session's machine looks at the clock.
 const TICK: Duration = Duration::from_millis(10);
 /// A session that has not ended by then is given up: the contract refunds after its deadline.
 const SESSION_LIMIT: Duration = Duration::from_secs(120);
+
+/// Why a session that has closed cannot go on.
+const NO_COMMITMENT: &str = "the receive threads made no commitment";
 
 /// The prover's equipment: made once, shared by its sessions.
 pub struct Prover {
@@ -57,15 +62,14 @@ pub struct Prover {
 /// A session as it is open.
 struct Live {
     guests: Arc<Guests>,
-    gauge: Arc<Gauge>,
+    sink: Arc<Sink>,
     handle: SessionHandle,
     before: Counters,
 }
 
-/// A closed session: the tally, what it committed to, and all counters.
+/// A closed session: the sink, which no thread touches any more, and all counters.
 struct Closed {
-    tally: Tally,
-    committed: Committed,
+    sink: Arc<Sink>,
     accounting: Accounting,
 }
 
@@ -112,22 +116,20 @@ impl Prover {
                 _ = ticks.tick() => machine.tick(&key, clock::realtime_ns()),
             };
             self.act(machine, actions, live).await?;
-            if live
-                .as_ref()
-                .is_some_and(|l| l.gauge.committed.get().is_some())
-            {
+            if live.as_ref().is_some_and(|l| l.sink.committed().is_some()) {
                 break;
             }
         }
         let open = live.take().ok_or("no session is open")?;
         let closed = self.close(open, machine.slowest_ns()).await?;
-        let actions = machine.committed(closed.committed.signed.clone());
+        let committed = closed.sink.committed().ok_or(NO_COMMITMENT)?;
+        let actions = machine.committed(committed.signed.clone());
         self.act(machine, actions, &mut None).await?;
-        let opened = (&closed.committed.commit, closed.committed.roots);
+        let opened = (&committed.commit, committed.roots.clone());
         let actions = machine.reveal(
             &key,
             &self.node.settler,
-            &closed.tally,
+            closed.sink.tally(),
             opened,
             closed.accounting,
         );
@@ -146,7 +148,7 @@ impl Prover {
                 ProverAction::Open(opening) => *live = Some(self.open(machine, opening)?),
                 ProverAction::Arm { deadline_ns, .. } => {
                     if let Some(live) = live {
-                        live.gauge.deadline_ns.store(deadline_ns, Ordering::Relaxed);
+                        live.sink.commit_by(deadline_ns);
                     }
                 }
                 ProverAction::Fail(why) => return Err(why),
@@ -166,13 +168,12 @@ impl Prover {
     fn open(&self, machine: &Machine, opening: Opening) -> Result<Live, String> {
         let record = machine.record();
         let challenge = *record.challenge();
-        let gauge = Arc::new(Gauge::default());
         let controls: BTreeMap<u16, SocketAddr> = opening.controls.iter().copied().collect();
         let keyed: Vec<_> = (0u16..)
             .zip(&opening.keys)
             .map(|(i, key)| (i, controls.get(&i).copied().zip(key.clone())))
             .collect();
-        let peers = keyed
+        let peers: Vec<_> = keyed
             .iter()
             .filter_map(|(i, k)| k.clone().map(|(to, key)| (*i, to, key)))
             .collect();
@@ -181,16 +182,17 @@ impl Prover {
             .map(|(_, k)| k.map(|(to, key)| Peer::new(to, key)))
             .collect();
         let tally = Tally::new(&challenge, 0, &record.notice.message.terms, opening.keys);
-        let sink = Sink::new(
+        let sink = Arc::new(Sink::new(
+            &challenge,
             tally,
-            gauge.clone(),
             self.node.network.clone(),
             self.echo.socket(),
-            peers,
-        );
+            &peers,
+        ));
         let spec = SessionSpec {
             session: session_of(&challenge),
             until_tai_ns: opening.until_ns + clock::tai_ahead_ns(),
+            size: Size::Standard,
             senders: opening
                 .senders
                 .iter()
@@ -201,13 +203,14 @@ impl Prover {
                 .collect(),
         };
         let before = self.receiver.counters().map_err(|e| e.to_string())?;
+        let shared: Arc<dyn SessionSink> = sink.clone();
         let handle = self
             .receiver
-            .open(&spec, Box::new(sink))
+            .open(&spec, &shared)
             .map_err(|e| e.to_string())?;
         Ok(Live {
             guests: self.echo.admit(challenge, guests),
-            gauge,
+            sink,
             handle,
             before,
         })
@@ -219,9 +222,8 @@ impl Prover {
         let since = clock::realtime_ns();
         // A challenger hears of the commitment half a round trip later, and its probes take another.
         let quiet_ns = DRAIN_QUIET_NS + 2 * slowest_ns;
-        let arrived = |live: &Live| {
-            live.gauge.seen.load(Ordering::Relaxed) + live.guests.received.load(Ordering::Relaxed)
-        };
+        let arrived =
+            |live: &Live| live.sink.tally().seen() + live.guests.received.load(Ordering::Relaxed);
         let mut quiet = (arrived(&live), since);
         let mut ticks = interval(Duration::from_nanos(COMMIT_REPEAT_NS));
         // The first tick is now, and the first copies have just left.
@@ -241,33 +243,26 @@ impl Prover {
                 break;
             }
         }
-        let sink: Box<dyn Any + Send> = live.handle.close().map_err(|e| e.to_string())?;
-        let sink = sink
-            .downcast::<Sink>()
-            .map_err(|_| "the receive thread returned another session")?;
-        let (tally, committed) = sink.finish();
-        let committed = committed.ok_or("the receive thread made no commitment")?;
+        live.handle.close().map_err(|e| e.to_string())?;
+        let sink = live.sink;
+        let committed = sink.committed().ok_or(NO_COMMITMENT)?;
         let after = self.receiver.counters().map_err(|e| e.to_string())?;
         let fates = accounting::between(&live.before, &after);
         let accounting = accounting(
-            &tally,
-            &committed,
+            sink.tally(),
+            committed,
             &live.guests,
             fates,
             self.receiver.info(),
         );
         self.echo.dismiss(&live.guests);
-        Ok(Closed {
-            tally,
-            committed,
-            accounting,
-        })
+        Ok(Closed { sink, accounting })
     }
 
     /// Repeats the commitment to whoever has not acknowledged it; how many those are.
     fn repeat(&self, live: &Live) -> usize {
         let socket = self.echo.socket();
-        let outgoing = live.gauge.committed.get().map_or(&[][..], Vec::as_slice);
+        let outgoing = live.sink.committed().map_or(&[][..], |c| &c.outgoing);
         let waiting = outgoing.iter().filter(|o| {
             let peer = live
                 .guests

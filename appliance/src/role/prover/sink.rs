@@ -1,32 +1,34 @@
-//! The prover's counting, inside the receive thread: from the header of a packet to the commitment
+//! The prover's counting, inside the receive threads: from the header of a packet to the commitment
 //! on the wire without leaving the thread, because commit latency counts against the prover.
+//!
+//! ```text
+//!  thread 1 ─► admit, accept ─┐                      ┌─► the first that sees N, or the deadline:
+//!  thread k ─► admit, accept ─┴─► Tally (no lock) ───┤     hash what is open ─► sign ─► encode
+//!                                                    │     ─► one datagram to everyone, then copies
+//!                                                    └─► turn: Prompt when little is missing
+//! ```
+//!
+//! Claim: one commitment, whatever the threads do; the first copies leave before any second one.
+//! Not promised: that a datagram arrives; the role repeats it until it is acknowledged. Tests: below.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use plumbline_proof::backhaul::messages::Commit;
+use plumbline_proof::backhaul::messages::{ChallengeId, Commit};
 use plumbline_proof::backhaul::params::COMMIT_BURST;
 use plumbline_proof::backhaul::rtt::sealed;
 use plumbline_proof::backhaul::tally::Tally;
 use plumbline_trust::encoding::encode;
 use plumbline_trust::session::SessionKey;
 use plumbline_trust::{Digest, NetworkKey, Signed};
-use plumbline_wire::header::{Header, Kind};
+use plumbline_wire::header::{HEADER_LEN, Header, Kind};
 
 use crate::clock;
-use crate::datapath::SessionSink;
+use crate::datapath::{Leaf, Pace, SessionSink};
 
-/// What the receive thread shows to the rest of the prover.
-#[derive(Debug, Default)]
-pub(super) struct Gauge {
-    /// Packets of the session seen so far, whatever became of them.
-    pub seen: AtomicU64,
-    /// Unix ns at which to commit, complete or not; 0 until T0 is set.
-    pub deadline_ns: AtomicU64,
-    /// The commitment is made; these datagrams, one a challenger, are repeated until acknowledged.
-    pub committed: OnceLock<Vec<Outgoing>>,
-}
+/// The deadline is near this long before it, ns: as long as a thread may stay away between two turns.
+const NEAR_NS: u64 = 10_000_000;
 
 /// A commitment on its way to one challenger.
 #[derive(Debug)]
@@ -39,7 +41,8 @@ pub(super) struct Outgoing {
     pub datagram: Vec<u8>,
 }
 
-/// The commitment, as made in the receive thread.
+/// The commitment, as made in a receive thread.
+#[derive(Debug)]
 pub(super) struct Committed {
     /// What was committed to.
     pub commit: Commit,
@@ -47,100 +50,258 @@ pub(super) struct Committed {
     pub roots: Vec<Digest>,
     /// As signed.
     pub signed: Signed,
-    /// From the last counted packet's arrival to the first datagram out, ns.
+    /// From the last counted packet's arrival until the kernel has taken the first datagram, ns.
     pub latency_ns: u64,
+    /// One datagram a challenger, repeated until acknowledged.
+    pub outgoing: Vec<Outgoing>,
+}
+
+/// One challenger's datagram, ready but for the commitment.
+struct Envelope {
+    index: u16,
+    to: SocketAddr,
+    head: [u8; HEADER_LEN],
 }
 
 /// Counts one session's packets and commits to them.
 pub(super) struct Sink {
     tally: Tally,
-    gauge: Arc<Gauge>,
     key: Arc<NetworkKey>,
     socket: Arc<UdpSocket>,
-    /// Where each challenger's commitment goes, and under which key.
-    peers: Vec<(u16, SocketAddr, SessionKey)>,
-    committed: Option<Committed>,
+    envelopes: Vec<Envelope>,
+    /// Unix ns at which to commit, complete or not; 0 until T0 is set.
+    deadline_ns: AtomicU64,
+    committed: OnceLock<Committed>,
 }
 
 impl Sink {
-    /// A sink for `tally`, whose commitment goes to `peers` through `socket`.
+    /// A sink for `tally` of `challenge`, whose commitment goes to `peers` through `socket`.
     pub(super) fn new(
+        challenge: &ChallengeId,
         tally: Tally,
-        gauge: Arc<Gauge>,
         key: Arc<NetworkKey>,
         socket: Arc<UdpSocket>,
-        peers: Vec<(u16, SocketAddr, SessionKey)>,
+        peers: &[(u16, SocketAddr, SessionKey)],
     ) -> Self {
+        // Nothing in a head depends on what arrives: sealed here, they cost the commitment no time.
+        let envelopes = peers
+            .iter()
+            .map(|(index, to, key)| Envelope {
+                index: *index,
+                to: *to,
+                head: sealed(Kind::Commit, challenge, *index, 0, 0, key),
+            })
+            .collect();
         Self {
             tally,
-            gauge,
             key,
             socket,
-            peers,
-            committed: None,
+            envelopes,
+            deadline_ns: AtomicU64::new(0),
+            committed: OnceLock::new(),
         }
     }
 
-    /// The tally and the commitment, once the session is closed.
-    pub(super) fn finish(self) -> (Tally, Option<Committed>) {
-        (self.tally, self.committed)
+    /// Sets the unix ns at which to commit, complete or not.
+    pub(super) fn commit_by(&self, deadline_ns: u64) {
+        self.deadline_ns.store(deadline_ns, Ordering::Relaxed);
     }
 
-    /// Once a session: hashes the leaf table, signs, and sends to everyone.
-    fn commit(&mut self) {
-        let (commit, roots) = self.tally.commit();
+    /// What is counted, also while threads count.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// The commitment, once it is made.
+    pub(super) fn committed(&self) -> Option<&Committed> {
+        self.committed.get()
+    }
+
+    /// Once a session, by the thread that comes first: hashes what is open, signs, and sends to everyone.
+    fn commit(&self) {
+        let Some((commit, roots)) = self.tally.commit() else {
+            return;
+        };
         let signed = Signed::new(&self.key, &commit);
         let body = encode(&signed);
-        let datagrams: Vec<_> = self
-            .peers
+        let mut first_out_ns = None;
+        let outgoing: Vec<Outgoing> = self
+            .envelopes
             .iter()
-            .map(|(index, to, key)| {
-                let head = sealed(Kind::Commit, &commit.challenge, *index, 0, 0, key);
+            .map(|envelope| {
+                let datagram = [&envelope.head[..], &body].concat();
+                // A full socket buffer loses one of several copies; the role repeats until acknowledged.
+                let _lost = self.socket.send_to(&datagram, envelope.to);
+                first_out_ns.get_or_insert_with(clock::realtime_ns);
                 Outgoing {
-                    index: *index,
-                    to: *to,
-                    datagram: [&head[..], &body].concat(),
+                    index: envelope.index,
+                    to: envelope.to,
+                    datagram,
                 }
             })
             .collect();
-        let out_ns = clock::realtime_ns();
-        for _ in 0..COMMIT_BURST {
-            for Outgoing { to, datagram, .. } in &datagrams {
-                // A full socket buffer loses one of several copies; the role repeats until acknowledged.
+        for _ in 1..COMMIT_BURST {
+            for Outgoing { to, datagram, .. } in &outgoing {
                 let _lost = self.socket.send_to(datagram, to);
             }
         }
+        let out_ns = first_out_ns.unwrap_or_else(clock::realtime_ns);
         let latency_ns = match commit.arrivals.1 {
             0 => 0,
             last => out_ns.saturating_sub(last),
         };
-        self.committed = Some(Committed {
+        // Last: the role goes on as soon as it sees this.
+        let first = self.committed.set(Committed {
             commit,
             roots,
             signed,
             latency_ns,
+            outgoing,
         });
-        let _first = self.gauge.committed.set(datagrams);
+        debug_assert!(first.is_ok(), "the tally commits once");
     }
 }
 
 impl SessionSink for Sink {
-    fn admit(&mut self, header: &Header, raw: &[u8; 64], _arrival_ns: u64) -> bool {
+    fn admit(&self, header: &Header, raw: &[u8; HEADER_LEN], _arrival_ns: u64) -> bool {
         self.tally.admit(header, raw)
     }
 
-    fn accept(&mut self, index: u16, sequence: u64, leaf: &[u8; 32], arrival_ns: u64) {
-        self.tally.accept(index, sequence, leaf, arrival_ns);
-        if self.committed.is_none() && self.tally.complete() {
+    fn accept(&self, leaves: &[Leaf]) {
+        self.tally.accept(leaves);
+        if self.tally.complete() && self.committed.get().is_none() {
             self.commit();
         }
     }
 
-    fn turn(&mut self, now_ns: u64) {
-        self.gauge.seen.store(self.tally.seen(), Ordering::Relaxed);
-        let deadline_ns = self.gauge.deadline_ns.load(Ordering::Relaxed);
-        if self.committed.is_none() && deadline_ns != 0 && now_ns >= deadline_ns {
-            self.commit();
+    fn turn(&self, now_ns: u64) -> Pace {
+        if self.committed.get().is_some() {
+            return Pace::Calm;
         }
+        let near = match self.deadline_ns.load(Ordering::Relaxed) {
+            0 => false,
+            deadline_ns if now_ns >= deadline_ns => {
+                self.commit();
+                return Pace::Calm;
+            }
+            deadline_ns => deadline_ns - now_ns <= NEAR_NS,
+        };
+        if near || self.tally.urgent() {
+            Pace::Prompt
+        } else {
+            Pace::Calm
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use plumbline_proof::backhaul::params::Terms;
+    use plumbline_trust::encoding::decode;
+    use plumbline_trust::session::Ephemeral;
+
+    const CHALLENGE: ChallengeId = [3; 32];
+
+    fn key(index: u16) -> SessionKey {
+        Ephemeral::from_secret([1; 32])
+            .agree(&Ephemeral::from_secret([2; 32]).public(), &CHALLENGE, index)
+            .unwrap()
+    }
+
+    /// Three challengers of four, `m` packets of each; and the socket that they all listen on.
+    fn sink(m: u64) -> (Sink, UdpSocket) {
+        let inbox = UdpSocket::bind("127.0.0.1:0").unwrap();
+        inbox
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        let to = inbox.local_addr().unwrap();
+        let terms = Terms {
+            claim_bps: m * 3 * 120_000,
+            n: 4,
+            f: 1,
+            duration_ms: 100,
+        };
+        let keys = (0..4).map(|i| (i != 3).then(|| key(i))).collect();
+        let peers: Vec<_> = (0..3).map(|i| (i, to, key(i))).collect();
+        let sink = Sink::new(
+            &CHALLENGE,
+            Tally::new(&CHALLENGE, 0, &terms, keys),
+            Arc::new(NetworkKey::from_secret(&[4; 32])),
+            Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap()),
+            &peers,
+        );
+        (sink, inbox)
+    }
+
+    fn offer(sink: &Sink, index: u16, sequence: u64) -> bool {
+        let raw = sealed(Kind::Data, &CHALLENGE, index, sequence, 0, &key(index));
+        let header = Header::from_bytes(&raw).unwrap();
+        let admitted = sink.admit(&header, &raw, 0);
+        if admitted {
+            sink.accept(&[Leaf {
+                index,
+                sequence,
+                arrival_ns: clock::realtime_ns(),
+                digest: [7; 32],
+            }]);
+        }
+        admitted
+    }
+
+    #[test]
+    fn with_the_last_packet_everyone_is_told_once_before_anyone_twice() {
+        let (sink, inbox) = sink(2);
+        for index in 0..3 {
+            for sequence in 0..2 {
+                assert!(sink.committed().is_none());
+                assert!(offer(&sink, index, sequence));
+            }
+        }
+        let committed = sink.committed().unwrap();
+        assert_eq!(committed.commit.packets, 6);
+        assert!(committed.latency_ns > 0);
+        let mut heard = Vec::new();
+        for _ in 0..3 * COMMIT_BURST {
+            let mut datagram = [0; 2048];
+            let length = inbox.recv(&mut datagram).unwrap();
+            let (head, body) = datagram[..length].split_first_chunk().unwrap();
+            let header = Header::from_bytes(head).unwrap();
+            assert!(header.kind == Kind::Commit && key(header.index).check(head));
+            assert_eq!(decode::<Signed>(body), Ok(committed.signed.clone()));
+            heard.push(header.index);
+        }
+        assert_eq!(heard, [0, 1, 2, 0, 1, 2, 0, 1, 2]);
+        assert_eq!(committed.outgoing.len(), 3);
+        // Afterwards nobody hurries, and what comes is late.
+        assert_eq!(sink.turn(clock::realtime_ns()), Pace::Calm);
+        assert!(!offer(&sink, 0, 2));
+        assert_eq!(sink.tally().refused().late, 1);
+    }
+
+    #[test]
+    fn at_the_deadline_it_commits_to_what_there_is_and_hurries_before_it() {
+        let (sink, _inbox) = sink(1000);
+        assert!(offer(&sink, 0, 0));
+        // Without a deadline, and 10 ms and a little before one.
+        assert_eq!(sink.turn(1), Pace::Calm);
+        let deadline_ns = 50 * NEAR_NS;
+        sink.commit_by(deadline_ns);
+        assert_eq!(sink.turn(deadline_ns - NEAR_NS - 1), Pace::Calm);
+        assert_eq!(sink.turn(deadline_ns - NEAR_NS), Pace::Prompt);
+        assert_eq!(sink.turn(deadline_ns - 1), Pace::Prompt);
+        assert!(sink.committed().is_none());
+        assert_eq!(sink.turn(deadline_ns), Pace::Calm);
+        assert_eq!(sink.committed().unwrap().commit.packets, 1);
+        assert_eq!(sink.tally().seen(), 1);
+    }
+
+    #[test]
+    fn little_missing_is_prompt() {
+        // Fewer than 64 in all.
+        let (few, _inbox) = sink(20);
+        assert_eq!(few.turn(1), Pace::Prompt);
     }
 }

@@ -17,43 +17,28 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::str::FromStr;
 use std::time::Duration;
 
-use plumbline_wire::header::DATA_LEN;
-use plumbline_wire::stamp::{FLAG_XDP_TAI, STAMP_LEN};
-use plumbline_wire::{ConsentEntry, ConsentKey, Stamp};
+use plumbline_wire::{ConsentEntry, ConsentKey};
 use xsk_rs::config::{
     BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig,
 };
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
+use super::super::af_xdp::{frames_for, read};
 use super::super::error::DatapathError;
-use super::super::source::{BATCH, Packet, Source, StampClock};
+use super::super::source::{BATCH, Packet, Source, StampClock, XdpSocket};
 use super::sockopt;
+use crate::xsk::Mode;
 
 /// Bytes of a UMEM frame: 256 of headroom and a frame of MTU 1500, rounded up to a power of two.
 const FRAME_SIZE: u32 = 2048;
-/// Receive ring, fill ring and frames posted at most: 20 ms at 10 Gbit/s, 190 ms at 1 Gbit/s. That is how
-/// long the thread may be kept from running before a packet is lost. On a machine with three times as
-/// many runnable threads as cores it was seen to be kept for 50 ms; with 1024 frames, which would stay in
-/// a core's L2 cache and save about a tenth of the receive cost, 38 % were lost there.
-const RX_RING: u32 = 16384;
+/// Receive ring, fill ring and frames posted, as many as the binding of our own posts at most.
+const RX_RING: u32 = 16_384;
 const FILL_RING: u32 = RX_RING;
 const POSTED: usize = RX_RING as usize;
 /// UMEM: everything posted, and a batch. 32 MiB.
 const FRAMES: u32 = RX_RING + 64;
-/// The smallest UMEM tried when the limit on locked memory refuses the above.
-const FRAMES_LEAST: u32 = 1024 + 64;
 
-const _: () = assert!(POSTED <= FILL_RING as usize && POSTED <= RX_RING as usize);
 const _: () = assert!(FRAMES as usize >= POSTED + BATCH);
-
-/// How the socket is bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Mode {
-    /// The driver writes into UMEM.
-    ZeroCopy,
-    /// The kernel copies into UMEM.
-    Copy,
-}
 
 /// A receiving AF_XDP socket.
 pub(in super::super) struct XskSource {
@@ -72,30 +57,22 @@ pub(in super::super) struct XskSource {
     busy: bool,
 }
 
-impl XskSource {
-    /// Registers UMEM and binds to `queue` of `interface`. Returns the source and, if UMEM had to be
-    /// smaller than wanted, why.
-    pub(in super::super) fn bind(
+impl XdpSocket for XskSource {
+    const NAME: &'static str = "af_xdp by xsk-rs";
+
+    fn bind(
         interface: &str,
         queue: u32,
+        mtu: u32,
         mode: Mode,
         waker: OwnedFd,
     ) -> Result<(Self, Option<String>), String> {
-        let (umem, frames, note) = match umem(FRAMES) {
-            Ok((umem, frames)) => (umem, frames, None),
-            Err(first) => {
-                let (umem, frames) = umem(FRAMES_LEAST).map_err(|e| {
-                    format!("UMEM of {} KiB: {e}; needs CAP_IPC_LOCK or a higher limit on locked memory (LimitMEMLOCK)", FRAMES_LEAST * FRAME_SIZE / 1024)
-                })?;
-                (
-                    umem,
-                    frames,
-                    Some(format!(
-                        "UMEM is {FRAMES_LEAST} frames instead of {FRAMES} ({first}); raise LimitMEMLOCK or give CAP_IPC_LOCK"
-                    )),
-                )
-            }
-        };
+        if frames_for(mtu) != (FRAME_SIZE, false) {
+            return Err(format!(
+                "xsk-rs is used for an MTU of up to 1774 only, and this is {mtu}"
+            ));
+        }
+        let (umem, frames) = umem(FRAMES)?;
         let bind = match mode {
             Mode::ZeroCopy => BindFlags::XDP_ZEROCOPY,
             Mode::Copy => BindFlags::XDP_COPY,
@@ -131,18 +108,20 @@ impl XskSource {
             busy: false,
         };
         source.post();
-        Ok((source, note))
+        Ok((source, None))
     }
 
-    /// From now on the receive thread drives the device's queue itself instead of sleeping.
-    pub(in super::super) fn busy_poll(&mut self) -> Result<(), DatapathError> {
+    fn busy_poll(&mut self) -> Result<(), DatapathError> {
         sockopt::busy_poll(self.rx.fd())?;
         self.busy = true;
         Ok(())
     }
 
-    /// A second descriptor of the socket, for its statistics and the map.
-    pub(in super::super) fn descriptor(&self) -> Result<OwnedFd, DatapathError> {
+    fn pages(&self) -> &'static str {
+        "small"
+    }
+
+    fn descriptor(&self) -> Result<OwnedFd, DatapathError> {
         self.fd()
             .try_clone_to_owned()
             .map_err(|source| DatapathError::Os {
@@ -150,7 +129,9 @@ impl XskSource {
                 source,
             })
     }
+}
 
+impl XskSource {
     fn fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the receive ring owns the descriptor and is borrowed for as long as this lives.
         unsafe { BorrowedFd::borrow_raw(self.rx.fd().as_raw_fd()) }
@@ -201,15 +182,6 @@ fn umem(frames: u32) -> Result<(Umem, Vec<FrameDesc>), String> {
     })
 }
 
-/// Where the UDP payload begins: the program let through only these two.
-fn payload_at(frame: &[u8]) -> Option<usize> {
-    match frame.get(12..14)? {
-        [0x08, 0x00] => Some(14 + 20 + 8),
-        [0x86, 0xdd] => Some(14 + 40 + 8),
-        _ => None,
-    }
-}
-
 impl Source for XskSource {
     const CLOCK: StampClock = StampClock::Tai;
     const COUNTS_REFUSALS: bool = false;
@@ -226,10 +198,10 @@ impl Source for XskSource {
         // SAFETY: the kernel handed this frame over with the receive ring and writes to it no more until
         // it is posted again, which takes `&mut self` and so ends this borrow.
         let frame = unsafe { self.umem.data(desc) }.contents();
-        let stamp = Stamp::from_bytes(*frame.first_chunk::<STAMP_LEN>()?);
-        let payload = frame.get(payload_at(frame)?..)?.first_chunk::<DATA_LEN>()?;
-        (stamp.flags == FLAG_XDP_TAI).then_some(Packet {
-            payload,
+        let (at, size, stamp) = read(frame)?;
+        Some(Packet {
+            payload: frame.get(at..at + size.payload())?,
+            size,
             stamp_ns: stamp.ns,
         })
     }
@@ -252,6 +224,10 @@ impl Source for XskSource {
             Some(_) if self.busy => sockopt::drive(self.fd()),
             _ => self.poll(timeout),
         }
+    }
+
+    fn drives(&self) -> bool {
+        self.busy
     }
 
     // The kernel's table decides.

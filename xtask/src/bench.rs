@@ -1,0 +1,190 @@
+//! `cargo xtask bench`: the datapath side by side with what one would otherwise use.
+//!
+//! ```text
+//!  machine ─► build plumbline-bench ─► run it as root ─► table, JSON, plots
+//!  (install)  (user)                   (namespaces, XDP)
+//! ```
+//! What is measured, and how, is in `bench/`; this only gets it built and gives it what it needs. Its exit
+//! status is this command's.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::machine::{Privilege, Purpose};
+use crate::{cargo, machine};
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// At most two minutes; the default.
+    #[arg(long, conflicts_with = "full")]
+    quick: bool,
+    /// Longer trials, more of them, more rows.
+    #[arg(long)]
+    full: bool,
+    /// A plan of one's own instead of the quick or the full one (see bench/README.md).
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "full"])]
+    plan: Option<PathBuf>,
+    /// Run only these rows of the plan (and `micro`, `commit` if named).
+    #[arg(long, value_name = "ROW", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Measure what a packet costs by stage, too; always with --full.
+    #[arg(long)]
+    stages: bool,
+    /// Fail where an enforced promise is broken, or a row does not add up.
+    #[arg(long)]
+    check: bool,
+    /// Write everything to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write a plot for each question into this directory, as SVG.
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
+    /// Use this `plumbline-bench` instead of building it.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+}
+
+impl Args {
+    /// The same, as the bench's own arguments.
+    fn words(&self) -> Vec<OsString> {
+        let mut words: Vec<OsString> = Vec::new();
+        for (is_set, flag) in [
+            (self.quick, "--quick"),
+            (self.full, "--full"),
+            (self.stages, "--stages"),
+            (self.check, "--check"),
+        ] {
+            if is_set {
+                words.push(flag.into());
+            }
+        }
+        if !self.only.is_empty() {
+            words.extend(["--only".into(), self.only.join(",").into()]);
+        }
+        for (file, flag) in [
+            (&self.plan, "--plan"),
+            (&self.json, "--json"),
+            (&self.plot, "--plot"),
+        ] {
+            if let Some(file) = file {
+                words.extend([flag.into(), file.into()]);
+            }
+        }
+        words
+    }
+}
+
+/// Builds the bench and runs it.
+///
+/// # Errors
+/// Something is missing, it cannot be built, or it failed: it has said why.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let say = |line: &str| eprintln!("▸ {line}");
+    let privilege = Privilege::detect().require("the bench")?;
+    machine::prepare(Purpose::Bench, &say)?;
+    let binary = match &args.binary {
+        Some(binary) => binary
+            .canonicalize()
+            .with_context(|| format!("--binary {}", binary.display()))?,
+        None => {
+            say("build: cargo build --release --package plumbline-bench");
+            build()?
+        }
+    };
+    if privilege == Privilege::Sudo {
+        say("bench: network namespaces and XDP need root; asking sudo");
+        return machine::elevate(&[OsString::from("--binary"), binary.into_os_string()]);
+    }
+    let mut child = Command::new(&binary)
+        .args(args.words())
+        .spawn()
+        .with_context(|| format!("cannot run {}", binary.display()))?;
+    pass_signals_on(child.id())?;
+    let status = child.wait().context("cannot wait for the bench")?;
+    give_away(args);
+    if !status.success() {
+        bail!("the bench ended with {status}");
+    }
+    Ok(())
+}
+
+fn build() -> Result<PathBuf> {
+    let args = [
+        "build",
+        "--release",
+        "--package",
+        "plumbline-bench",
+        "--bin",
+        "plumbline-bench",
+        "--message-format=json-render-diagnostics",
+    ];
+    cargo::executable(&args, "plumbline-bench")
+}
+
+/// The bench removes its namespaces when a signal ends it: it gets those that this program gets.
+fn pass_signals_on(child: u32) -> Result<()> {
+    let child = Pid::from_raw(i32::try_from(child).context("a process id")?);
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot handle signals")?;
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            // Gone already: its end is being waited for.
+            let _ = kill(child, Signal::SIGTERM);
+        }
+    });
+    Ok(())
+}
+
+/// What was written as root belongs to the user who asked for it.
+fn give_away(args: &Args) {
+    let plots = args.plot.iter().flat_map(|directory| {
+        let files = std::fs::read_dir(directory).into_iter().flatten();
+        let files = files.filter_map(|entry| Some(entry.ok()?.path()));
+        let plots = files.filter(|file| file.extension().is_some_and(|e| e == "svg"));
+        plots.chain([directory.clone()])
+    });
+    for path in args.json.iter().cloned().chain(plots) {
+        if Path::new(&path).exists() {
+            machine::give_to_invoker(&path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn words(line: &str) -> String {
+        let args = Cli::try_parse_from(line.split(' ')).unwrap().args;
+        args.words().join(" ".as_ref()).into_string().unwrap()
+    }
+
+    #[test]
+    fn every_argument_is_passed_on_but_the_binary() {
+        for line in [
+            "--quick",
+            "--full --stages --check",
+            "--only verified,count --json out.json --plot plots",
+            "--plan own.toml",
+        ] {
+            assert_eq!(words(&format!("bench {line}")), line);
+        }
+        assert_eq!(words("bench"), "");
+        assert_eq!(words("bench --binary b --check"), "--check");
+        assert!(Cli::try_parse_from(["bench", "--quick", "--full"]).is_err());
+    }
+}
