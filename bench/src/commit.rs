@@ -11,20 +11,16 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
-use plumbline::clock::realtime_ns;
-use plumbline::datapath::{Leaf, Pace, Receiver, SessionSink};
+use plumbline::datapath::{Arrived, Leaf, Pace, Receiver, SessionSink};
 use plumbline::generator::EngineChoice;
-use plumbline_proof::backhaul::params::{COMMIT_BURST, DEADLINE_DURATIONS, L};
-use plumbline_proof::backhaul::rtt::sealed;
-use plumbline_proof::backhaul::tally::Tally;
-use plumbline_trust::encoding::encode;
-use plumbline_trust::{NetworkKey, Signed};
-use plumbline_wire::header::Kind;
+use plumbline::role::prover::{Sink, Steps};
+use plumbline_proof::backhaul::params::{DEADLINE_DURATIONS, L};
+use plumbline_trust::NetworkKey;
 use plumbline_wire::{HEADER_LEN, Header};
 use serde::Serialize;
 
@@ -32,7 +28,6 @@ use crate::load::{CHALLENGE, INDEX, Load};
 use crate::pair::{Pair, SINK, SOURCE};
 use crate::plan::{CommitPlan, Units};
 use crate::source::Flood;
-use crate::stat::Spread;
 use crate::{sink, source};
 
 /// What a phase that never commits counts as, ns.
@@ -61,6 +56,8 @@ pub(crate) struct Latency {
     pub(crate) max_us: f64,
     /// Median of its parts, µs, in their order.
     pub(crate) parts: Parts,
+    /// 99th percentile of each part, µs; not of one phase, so they do not add up.
+    pub(crate) worst_parts: Parts,
 }
 
 /// What a latency is made of, µs.
@@ -76,66 +73,30 @@ pub(crate) struct Parts {
     pub(crate) send_us: f64,
 }
 
-/// The prover's own order of work: the last leaf, the commitment, its signature, the datagrams.
+/// The prover's own sink, and the flag that ends the flood.
 struct Committing {
-    tally: Tally,
-    key: NetworkKey,
-    /// Sealed beforehand: nothing in it depends on what arrives.
-    head: [u8; HEADER_LEN],
-    socket: UdpSocket,
-    to: SocketAddr,
-    /// Leaf, commitment, signature, datagram: ns after the stamp; 0 until the commitment is out.
-    after_ns: [AtomicU64; 4],
-    /// Ends the flood.
+    prover: Sink,
     committed: AtomicBool,
 }
 
-impl Committing {
-    fn commit(&self) {
-        let leaf_ns = realtime_ns();
-        let Some((commit, _roots)) = self.tally.commit() else {
-            return;
-        };
-        let commit_ns = realtime_ns();
-        let body = encode(&Signed::new(&self.key, &commit));
-        let datagram = [&self.head[..], &body].concat();
-        let sign_ns = realtime_ns();
-        // One of several copies lost is no loss of the commitment.
-        let _lost = self.socket.send_to(&datagram, self.to);
-        let out_ns = realtime_ns();
-        for _ in 1..COMMIT_BURST {
-            let _lost = self.socket.send_to(&datagram, self.to);
-        }
-        let last_ns = commit.arrivals.1;
-        for (cell, ns) in self
-            .after_ns
-            .iter()
-            .zip([leaf_ns, commit_ns, sign_ns, out_ns])
-        {
-            cell.store(ns.saturating_sub(last_ns).max(1), Ordering::Relaxed);
-        }
-        self.committed.store(true, Ordering::Release);
-    }
-}
-
 impl SessionSink for Committing {
-    fn admit(&self, header: &Header, raw: &[u8; HEADER_LEN], _arrival_ns: u64) -> bool {
-        self.tally.admit(header, raw)
+    fn admit(&self, header: &Header, raw: &[u8; HEADER_LEN], arrival_ns: u64) -> bool {
+        self.prover.admit(header, raw, arrival_ns)
+    }
+
+    fn admit_all(&self, packets: &[Arrived<'_>]) -> u64 {
+        self.prover.admit_all(packets)
     }
 
     fn accept(&self, leaves: &[Leaf]) {
-        self.tally.accept(leaves);
-        if self.tally.complete() {
-            self.commit();
+        self.prover.accept(leaves);
+        if self.prover.committed().is_some() {
+            self.committed.store(true, Ordering::Release);
         }
     }
 
-    fn turn(&self, _now_ns: u64) -> Pace {
-        if self.tally.urgent() {
-            Pace::Prompt
-        } else {
-            Pace::Calm
-        }
+    fn turn(&self, now_ns: u64) -> Pace {
+        self.prover.turn(now_ns)
     }
 }
 
@@ -169,8 +130,7 @@ pub(crate) fn run(
         let socket = pair.within(false, || UdpSocket::bind((SINK, 0)))??;
         let after_ns = phase.run(&pair, &receiver, &flood_socket, (socket, to))?;
         incomplete += u64::from(after_ns.is_none());
-        let [.., out_ns] = after_ns.unwrap_or([NEVER_NS; 4]);
-        latencies.saturating_record(out_ns);
+        latencies.saturating_record(after_ns.map_or(NEVER_NS, |s| s.send_ns));
         steps.extend(after_ns);
     }
     let us = |ns: u64| ns as f64 / 1000.0;
@@ -182,21 +142,24 @@ pub(crate) fn run(
         p50_us: us(latencies.value_at_quantile(0.5)),
         p99_us: us(latencies.value_at_quantile(0.99)),
         max_us: us(latencies.max()),
-        parts: parts(&steps),
+        parts: parts(&steps, 50),
+        worst_parts: parts(&steps, 99),
     })
 }
 
-/// Medians of the times between the steps of each phase.
-fn parts(steps: &[[u64; 4]]) -> Parts {
-    let median = |part: &dyn Fn(&[u64; 4]) -> u64| {
-        let all = steps.iter().map(|s| part(s) as f64 / 1000.0).collect();
-        Spread::of(all).map_or(0.0, |s| s.median)
+/// A percentile of the times between the steps of each phase; 50 is the median.
+fn parts(steps: &[Steps], percentile: usize) -> Parts {
+    let of = |part: &dyn Fn(&Steps) -> u64| {
+        let mut all: Vec<f64> = steps.iter().map(|s| part(s) as f64 / 1000.0).collect();
+        all.sort_by(f64::total_cmp);
+        let rank = (all.len() * percentile).div_ceil(100).saturating_sub(1);
+        all.get(rank).copied().unwrap_or(0.0)
     };
     Parts {
-        leaf_us: median(&|s| s[0]),
-        commit_us: median(&|s| s[1].saturating_sub(s[0])),
-        sign_us: median(&|s| s[2].saturating_sub(s[1])),
-        send_us: median(&|s| s[3].saturating_sub(s[2])),
+        leaf_us: of(&|s| s.leaf_ns),
+        commit_us: of(&|s| s.commit_ns.saturating_sub(s.leaf_ns)),
+        sign_us: of(&|s| s.sign_ns.saturating_sub(s.commit_ns)),
+        send_us: of(&|s| s.send_ns.saturating_sub(s.sign_ns)),
     }
 }
 
@@ -214,14 +177,15 @@ impl Phase<'_> {
         receiver: &Receiver,
         flood: &UdpSocket,
         (socket, to): (UdpSocket, SocketAddr),
-    ) -> Result<Option<[u64; 4]>> {
+    ) -> Result<Option<Steps>> {
         let sink = Arc::new(Committing {
-            tally: self.load.tally(self.packets),
-            key: NetworkKey::from_secret(&[3; 32]),
-            head: sealed(Kind::Commit, &CHALLENGE, INDEX, 0, 0, self.load.key()),
-            socket,
-            to,
-            after_ns: Default::default(),
+            prover: Sink::new(
+                &CHALLENGE,
+                self.load.tally(self.packets),
+                Arc::new(NetworkKey::from_secret(&[3; 32])),
+                Arc::new(socket),
+                &[(INDEX, to, self.load.key().clone())],
+            ),
             committed: AtomicBool::new(false),
         });
         let spec = sink::product::session(self.load.size);
@@ -240,11 +204,7 @@ impl Phase<'_> {
             std::thread::park_timeout(GLANCE);
         }
         handle.close()?;
-        let after_ns = sink
-            .after_ns
-            .each_ref()
-            .map(|ns| ns.load(Ordering::Relaxed));
-        Ok(sink.committed.load(Ordering::Acquire).then_some(after_ns))
+        Ok(sink.prover.committed().map(|c| c.steps))
     }
 }
 
@@ -254,15 +214,20 @@ mod tests {
 
     #[test]
     fn parts_are_what_lies_between_the_steps() {
-        let parts = parts(&[
-            [10_000, 15_000, 40_000, 60_000],
-            [20_000, 21_000, 22_000, 23_000],
-            [12_000, 18_000, 30_000, 31_000],
-        ]);
-        assert_eq!(
-            (parts.leaf_us, parts.commit_us, parts.sign_us, parts.send_us),
-            (12.0, 5.0, 12.0, 1.0)
-        );
-        assert_eq!(super::parts(&[]), Parts::default());
+        let steps = [
+            (10_000, 15_000, 40_000, 60_000),
+            (20_000, 21_000, 22_000, 23_000),
+            (12_000, 18_000, 30_000, 31_000),
+        ]
+        .map(|(leaf_ns, commit_ns, sign_ns, send_ns)| Steps {
+            leaf_ns,
+            commit_ns,
+            sign_ns,
+            send_ns,
+        });
+        let all = |p: Parts| (p.leaf_us, p.commit_us, p.sign_us, p.send_us);
+        assert_eq!(all(parts(&steps, 50)), (12.0, 5.0, 12.0, 1.0));
+        assert_eq!(all(parts(&steps, 99)), (20.0, 6.0, 25.0, 20.0));
+        assert_eq!(parts(&[], 50), Parts::default());
     }
 }

@@ -105,12 +105,32 @@ pub struct Sender {
     pub source: SocketAddr,
 }
 
+/// A packet that came for a session, before it is hashed.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrived<'a> {
+    /// Its header, parsed.
+    pub header: Header,
+    /// The same as it lies.
+    pub raw: &'a [u8; HEADER_LEN],
+    /// `CLOCK_REALTIME` ns at which it arrived.
+    pub arrival_ns: u64,
+}
+
 /// Where a session's packets go. Runs inside the receive threads, one a queue, all at once: in steady
 /// state none of these may allocate, lock, log or make a system call.
 pub trait SessionSink: Send + Sync {
     /// Before hashing: authenticates (tag), applies the cap, refuses duplicates. `false` means refused,
     /// and counted by the sink. `arrival_ns` is `CLOCK_REALTIME`.
     fn admit(&self, header: &Header, raw: &[u8; HEADER_LEN], arrival_ns: u64) -> bool;
+
+    /// The same for at most sixty-four packets, in the order of their arrival: bit i is packet i's. A sink
+    /// that can authenticate several at once saves most of that.
+    fn admit_all(&self, packets: &[Arrived<'_>]) -> u64 {
+        let each = packets.iter().enumerate();
+        each.fold(0, |bits, (i, p)| {
+            bits | u64::from(self.admit(&p.header, p.raw, p.arrival_ns)) << i
+        })
+    }
 
     /// After hashing, for at most sixteen packets: each admitted packet is here once, in the order in
     /// which its queue's thread admitted it.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!        ┌─────────────────────── a turn ───────────────────────────────────────────┐
-//!  take ≤ 64 ─► header ─► session ─► sink.admit ─► lanes of 16 ─► hash ─► sink.accept │
+//!  take ≤ 64 ─► header ─► session ─► sink.admit_all ─► lanes of 16 ─► hash ─► accept │
 //!        │         │         │           │ (packets stay where they lie: no copy)     │
 //!        │     malformed  other_session  counted by the sink                          │
 //!        └─ release, post again ─► sink.turn(now) ─► fewer than 16? pause, or wait ───┘
@@ -31,7 +31,7 @@ use crate::clock::realtime_ns;
 use super::clock::Reading;
 use super::counters::{Live, ThreadCounters};
 use super::source::{BATCH, Packet, Source, StampClock};
-use super::{Leaf, Pace, SessionSink};
+use super::{Arrived, Leaf, Pace, SessionSink};
 
 /// Longest wait while a session is open: sinks are promised a turn within 10 ms.
 const IDLE: Duration = Duration::from_millis(5);
@@ -248,6 +248,65 @@ impl<'a> Lanes<'a> {
     }
 }
 
+/// Packets of one session that came one after another.
+struct Run<'a> {
+    session: usize,
+    packets: [Packet<'a>; BATCH],
+    arrived: [Arrived<'a>; BATCH],
+    used: usize,
+}
+
+impl<'a> Run<'a> {
+    /// Begins with a packet: there is nothing to fill the rest with before.
+    fn of(session: usize, packet: Packet<'a>, arrived: Arrived<'a>) -> Self {
+        Self {
+            session,
+            packets: [packet; BATCH],
+            arrived: [arrived; BATCH],
+            used: 1,
+        }
+    }
+
+    fn push(
+        &mut self,
+        session: usize,
+        packet: Packet<'a>,
+        arrived: Arrived<'a>,
+        lanes: &mut Lanes<'a>,
+        sessions: &[Session],
+    ) {
+        if session != self.session {
+            self.flush(lanes, sessions);
+            self.session = session;
+        }
+        // A batch is no longer than a run can be.
+        self.packets[self.used] = packet;
+        self.arrived[self.used] = arrived;
+        self.used += 1;
+    }
+
+    /// Has the session admit them, and puts those that it admits into lanes.
+    fn flush(&mut self, lanes: &mut Lanes<'a>, sessions: &[Session]) {
+        if self.used == 0 {
+            return;
+        }
+        let arrived = &self.arrived[..self.used];
+        let admitted = sessions[self.session].sink.admit_all(arrived);
+        for (i, (packet, arrived)) in self.packets.iter().zip(arrived).enumerate() {
+            if admitted >> i & 1 == 1 {
+                let leaf = Leaf {
+                    index: arrived.header.index,
+                    sequence: arrived.header.sequence,
+                    arrival_ns: arrived.arrival_ns,
+                    digest: [0; 32],
+                };
+                lanes.push(*packet, self.session, leaf, sessions);
+            }
+        }
+        self.used = 0;
+    }
+}
+
 fn batch<S: Source>(
     source: &S,
     taken: usize,
@@ -256,7 +315,8 @@ fn batch<S: Source>(
     now: Reading,
 ) {
     let mut lanes = Lanes::new();
-    for i in 0..taken {
+    let mut run: Option<Run<'_>> = None;
+    for i in 0..taken.min(BATCH) {
         let Some(packet) = source.packet(i) else {
             if !S::COUNTS_REFUSALS {
                 counts.frames += 1;
@@ -281,15 +341,18 @@ fn batch<S: Source>(
             StampClock::Tai => now.realtime_of_tai(packet.stamp_ns),
             StampClock::Realtime => packet.stamp_ns,
         };
-        if sessions[session].sink.admit(&header, raw, arrival_ns) {
-            let leaf = Leaf {
-                index: header.index,
-                sequence: header.sequence,
-                arrival_ns,
-                digest: [0; 32],
-            };
-            lanes.push(packet, session, leaf, sessions);
+        let arrived = Arrived {
+            header,
+            raw,
+            arrival_ns,
+        };
+        match &mut run {
+            Some(run) => run.push(session, packet, arrived, &mut lanes, sessions),
+            None => run = Some(Run::of(session, packet, arrived)),
         }
+    }
+    if let Some(run) = &mut run {
+        run.flush(&mut lanes, sessions);
     }
     lanes.flush(sessions);
 }

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use plumbline::datapath::{Leaf, Pace, PathChoice, SessionSink};
+use plumbline::datapath::{Arrived, Leaf, Pace, PathChoice, SessionSink};
 use plumbline_proof::backhaul::keystream::Train;
 use plumbline_proof::backhaul::messages::session_of;
 use plumbline_proof::backhaul::params::Terms;
@@ -73,6 +73,11 @@ struct Watched {
 impl SessionSink for Watched {
     fn admit(&self, header: &Header, raw: &[u8; HEADER_LEN], _arrival_ns: u64) -> bool {
         self.tally.admit(header, raw)
+    }
+
+    fn admit_all(&self, packets: &[Arrived<'_>]) -> u64 {
+        self.tally
+            .admit_all(packets.iter().map(|p| (&p.header, p.raw)))
     }
 
     fn accept(&self, leaves: &[Leaf]) {

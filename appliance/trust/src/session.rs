@@ -1,6 +1,12 @@
 //! The key of one session: agreed by X25519 between prover and challenger, used to tag headers, so
 //! that an off-path sender cannot poison a count.
+//!
+//! A tag is the first 8 bytes of keyed BLAKE3 over the header with zeros in place of the tag: one whole
+//! block, so that the tags of sixteen headers are computed side by side in the lanes of a SIMD unit. One at
+//! a time a tag costs half as much again as hashing its whole packet in such lanes.
 
+use blake3::IncrementCounter;
+use blake3::platform::Platform;
 use plumbline_wire::header::{HEADER_LEN, TAGGED_LEN};
 use x25519_dalek::{PublicKey, StaticSecret};
 
@@ -34,27 +40,62 @@ impl Ephemeral {
     }
 }
 
+/// Headers whose tags are computed together: the widest SIMD that BLAKE3 knows (AVX-512).
+pub const LANES: usize = 16;
+/// Flags of a message that is one whole block, from the BLAKE3 paper, table 3: keyed, start and end of its
+/// only chunk, root.
+const KEYED: u8 = 16;
+const START: u8 = 1;
+const END_ROOT: u8 = 2 | 8;
+
+const _: () = assert!(HEADER_LEN == 64);
+
 /// Tags and checks the headers of one challenger in one session.
 #[derive(Clone, zeroize::ZeroizeOnDrop)]
 pub struct SessionKey([u8; 32]);
 
 impl SessionKey {
-    /// The tag of a header: the first 8 bytes of keyed BLAKE3 over its first 56.
+    /// The tag of a header: the first 8 bytes of keyed BLAKE3 over it, its tag taken as zeros.
     pub fn tag(&self, header: &[u8; HEADER_LEN]) -> [u8; 8] {
-        let (covered, _) = header.split_at(TAGGED_LEN);
-        let full = blake3::keyed_hash(&self.0, covered);
-        let b = full.as_bytes();
-        [b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]
+        let full = blake3::keyed_hash(&self.0, &untagged(header));
+        word(full.as_bytes()).to_le_bytes()
     }
 
     /// True if the header carries its tag; constant time.
     pub fn check(&self, header: &[u8; HEADER_LEN]) -> bool {
-        let want = u64::from_le_bytes(self.tag(header));
-        let (_, tag) = header.split_at(TAGGED_LEN);
-        let mut have = [0; 8];
-        have.copy_from_slice(tag);
-        // One comparison of two words: no early exit to time.
-        want ^ u64::from_le_bytes(have) == 0
+        same(header, &self.tag(header))
+    }
+
+    /// Which of at most [`LANES`] headers carry their tags: bit i is header i's; those beyond are not
+    /// looked at. Constant time; costs little more for sixteen than for one.
+    pub fn check_many(&self, headers: &[&[u8; HEADER_LEN]]) -> u16 {
+        let headers = &headers[..headers.len().min(LANES)];
+        let mut blocks = [[0; HEADER_LEN]; LANES];
+        for (block, header) in blocks.iter_mut().zip(headers) {
+            *block = untagged(header);
+        }
+        let mut key = [0; 8];
+        for (word, bytes) in key.iter_mut().zip(self.0.as_chunks::<4>().0) {
+            *word = u32::from_le_bytes(*bytes);
+        }
+        let blocks = blocks.each_ref();
+        let mut digests = [[0; 32]; LANES];
+        // All sixteen lanes, used or not: a few blocks more cost less than the widths in between.
+        Platform::detect().hash_many(
+            &blocks,
+            &key,
+            0,
+            IncrementCounter::No,
+            KEYED,
+            START,
+            END_ROOT,
+            digests.as_flattened_mut(),
+        );
+        let mut good = 0;
+        for (i, (header, digest)) in headers.iter().zip(&digests).enumerate() {
+            good |= u16::from(same(header, digest)) << i;
+        }
+        good
     }
 
     /// Writes the tag into a header.
@@ -64,9 +105,54 @@ impl SessionKey {
     }
 }
 
+/// The header with zeros in place of its tag.
+fn untagged(header: &[u8; HEADER_LEN]) -> [u8; HEADER_LEN] {
+    let mut block = *header;
+    block[TAGGED_LEN..].fill(0);
+    block
+}
+
+/// True if the header's tag is the beginning of `digest`: one comparison of two words, no early exit to
+/// time.
+fn same(header: &[u8; HEADER_LEN], digest: &[u8]) -> bool {
+    let (_, tag) = header.split_at(TAGGED_LEN);
+    word(tag) ^ word(digest) == 0
+}
+
+/// The first 8 bytes; all callers have as many.
+fn word(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map_or(0, |b| u64::from_le_bytes(*b))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sixteen_at_once_say_what_each_says() {
+        let key = SessionKey([7; 32]);
+        let mut headers: Vec<[u8; HEADER_LEN]> = (0..17u8).map(|i| [i; HEADER_LEN]).collect();
+        for header in &mut headers {
+            key.seal(header);
+            // As anybody with a BLAKE3 of their own computes it.
+            let mut plain = *header;
+            plain[TAGGED_LEN..].fill(0);
+            let digest = blake3::keyed_hash(&[7; 32], &plain);
+            assert_eq!(header[TAGGED_LEN..], digest.as_bytes()[..8]);
+        }
+        for count in 0..=17 {
+            let all: Vec<_> = headers[..count].iter().collect();
+            let bits = u16::try_from((1u32 << count.min(LANES)) - 1).unwrap();
+            assert_eq!(key.check_many(&all), bits, "{count}");
+        }
+        // One wrong among them is that one, wherever it is.
+        for wrong in 0..LANES {
+            let mut bent = headers.clone();
+            bent[wrong][63 - wrong] ^= 1;
+            let all: Vec<_> = bent[..LANES].iter().collect();
+            assert_eq!(key.check_many(&all), !(1 << wrong), "{wrong}");
+        }
+    }
 
     #[test]
     fn both_sides_agree_and_every_bit_is_covered() {

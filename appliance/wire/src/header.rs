@@ -5,7 +5,7 @@
 //!  │ magic │ver│kind│phase│ 0 │ session (16) │ index │ 0  │sequence│ sent_ns │  0   │ tag │
 //! ```
 //!
-//! All numbers are little endian. `tag` is the first 8 bytes of a keyed BLAKE3 over bytes 0..56
+//! All numbers are little endian. `tag` is the first 8 bytes of a keyed BLAKE3 over the header, itself taken as zeros,
 //! under the key that prover and challenger agreed on; this crate only carries it.
 
 use crate::view::View;

@@ -207,6 +207,11 @@ fn loops(outcome: &Outcome) -> Vec<String> {
             "  of which until the last leaf {:.1} µs, commitment {:.1} µs, signature {:.1} µs, first datagram {:.1} µs (medians)",
             c.parts.leaf_us, c.parts.commit_us, c.parts.sign_us, c.parts.send_us
         ));
+        let worst = &c.worst_parts;
+        lines.push(format!(
+            "  99th percentile of each: {:.1}, {:.1}, {:.1}, {:.1} µs",
+            worst.leaf_us, worst.commit_us, worst.sign_us, worst.send_us
+        ));
     }
     lines
 }

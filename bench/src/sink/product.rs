@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail};
 use plumbline::datapath::{
-    Leaf, Pace, PathChoice, Receiver, ReceiverConfig, Sender, SessionHandle, SessionSink,
+    Arrived, Leaf, Pace, PathChoice, Receiver, ReceiverConfig, Sender, SessionHandle, SessionSink,
     SessionSpec, tai_ns,
 };
 use plumbline_proof::backhaul::messages::session_of;
@@ -54,6 +54,14 @@ impl SessionSink for Counting {
             Some(tally) => tally.admit(header, raw),
             None => false,
         }
+    }
+
+    fn admit_all(&self, packets: &[Arrived<'_>]) -> u64 {
+        self.busy.store(true, Ordering::Relaxed);
+        let tally = self.tally.as_ref();
+        tally.map_or(0, |t| {
+            t.admit_all(packets.iter().map(|p| (&p.header, p.raw)))
+        })
     }
 
     fn accept(&self, leaves: &[Leaf]) {

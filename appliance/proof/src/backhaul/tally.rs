@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use plumbline_trust::encoding::Digest;
-use plumbline_trust::session::SessionKey;
+use plumbline_trust::session::{LANES, SessionKey};
 use plumbline_wire::header::{HEADER_LEN, Header};
 
 use self::lane::{LAG, Lane};
@@ -148,7 +148,42 @@ impl Tally {
 
     /// Decides on a packet before it is hashed; a refusal is counted.
     pub fn admit(&self, header: &Header, raw: &[u8; HEADER_LEN]) -> bool {
-        match self.decide(header, raw) {
+        self.judged(header, |lane| lane.key.check(raw))
+    }
+
+    /// [`Tally::admit`] for up to 64 packets, in order: bit i is packet i's. Runs of packets of one
+    /// challenger have their tags checked together.
+    pub fn admit_all<'a>(
+        &self,
+        packets: impl Iterator<Item = (&'a Header, &'a [u8; HEADER_LEN])>,
+    ) -> u64 {
+        let mut packets = packets.take(64).peekable();
+        let (mut admitted, mut at) = (0, 0);
+        while let Some(&first) = packets.peek() {
+            let index = first.0.index;
+            let mut headers = [first.0; LANES];
+            let mut raws = [first.1; LANES];
+            let mut used = 0;
+            while used < LANES
+                && let Some((header, raw)) = packets.next_if(|(h, _)| h.index == index)
+            {
+                (headers[used], raws[used]) = (header, raw);
+                used += 1;
+            }
+            let authentic = self
+                .lane(index)
+                .map_or(0, |lane| lane.key.check_many(&raws[..used]));
+            for (i, header) in headers[..used].iter().enumerate() {
+                let good = self.judged(header, |_| authentic >> i & 1 == 1);
+                admitted |= u64::from(good) << at;
+                at += 1;
+            }
+        }
+        admitted
+    }
+
+    fn judged(&self, header: &Header, authentic: impl FnOnce(&Lane) -> bool) -> bool {
+        match self.decide(header, authentic) {
             Ok(()) => true,
             Err(reason) => {
                 reason.fetch_add(1, Relaxed);
@@ -157,13 +192,17 @@ impl Tally {
         }
     }
 
-    fn decide(&self, header: &Header, raw: &[u8; HEADER_LEN]) -> Result<(), &AtomicU64> {
+    fn decide(
+        &self,
+        header: &Header,
+        authentic: impl FnOnce(&Lane) -> bool,
+    ) -> Result<(), &AtomicU64> {
         let running = &self.running;
         let refused = &running.refused;
         let ours = header.session == self.session && header.phase == self.phase;
         let lane = self.lane(header.index).filter(|_| ours);
         let lane = lane.ok_or(&refused.out_of_range)?;
-        if !lane.key.check(raw) {
+        if !authentic(lane) {
             return Err(&refused.bad_tag);
         }
         let at = lane.place(header.sequence).ok_or(&refused.out_of_range)?;
@@ -253,9 +292,13 @@ impl Tally {
     /// True if so few packets are missing to N that a receive thread must not dawdle: what follows the
     /// last one is timed. A deadline that nears is the caller's to know.
     pub fn urgent(&self) -> bool {
-        let missing = self.target.saturating_sub(self.counted());
         let near = (self.target / URGENT_PART).max(URGENT_LEAST);
-        !self.committed.load(Relaxed) && missing <= near
+        !self.committed.load(Relaxed) && self.missing() <= near
+    }
+
+    /// Packets that are missing to N.
+    pub fn missing(&self) -> u64 {
+        self.target.saturating_sub(self.counted())
     }
 
     /// Packets counted so far.

@@ -30,7 +30,7 @@ use tokio::time::interval;
 
 pub use self::echo::Echo;
 use self::echo::{Guests, Peer};
-use self::sink::{Committed, Sink};
+pub use self::sink::{Committed, Outgoing, Sink, Steps};
 use super::node::{Follow, Node};
 use crate::clock;
 use crate::datapath::{
@@ -303,7 +303,7 @@ fn accounting(
         control_received: guests.received.load(Ordering::Relaxed),
         reordered: tally.reordered(),
         histogram: tally.histogram(),
-        commit_latency_ns: committed.latency_ns,
+        commit_latency_ns: committed.steps.send_ns,
         datapath: [
             ("receiver", info.receiver),
             ("xdp_mode", info.xdp_mode),

@@ -146,6 +146,35 @@ fn every_packet_has_one_fate() {
 }
 
 #[test]
+fn many_at_once_are_judged_as_one_by_one() {
+    let (one, all) = (tally(30), tally(30));
+    let keys: Vec<SessionKey> = (0..4).map(key).collect();
+    // Runs of every length up to more than the lanes; 3 is not consented to, 9 is nobody; every seventh tag
+    // is wrong, and some packets come twice.
+    let lengths = [1, 2, 15, 16, 17, 5, 8];
+    let indices = [0, 1, 2, 3, 9, 0, 1];
+    let mut packets = Vec::new();
+    for (index, length) in indices.into_iter().zip(lengths) {
+        for i in 0..length {
+            let sequence = i % 14;
+            let (header, mut raw) = packet(&keys[usize::from(index % 4)], index, sequence);
+            if packets.len() % 7 == 6 {
+                raw[63] ^= 1;
+            }
+            packets.push((header, raw));
+        }
+    }
+    assert_eq!(packets.len(), 64);
+    let bits = all.admit_all(packets.iter().map(|(h, raw)| (h, raw)));
+    for (i, (header, raw)) in packets.iter().enumerate() {
+        assert_eq!(bits >> i & 1 == 1, one.admit(header, raw), "packet {i}");
+    }
+    assert_eq!(one.refused(), all.refused());
+    let refused = all.refused();
+    assert!(refused.bad_tag > 0 && refused.duplicate > 0 && refused.out_of_range > 0);
+}
+
+#[test]
 fn one_commitment_and_only_one() {
     let t = tally(2);
     assert!(offer(&t, 0, 0));
