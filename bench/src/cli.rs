@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::plan::{FULL, Plan, QUICK};
+use crate::plan::{BINDINGS, FULL, Plan, QUICK};
 use crate::progress::Progress;
 use crate::report::{Outcome, plot, table};
 use crate::{pair, promise, run};
@@ -30,8 +30,11 @@ pub struct Args {
     /// Longer trials, more of them, more rows.
     #[arg(long)]
     full: bool,
+    /// Our AF_XDP binding beside xsk-rs, and nothing else.
+    #[arg(long, conflicts_with_all = ["quick", "full"])]
+    bindings: bool,
     /// A plan of one's own instead of the quick or the full one.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "full"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "full", "bindings"])]
     plan: Option<PathBuf>,
     /// Run only these rows of the plan (and `micro`, `commit` if named).
     #[arg(long, value_name = "ROW", value_delimiter = ',')]
@@ -59,6 +62,7 @@ impl Args {
         let text = match &own {
             Some(text) => text,
             None if self.full => FULL,
+            None if self.bindings => BINDINGS,
             None => QUICK,
         };
         let mut plan = Plan::parse(text)?;
@@ -72,7 +76,7 @@ impl Args {
 
     /// Whether promises may stay unmeasured: some of the plan was left out on purpose.
     fn is_partial(&self) -> bool {
-        !self.only.is_empty() || self.plan.is_some()
+        !self.only.is_empty() || self.plan.is_some() || self.bindings
     }
 }
 

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) const QUICK: &str = include_str!("../plans/quick.toml");
 /// The plan of `--full`.
 pub(crate) const FULL: &str = include_str!("../plans/full.toml");
+/// The plan of `--bindings`.
+pub(crate) const BINDINGS: &str = include_str!("../plans/bindings.toml");
 
 /// Longest trial, seconds: packets are made ahead and lie in memory, 1.3 GB for a second at 10 Gbit/s.
 const LONGEST: f64 = 5.0;
@@ -33,6 +35,8 @@ pub(crate) enum SourceKind {
 pub(crate) enum SinkKind {
     /// The product's receiver and the proof's tally: tag, caps, digest of every byte, leaf table.
     Verified,
+    /// The same through xsk-rs, where the build has it.
+    VerifiedXskRs,
     /// The product's receiver and a sink that refuses every packet unread: the AF_XDP path alone.
     Count,
     /// An XDP program that only drops.

@@ -332,7 +332,17 @@ mod tests {
             "{:?}",
             measured.stages
         );
-        assert_eq!(measured.stages.len(), 9);
+        let mut names: Vec<_> = measured
+            .stages
+            .iter()
+            .map(|s| (s.name, s.payload))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), measured.stages.len(), "a stage is there once");
+        for wanted in ["header parse", "admit (with tag check)", "accept"] {
+            assert!(names.iter().any(|(name, _)| *name == wanted), "{wanted}");
+        }
     }
 
     #[test]

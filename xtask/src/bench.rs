@@ -29,8 +29,11 @@ pub(crate) struct Args {
     /// Longer trials, more of them, more rows.
     #[arg(long)]
     full: bool,
+    /// Our AF_XDP binding beside xsk-rs, and nothing else; installs the C toolchain that xsk-rs needs.
+    #[arg(long, conflicts_with_all = ["quick", "full"])]
+    bindings: bool,
     /// A plan of one's own instead of the quick or the full one (see bench/README.md).
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "full"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "full", "bindings"])]
     plan: Option<PathBuf>,
     /// Run only these rows of the plan (and `micro`, `commit` if named).
     #[arg(long, value_name = "ROW", value_delimiter = ',')]
@@ -59,6 +62,7 @@ impl Args {
         for (is_set, flag) in [
             (self.quick, "--quick"),
             (self.full, "--full"),
+            (self.bindings, "--bindings"),
             (self.stages, "--stages"),
             (self.check, "--check"),
         ] {
@@ -89,14 +93,19 @@ impl Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let say = |line: &str| eprintln!("▸ {line}");
     let privilege = Privilege::detect().require("the bench")?;
-    machine::prepare(Purpose::Bench, &say)?;
+    let purpose = if args.bindings {
+        Purpose::Bindings
+    } else {
+        Purpose::Bench
+    };
+    machine::prepare(purpose, &say)?;
     let binary = match &args.binary {
         Some(binary) => binary
             .canonicalize()
             .with_context(|| format!("--binary {}", binary.display()))?,
         None => {
             say("build: cargo build --release --package plumbline-bench");
-            build()?
+            build(args.bindings)?
         }
     };
     if privilege == Privilege::Sudo {
@@ -116,8 +125,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn build() -> Result<PathBuf> {
-    let args = [
+fn build(both_bindings: bool) -> Result<PathBuf> {
+    let mut args = vec![
         "build",
         "--release",
         "--package",
@@ -126,6 +135,9 @@ fn build() -> Result<PathBuf> {
         "plumbline-bench",
         "--message-format=json-render-diagnostics",
     ];
+    if both_bindings {
+        args.extend(["--features", "xsk-rs"]);
+    }
     cargo::executable(&args, "plumbline-bench")
 }
 

@@ -145,6 +145,8 @@ pub(crate) enum Purpose {
     Lab,
     /// Build the product and measure it beside others.
     Bench,
+    /// Compare the two AF_XDP bindings.
+    Bindings,
     /// Build the product and run it on another kernel.
     Vm,
 }
@@ -200,6 +202,7 @@ pub(crate) fn prepare(purpose: Purpose, say: &dyn Fn(&str)) -> Result<()> {
         Purpose::Demo => [&BUILD[..], &LAB].concat(),
         Purpose::Test => [&BUILD[..], &OTHER_BINDING, &LAB, &CONTRACTS].concat(),
         Purpose::Bench => [&BUILD[..], &LAB, &BENCH].concat(),
+        Purpose::Bindings => [&BUILD[..], &OTHER_BINDING, &LAB].concat(),
         Purpose::Vm => [&BUILD[..], &VM].concat(),
     };
     let missing = missing(&needs);

@@ -10,9 +10,9 @@ use super::{XskError, option};
 
 /// Descriptors taken at once: four lots of the sixteen that are hashed together.
 pub const BATCH: usize = 64;
-/// After so many frames without a need for the reserve, the number posted is halved: some tens of
-/// milliseconds at 10 Gbit/s, so that one quiet moment decides nothing.
-const CALM: usize = 32_768;
+/// After so many frames without a need for the reserve, the number posted is halved: ten milliseconds at
+/// 10 Gbit/s, so that one quiet moment decides nothing, and a phase of 100 ms still gains.
+const CALM: usize = 8_192;
 
 /// How many frames the kernel has, between two bounds. All of them at first; half as many after each calm
 /// stretch in which an eighth would have done; twice as many as soon as a quarter of them was found waiting,

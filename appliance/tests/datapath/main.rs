@@ -96,7 +96,7 @@ fn every_packet_is_accounted_for(path: PathChoice, receiver_is: &str, mode: &str
         assert_eq!((tally.accepted, tally.refused), (2 * 3_603, 2 * 400));
     }
     drop(receiver);
-    assert_eq!(lab.xdp(), None, "detached");
+    lab.wait_detached();
 }
 
 #[test]
@@ -356,7 +356,7 @@ fn a_receiver_that_cannot_be_says_what_is_missing() {
     });
     assert!(error.to_string().contains("another XDP program"), "{error}");
     drop(first);
-    assert_eq!(lab.xdp(), None, "nothing stays attached");
+    lab.wait_detached();
 }
 
 #[test]
@@ -451,7 +451,7 @@ fn a_tcp_connection_lives_through_attach_run_and_detach() {
         assert!(sink.counts().accepted > 0);
         exchange(&mut tcp, "closed");
         drop(receiver);
-        assert_eq!(lab.xdp(), None);
+        lab.wait_detached();
         exchange(&mut tcp, "detached");
         assert_eq!(lab.xdp(), None);
     }
@@ -513,12 +513,5 @@ fn a_killed_process_leaves_no_xdp() {
     assert_eq!(lab.xdp(), Some("native"));
     child.0.kill().unwrap(); // SIGKILL
     child.0.wait().unwrap();
-    let until = Instant::now() + Duration::from_secs(5);
-    while lab.xdp().is_some() {
-        assert!(
-            Instant::now() < until,
-            "XDP is still attached 5 s after SIGKILL"
-        );
-        rig::breathe();
-    }
+    lab.wait_detached();
 }

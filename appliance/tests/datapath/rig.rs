@@ -117,6 +117,16 @@ impl Lab {
         }
     }
 
+    /// Waits until nothing is attached. The link ends with its last descriptor, and a test that starts
+    /// `ip` at that instant has copied the descriptors of this process until its `exec`.
+    pub(crate) fn wait_detached(&self) {
+        let until = Instant::now() + Duration::from_secs(5);
+        while self.xdp().is_some() {
+            assert!(Instant::now() < until, "XDP is still attached after 5 s");
+            breathe();
+        }
+    }
+
     /// Packets that either end of the veth dropped.
     pub(crate) fn dropped_by_veth(&self) -> u64 {
         [&self.prover, &self.challenger]

@@ -12,10 +12,8 @@ pub mod domain {
     pub const SEED: &str = "plumbline 2026-11 backhaul seed commitment v1";
     /// Keystream of a challenger's packets.
     pub const KEYSTREAM: &str = "plumbline 2026-11 backhaul keystream v1";
-    /// C_i: all that was counted of one challenger.
-    pub const ROOT: &str = "plumbline 2026-11 backhaul challenger root v2";
-    /// G: 64 consecutive packets of one challenger.
-    pub const GROUP: &str = "plumbline 2026-11 backhaul group v1";
+    /// A node of the tree over one challenger's packets; the topmost is C_i.
+    pub const NODE: &str = "plumbline 2026-11 backhaul tree node v1";
     /// C: the response hash over all challengers.
     pub const RESPONSE: &str = "plumbline 2026-11 backhaul response v1";
     /// What `begin` anchors on chain: seed commitments and consent.

@@ -74,6 +74,7 @@ pub(crate) fn start(kind: SinkKind, order: &Order<'_>) -> Result<Box<dyn Sink>> 
     let (pair, size) = (order.pair, order.load.size);
     Ok(match kind {
         SinkKind::Verified => Box::new(product::Product::verified(order)?),
+        SinkKind::VerifiedXskRs => Box::new(product::Product::verified_by_xsk_rs(order)?),
         SinkKind::Count => Box::new(product::Product::count(order)?),
         SinkKind::Drop => Box::new(drop::Ceiling::start(pair)?),
         SinkKind::RecvmmsgHash => Box::new(socket::batches(pair, size)?),

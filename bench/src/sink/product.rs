@@ -84,13 +84,17 @@ impl SessionSink for Counting {
 /// # Errors
 /// It cannot be started, or not with native XDP: figures of a lower rung would be another product's.
 pub(crate) fn receiver(pair: &Pair) -> Result<Receiver> {
+    receiver_by(pair, PathChoice::Native)
+}
+
+fn receiver_by(pair: &Pair, path: PathChoice) -> Result<Receiver> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let config = ReceiverConfig {
         interface: INTERFACE.into(),
         bind: IpAddr::V4(SINK),
         data_port: PORT,
         queues: vec![0],
-        path: PathChoice::Native,
+        path,
         busy_poll: false,
         cores: vec![SINK_CORE.min(cores - 1)],
     };
@@ -116,16 +120,29 @@ impl Product {
     pub(super) fn verified(order: &Order<'_>) -> Result<Self> {
         // One more than can come: the trial ends by time, not by a commitment.
         let tally = order.load.tally(order.packets as u64 + 1);
-        Self::start(order.pair, order.load.size, Some(tally))
+        Self::start(receiver(order.pair)?, order.load.size, Some(tally))
+    }
+
+    /// The same by the other binding.
+    #[cfg(feature = "xsk-rs")]
+    pub(super) fn verified_by_xsk_rs(order: &Order<'_>) -> Result<Self> {
+        let tally = order.load.tally(order.packets as u64 + 1);
+        let receiver = receiver_by(order.pair, PathChoice::XskRs)?;
+        Self::start(receiver, order.load.size, Some(tally))
+    }
+
+    /// The other binding is not in this build.
+    #[cfg(not(feature = "xsk-rs"))]
+    pub(super) fn verified_by_xsk_rs(_: &Order<'_>) -> Result<Self> {
+        anyhow::bail!("this build has no xsk-rs; `cargo xtask bench --bindings` makes one that has")
     }
 
     /// The AF_XDP path alone.
     pub(super) fn count(order: &Order<'_>) -> Result<Self> {
-        Self::start(order.pair, order.load.size, None)
+        Self::start(receiver(order.pair)?, order.load.size, None)
     }
 
-    fn start(pair: &Pair, size: Size, tally: Option<Tally>) -> Result<Self> {
-        let receiver = receiver(pair)?;
+    fn start(receiver: Receiver, size: Size, tally: Option<Tally>) -> Result<Self> {
         let counting = Counting::new(tally);
         let sink: Arc<dyn SessionSink> = counting.clone();
         let handle = receiver

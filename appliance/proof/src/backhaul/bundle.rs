@@ -16,8 +16,8 @@ use super::messages::Statement;
 use super::record::Record;
 
 const MAGIC: &[u8; 8] = b"PLUMBNDL";
-/// 2: leaves are committed to in groups of 64.
-const VERSION: u32 = 2;
+/// 3: leaves are committed to as a tree of nodes of 64.
+const VERSION: u32 = 3;
 const HEAD: usize = 20;
 
 /// What the coordinator signs: the log and what it concluded from it.

@@ -1,21 +1,23 @@
 //! The packets of one challenger: deterministic, so that they and their digests are made ahead of
-//! T0, and unpredictable until the seed is revealed. And what is committed to of them.
+//! T0, and unpredictable until the seed is revealed. And the tree that is committed to of them.
 //!
 //! ```text
 //!  k_i = H(seed ‖ challenge ‖ beacon ‖ phase ‖ index)
 //!  packet q = header, tag │ BLAKE3-XOF keyed by k_i, from byte q·(length − 64)
 //!
-//!  bitmap │ word 0: 64 packets │ word 1 │ word 2 │ …         leaf = BLAKE3 of a packet
-//!               │                   │        │
-//!  leaves   l₀ l₁ … l₆₃          l₆₄ …      (none)
-//!               ▼                   ▼
-//!  groups      G₀                  G₁         –              while packets arrive
-//!               └────── C_i ────────┘   C = H(counts, C_1 … C_n)     after the last one
+//!  leaves   l₀ l₁ … l₆₃ │ l₆₄ …  l₁₂₇ │ (none) │ …           leaf = BLAKE3 of a packet
+//!  bitmap      word 0        word 1      word 2   …           its words are the masks of level 0
+//!                ▼             ▼
+//!  level 0      G₀            G₁           –      …  G₆₃ │ …  a group: 64 packets
+//!  level 1       └──── node 0 ──────────────────────┘    …    4,096       while packets arrive
+//!  level 2                └────────────── node 0 ────────…    262,144     after the last one
+//!  level 3                                  └── C_i           C = H(counts, C_1 … C_n)
 //! ```
 //!
-//! Claim: prover, challenger and judge compute a commitment with the same three functions ([`group`],
-//! [`root`], [`response`]), so equal packets give equal digests. Not promised: anything about when.
-//! Tests: below, and `tally` holds that the incremental commitment is the one from scratch.
+//! Claim: prover, challenger and judge compute a commitment with the same three functions ([`node`],
+//! [`climb`], [`response`]), so equal packets give equal digests. The masks name the packets: two sets of
+//! them have two C_i. Not promised: anything about when. Tests: below, and `tally` holds that the
+//! incremental commitment is the one from scratch.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -28,17 +30,23 @@ use plumbline_wire::header::{HEADER_LEN, Header, Kind};
 
 use super::leaf;
 use super::messages::{ChallengeId, session_of};
-use super::wide::Wide;
+use super::params::MAX_CAP_PACKETS;
 
 /// Packets made together: one call of the 16-lane hash, and at an MTU of 1500 they stay in L1.
 const BATCH: usize = leaf::LANES;
-/// Sequence numbers of a group: one word of the bitmap.
-pub const GROUP: usize = 64;
 
-/// The key of [`domain::GROUP`]: thousands of groups are hashed, its context once.
-static GROUP_KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(domain::GROUP));
-/// The key of [`domain::ROOT`].
-static ROOT_KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(domain::ROOT));
+/// Children of a node, one for each bit of its mask.
+pub const ARITY: usize = 64;
+/// Sequence numbers of a group, the lowest node: one word of the bitmap.
+pub const GROUP: usize = ARITY;
+/// Level of C_i: the lowest whose one node has room for every packet that terms allow.
+pub const TOP: u8 = 3;
+
+const _: () = assert!((ARITY as u64).pow(TOP as u32 + 1) >= MAX_CAP_PACKETS);
+const _: () = assert!((ARITY as u64).pow(TOP as u32) < MAX_CAP_PACKETS);
+
+/// The key of [`domain::NODE`]: thousands of nodes are hashed, its context once.
+static NODE_KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(domain::NODE));
 
 /// Everything that decides the bytes of a challenger's packets in a phase. A clone is cheap, and
 /// seeking costs nothing: ranges of one train can be made by several threads.
@@ -155,7 +163,7 @@ impl Train {
         let mut leaves = self.leaves(&sequences).into_iter();
         wanted
             .iter()
-            .map(|(at, word)| group(*at, *word, &mut leaves))
+            .map(|(at, word)| node(0, *at, *word, &mut leaves))
             .collect()
     }
 
@@ -232,21 +240,52 @@ pub(super) fn bits(mut word: u64) -> impl Iterator<Item = u32> {
     })
 }
 
-/// G = H(number of the group ‖ its word ‖ the leaves of its packets in sequence order). Takes one leaf
-/// for each bit of `word` and no more.
-pub fn group(at: u64, word: u64, leaves: impl Iterator<Item = Digest>) -> Digest {
-    const HEAD: usize = 16;
-    let mut bytes = [0; HEAD + 32 * GROUP];
-    bytes[..8].copy_from_slice(&at.to_le_bytes());
-    bytes[8..HEAD].copy_from_slice(&word.to_le_bytes());
+/// H(level ‖ index of the node in its level ‖ mask ‖ digests of the children that its bits name, in
+/// order). The children of level 0 are leaves, those of another the nodes below it that are not empty.
+/// Takes one child for each bit of `mask` and no more.
+pub fn node(level: u8, index: u64, mask: u64, children: impl Iterator<Item = Digest>) -> Digest {
+    const HEAD: usize = 17;
+    let mut bytes = [0; HEAD + 32 * ARITY];
+    bytes[0] = level;
+    bytes[1..9].copy_from_slice(&index.to_le_bytes());
+    bytes[9..HEAD].copy_from_slice(&mask.to_le_bytes());
     let (slots, _) = bytes[HEAD..].as_chunks_mut::<32>();
-    let used = word.count_ones() as usize;
-    for (slot, leaf) in slots[..used].iter_mut().zip(leaves) {
-        *slot = leaf;
+    let used = mask.count_ones() as usize;
+    for (slot, child) in slots[..used].iter_mut().zip(children) {
+        *slot = child;
     }
-    let mut hasher = blake3::Hasher::new_from_context_key(&GROUP_KEY);
+    let mut hasher = blake3::Hasher::new_from_context_key(&NODE_KEY);
     hasher.update(&bytes[..HEAD + 32 * used]);
     *hasher.finalize().as_bytes()
+}
+
+/// C_i from the nodes of `level` (below [`TOP`]) that are not empty: their indices, ascending, and
+/// digests. Of none at all it is the topmost node with an empty mask.
+pub fn climb(level: u8, nodes: impl Iterator<Item = (u64, Digest)>) -> Digest {
+    let parent = |(at, _): &(u64, Digest)| at / ARITY as u64;
+    let mut nodes: Vec<(u64, Digest)> = nodes.collect();
+    for level in level + 1..TOP {
+        nodes = nodes
+            .chunk_by(|a, b| parent(a) == parent(b))
+            .filter_map(|siblings| {
+                let index = parent(siblings.first()?);
+                Some((index, join(level, index, siblings)))
+            })
+            .collect();
+    }
+    join(TOP, 0, &nodes)
+}
+
+/// The node over these children.
+fn join(level: u8, index: u64, children: &[(u64, Digest)]) -> Digest {
+    let bits = children.iter().map(|(at, _)| 1 << (at % ARITY as u64));
+    let mask = bits.fold(0, |mask: u64, bit: u64| mask | bit);
+    node(
+        level,
+        index,
+        mask,
+        children.iter().map(|(_, digest)| *digest),
+    )
 }
 
 /// The groups of a bitmap that are not empty, their leaves looked up; `None` if one is missing.
@@ -259,31 +298,21 @@ pub fn groups(bitmap: &[u8], leaf: impl Fn(u64) -> Option<Digest>) -> Option<Vec
             let leaves: Option<Vec<Digest>> = bits(word)
                 .map(|bit| leaf(first(at) + u64::from(bit)))
                 .collect();
-            Some(group(at, word, leaves?.into_iter()))
+            Some(node(0, at, word, leaves?.into_iter()))
         })
         .collect()
 }
 
-/// C_i = H(bitmap length ‖ bitmap ‖ digests of the groups that are not empty, in order), the bitmap
-/// given as its [`words`] and its length in bytes.
+/// C_i from the digests of the groups that are not empty, in order, and the bitmap that says which: its
+/// [`words`] up to its `length` in bytes.
 pub fn root(
     length: usize,
     words: impl Iterator<Item = u64>,
     groups: impl Iterator<Item = Digest>,
 ) -> Digest {
-    let mut top = Wide::new(&ROOT_KEY);
-    top.push((length as u64).to_le_bytes());
-    let mut words = words.map(u64::to_le_bytes);
-    for word in words.by_ref().take(length / 8) {
-        top.push(word);
-    }
-    for byte in words.next().iter().flatten().take(length % 8) {
-        top.push([*byte]);
-    }
-    for digest in groups {
-        top.push(digest);
-    }
-    top.finish()
+    let words = (0u64..).zip(words.take(length.div_ceil(8)));
+    let filled = words.filter(|(_, word)| *word != 0);
+    climb(0, filled.map(|(at, _)| at).zip(groups))
 }
 
 /// C = H(challenge ‖ phase ‖ counts ‖ C_1..C_n).
@@ -297,6 +326,8 @@ pub fn response(challenge: &ChallengeId, phase: u8, counts: &[u32], roots: &[Dig
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use plumbline_trust::session::Ephemeral;
     use plumbline_wire::header::{DATA_LEN, KEYSTREAM_LEN};
@@ -403,34 +434,132 @@ mod tests {
     }
 
     #[test]
-    fn a_root_is_what_the_protocol_says_and_depends_on_every_part() {
-        // Longer than the buffer, so that pieces are cut.
-        let bitmap = vec![0xa5; 9 * 1024 + 3];
-        let digests: Vec<Digest> = (0u32..1153)
-            .map(|i| *blake3::hash(&i.to_le_bytes()).as_bytes())
-            .collect();
+    fn a_node_is_what_the_protocol_says_and_depends_on_every_part() {
+        let children = [[1; 32], [2; 32]];
+        let of = |level, at, mask, list: &[Digest]| node(level, at, mask, list.iter().copied());
         let flat = [
-            &(bitmap.len() as u64).to_le_bytes()[..],
-            &bitmap,
-            digests.as_flattened(),
-        ]
-        .concat();
-        let of = |b: &[u8], d: &[Digest]| root(b.len(), words(b), d.iter().copied());
-        assert_eq!(of(&bitmap, &digests), hash(domain::ROOT, &[&flat]));
-        assert_ne!(of(&bitmap[1..], &digests), of(&bitmap, &digests));
-        assert_ne!(of(&bitmap, &digests[1..]), of(&bitmap, &digests));
-
-        let leaves = [[1; 32], [2; 32]];
-        let of = |at, word, leaves: &[Digest]| group(at, word, leaves.iter().copied());
-        let flat = [
-            &3u64.to_le_bytes()[..],
+            &[2][..],
+            &3u64.to_le_bytes(),
             &5u64.to_le_bytes(),
-            leaves.as_flattened(),
+            children.as_flattened(),
         ]
         .concat();
-        assert_eq!(of(3, 5, &leaves), hash(domain::GROUP, &[&flat]));
-        assert_ne!(of(4, 5, &leaves), of(3, 5, &leaves));
-        assert_ne!(of(3, 6, &leaves), of(3, 5, &leaves));
-        assert_ne!(of(3, 5, &[[1; 32], [3; 32]]), of(3, 5, &leaves));
+        let base = of(2, 3, 5, &children);
+        assert_eq!(base, hash(domain::NODE, &[&flat]));
+        assert_ne!(of(1, 3, 5, &children), base);
+        assert_ne!(of(2, 4, 5, &children), base);
+        assert_ne!(of(2, 3, 6, &children), base);
+        assert_ne!(of(2, 3, 5, &[[1; 32], [3; 32]]), base);
+        // As many as the mask has bits.
+        assert_eq!(of(2, 3, 5, &[[1; 32], [2; 32], [3; 32]]), base);
+        let full: Vec<Digest> = (0..64).map(|i| [i; 32]).collect();
+        let head = [&[0][..], &0u64.to_le_bytes(), &u64::MAX.to_le_bytes()].concat();
+        let flat = [&head[..], full.as_flattened()].concat();
+        assert_eq!(of(0, 0, u64::MAX, &full), hash(domain::NODE, &[&flat]));
+    }
+
+    /// C_i by the rule alone, from the top down: `None` for an empty node.
+    fn plain(level: u8, index: u64, leaves: &BTreeMap<u64, Digest>) -> Option<Digest> {
+        let packets = 64u64.pow(u32::from(level) + 1);
+        let mut inside = leaves.range(index * packets..(index + 1) * packets);
+        if inside.next().is_none() && level < TOP {
+            return None;
+        }
+        let first = index * 64;
+        let child = |bit| match level {
+            0 => leaves.get(&(first + bit)).copied(),
+            _ => plain(level - 1, first + bit, leaves),
+        };
+        let each: Vec<Option<Digest>> = (0..64).map(child).collect();
+        let bits = (0..).zip(&each).filter(|(_, c)| c.is_some());
+        let mask: u64 = bits.map(|(bit, _)| 1 << bit).sum();
+        Some(node(level, index, mask, each.into_iter().flatten()))
+    }
+
+    #[test]
+    fn a_root_is_the_topmost_node_of_the_rule() {
+        const FOUR: u64 = 64 * 64 * 64;
+        let leaf = |s: u64| *blake3::hash(&s.to_le_bytes()).as_bytes();
+        let sets: [&[u64]; 7] = [
+            &[],
+            &[0],
+            &[63, 64],
+            &[4095, 4096],
+            // An empty node between two at each level, and the last packet that terms allow.
+            &[5, 200, 3 * 4096 + 7, 9 * 4096],
+            &[FOUR - 1, FOUR, 3 * FOUR + 64 * 9],
+            &[1, MAX_CAP_PACKETS - 1],
+        ];
+        let mut roots = Vec::new();
+        for set in sets {
+            let length = set.last().map_or(0, |s| s / 8 + 1);
+            let mut bitmap = vec![0; usize::try_from(length).unwrap()];
+            for s in set {
+                bitmap[usize::try_from(s / 8).unwrap()] |= 1 << (s % 8);
+            }
+            let leaves: BTreeMap<u64, Digest> = set.iter().map(|s| (*s, leaf(*s))).collect();
+            let groups = groups(&bitmap, |s| leaves.get(&s).copied()).unwrap();
+            let made = root(bitmap.len(), words(&bitmap), groups.into_iter());
+            assert_eq!(Some(made), plain(TOP, 0, &leaves), "{set:?}");
+            roots.push(made);
+        }
+        assert_eq!(roots[0], node(TOP, 0, 0, std::iter::empty()));
+        roots.sort_unstable();
+        roots.dedup();
+        assert_eq!(roots.len(), sets.len());
+    }
+
+    #[test]
+    fn climbing_from_any_level_ends_at_the_same_root() {
+        let groups: Vec<(u64, Digest)> = (0..5000)
+            .filter(|at| at % 3 != 0 && at / 64 % 5 != 1)
+            .map(|at: u64| (at, *blake3::hash(&at.to_le_bytes()).as_bytes()))
+            .collect();
+        let of_one_node = groups.chunk_by(|a, b| a.0 / 64 == b.0 / 64);
+        let nodes = of_one_node.map(|part| (part[0].0 / 64, join(1, part[0].0 / 64, part)));
+        assert_eq!(climb(1, nodes), climb(0, groups.iter().copied()));
+    }
+
+    /// What a one-step fraud proof needs: four nodes lead from a packet's leaf to C_i.
+    #[test]
+    fn a_path_of_four_nodes_leads_from_a_leaf_to_the_root() {
+        let leaf = |s: u64| *blake3::hash(&s.to_le_bytes()).as_bytes();
+        let bitmap = vec![0xfb; 5 * 4096 / 8];
+        let groups = groups(&bitmap, |s| Some(leaf(s))).unwrap();
+        let root = root(bitmap.len(), words(&bitmap), groups.iter().copied());
+        let sequence: u64 = 2 * 4096 + 7 * 64 + 3;
+        let word = u64::from_le_bytes([0xfb; 8]);
+        let group_of = |at: u64| {
+            node(
+                0,
+                at,
+                word,
+                bits(word).map(|b| leaf(at * 64 + u64::from(b))),
+            )
+        };
+        let middle_of = |at: u64| node(1, at, u64::MAX, (at * 64..at * 64 + 64).map(group_of));
+        // Each step puts the digest found so far into the place that the sequence number names.
+        let step = |level: u8, mask: u64, found: Digest, others: &[Digest]| {
+            let index = sequence >> (6 * (u32::from(level) + 1));
+            let bit = sequence >> (6 * u32::from(level)) & 63;
+            let place = (mask & ((1 << bit) - 1)).count_ones() as usize;
+            let mut children = others.to_vec();
+            children[place] = found;
+            node(level, index, mask, children.into_iter())
+        };
+        let (group, middle) = (sequence / 64, sequence / 4096);
+        let leaves: Vec<Digest> = bits(word)
+            .map(|b| leaf(group * 64 + u64::from(b)))
+            .collect();
+        let around: Vec<Digest> = (middle * 64..middle * 64 + 64).map(group_of).collect();
+        let above: Vec<Digest> = (0..5).map(middle_of).collect();
+        let climbed = |from: Digest| {
+            let found = step(0, word, from, &leaves);
+            let found = step(1, u64::MAX, found, &around);
+            let found = step(2, 0b1_1111, found, &above);
+            step(3, 1, found, &[[0; 32]])
+        };
+        assert_eq!(climbed(leaf(sequence)), root);
+        assert_ne!(climbed(leaf(sequence + 1)), root);
     }
 }

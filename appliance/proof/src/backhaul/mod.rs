@@ -30,7 +30,6 @@ mod replay;
 pub mod rtt;
 pub mod tally;
 pub mod verdict;
-mod wide;
 
 #[cfg(test)]
 mod tests;

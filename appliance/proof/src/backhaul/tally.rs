@@ -4,14 +4,15 @@
 //! ```text
 //!  header ─► admit ──► refused: out_of_range · bad_tag · duplicate · late · over_cap
 //!              │
-//!              └─► (16-lane hash) ─► accept ─► leaf ─► group of 64 full, or left behind: hashed
-//!                                                │
-//!                                               N-th ─► commit: open groups, then C_1 … C_n, C
+//!              └─► (16-lane hash) ─► accept ─► leaf ─► group of 64, then node of 64 groups: full, or
+//!                                                │      left behind: hashed
+//!                                               N-th ─► commit: open groups and nodes, then C_1 … C_n, C
 //! ```
 //!
 //! Claim: whatever the threads do, no cap is exceeded, and every packet has one fate: seen = committed
 //! + refused. Not promised: which of two racing copies of a packet is the duplicate. Tests: `tests`.
 
+mod kept;
 mod lane;
 #[cfg(test)]
 mod tests;
@@ -107,7 +108,7 @@ pub struct Tally {
     committed: AtomicBool,
     /// Packets in the commitment; [`OPEN`] until it is made.
     sealed: AtomicU64,
-    /// Groups hashed at the commitment.
+    /// Groups and nodes of level 1 hashed at the commitment.
     hashed_late: AtomicU64,
     running: Running,
 }
@@ -338,8 +339,9 @@ impl Tally {
     }
 
     /// Commits to all whose leaf is stored; gives the commitment and C_1..C_n. From here on every packet
-    /// is late. `None` if another thread has committed. What is left to hash is the open group of each
-    /// challenger that sends in order (at a deadline two), and one digest a group.
+    /// is late. `None` if another thread has committed. What is left to hash is, of each challenger that
+    /// sends in order, the open group (at a deadline two), the open node over it (at a deadline two
+    /// where one ends between them), and a node for every 64 nodes.
     pub fn commit(&self) -> Option<(Commit, Vec<Digest>)> {
         if self.committed.swap(true, AcqRel) {
             return None;
@@ -354,7 +356,7 @@ impl Tally {
         self.sealed.store(packets, Release);
         let mut roots = Vec::with_capacity(self.lanes.len());
         for lane in &self.lanes {
-            let nothing = || keystream::root(0, std::iter::empty(), std::iter::empty());
+            let nothing = || keystream::climb(0, std::iter::empty());
             let (root, hashed) = lane.as_ref().map_or_else(|| (nothing(), 0), Lane::root);
             self.hashed_late.fetch_add(hashed, Relaxed);
             roots.push(root);
@@ -375,7 +377,8 @@ impl Tally {
         Some((commit, roots))
     }
 
-    /// Groups that were still to be hashed at the commitment: what its latency grows with.
+    /// Groups and nodes of level 1 that were still to be hashed at the commitment, being open or having
+    /// changed: what its latency grows with.
     pub fn hashed_at_commit(&self) -> u64 {
         self.hashed_late.load(Relaxed)
     }

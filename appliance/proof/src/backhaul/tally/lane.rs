@@ -1,88 +1,38 @@
-//! One challenger's part of a tally: which of its packets were admitted, their leaves, and the groups
-//! that are hashed while more arrive. Several threads share it; nothing locks, and nothing allocates
-//! after [`Lane::new`].
+//! One challenger's part of a tally: which of its packets were admitted, their leaves, and the nodes over
+//! them that are hashed while more arrive. Several threads share it; nothing locks, and nothing allocates
+//! between [`Lane::new`] and [`Lane::root`].
 //!
 //! ```text
 //!  seen    ▓▓▓▓▓▓▓▓ ▓▓▓▓▓▓▓▓ ▓▓░▓░░░░        admitted: claimed before hashing
 //!  leaves  ▓▓▓▓▓▓▓▓ ▓▓▓▓▓░▓▓ ▓░░▓░░░░        then the leaf is stored …
 //!  done    ▓▓▓▓▓▓▓▓ ▓▓▓▓▓░▓▓ ▓░░▓░░░░        … and released: what others may read
-//!            full     left      open
+//!  groups    full     left      open         64 packets each
 //!           hashed   behind
 //!                    hashed     at the commitment
+//!  nodes   └── 64 groups each: likewise, full or left behind ──┘ └── open ──┘
 //! ```
 //!
-//! A group's digest is kept with the word that it was made from, so a packet that comes after is never
-//! forgotten: it has its group hashed again at once. A sender that leaves gaps in every group and comes back
-//! to them so costs its own packets a group's hash each, and not the commitment, whose time would count
-//! against the prover. Tests: `tests`, beside this file.
+//! A group's digest is kept with the word that it was made from, a node's with its number of packets, so a
+//! packet that comes after is never forgotten: it has its group hashed again at once, and its node if that
+//! was left behind. A sender that leaves gaps in every group and comes back to them so costs its own packets
+//! two hashes each, and not the commitment, whose time would count against the prover. The commitment
+//! copies `done` and compares one number a node; it hashes the open group, the node over it, and what is
+//! above nodes. Tests: `tests`, beside this file, and below.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, fence};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence};
 
 use plumbline_trust::encoding::Digest;
 use plumbline_trust::session::SessionKey;
 
-use crate::backhaul::keystream::{self, GROUP};
+use super::kept::{Kept, load, store, zeros};
+use crate::backhaul::keystream::{self, ARITY, GROUP};
 
 /// Whole groups that the lane's newest packet must leave between itself and a group with gaps before
 /// that one is hashed: 64 packets. Reordering on one path is a burst's length (the product's own
-/// generator sends 44 at a time) and not more; a larger lag leaves more groups to the commitment.
+/// generator sends 44 at a time) and not more; a larger lag leaves more groups to the commitment. A node is
+/// left behind with its last group.
 pub(super) const LAG: usize = 1;
-
-/// Sixty-four packets, in one cache line.
-#[repr(align(64))]
-struct Group {
-    /// Packets whose leaves are stored.
-    done: AtomicU64,
-    /// `done` at the commitment.
-    committed: AtomicU64,
-    /// 0: no digest yet; odd: one is being written; else it is whole (a sequence lock's count).
-    version: AtomicU64,
-    /// The word that the digest was made from.
-    word: AtomicU64,
-    digest: [AtomicU64; 4],
-}
-
-impl Group {
-    fn new() -> Self {
-        Self {
-            done: AtomicU64::new(0),
-            committed: AtomicU64::new(0),
-            version: AtomicU64::new(0),
-            word: AtomicU64::new(0),
-            digest: zeros(),
-        }
-    }
-
-    /// Keeps the digest that `make` gives for what is done now, unless another thread is at it: what
-    /// that one does not see yet, the commitment will.
-    fn keep(&self, make: impl FnOnce(u64) -> Digest) {
-        let version = self.version.load(Relaxed);
-        let claimed = version.is_multiple_of(2)
-            && self
-                .version
-                .compare_exchange(version, version + 1, Acquire, Relaxed)
-                .is_ok();
-        if !claimed {
-            return;
-        }
-        fence(Release);
-        let word = self.done.load(Acquire);
-        store(&self.digest, &make(word));
-        self.word.store(word, Relaxed);
-        self.version.store(version + 2, Release);
-    }
-
-    /// The kept digest, if it was made from `word`.
-    fn kept(&self, word: u64) -> Option<Digest> {
-        let version = self.version.load(Acquire);
-        let (made_from, digest) = (self.word.load(Relaxed), load(&self.digest));
-        fence(Acquire);
-        let whole =
-            version != 0 && version.is_multiple_of(2) && self.version.load(Relaxed) == version;
-        (whole && made_from == word).then_some(digest)
-    }
-}
 
 /// One challenger's packets.
 pub(super) struct Lane {
@@ -100,13 +50,31 @@ pub(super) struct Lane {
     leaves: Box<[[AtomicU64; 4]]>,
     /// In which tenth of the duration each packet came.
     tenths: Box<[AtomicU8]>,
-    groups: Box<[Group]>,
+    /// Packets whose leaves are stored, a word a group; and those of them that were committed to.
+    done: Box<[AtomicU64]>,
+    committed: Box<[AtomicU64]>,
+    /// Digests of groups, made from a word of `done`.
+    groups: Box<[Kept]>,
+    /// Digests of nodes of level 1, made from so many packets; and how many were committed to.
+    nodes: Box<[Kept]>,
+    packets: Box<[AtomicU64]>,
+    /// Set before `done` is copied for the commitment.
+    sealing: AtomicBool,
+}
+
+/// A node of level 1, as its groups were when they were looked at.
+struct Made {
+    packets: u64,
+    digest: Digest,
+    /// Groups that had to be hashed for it.
+    hashed: u64,
 }
 
 impl Lane {
     /// Room for `cap` packets. All memory is touched here: later no page is missing.
     pub(super) fn new(key: SessionKey, cap: usize) -> Self {
         let groups = cap.div_ceil(GROUP);
+        let nodes = groups.div_ceil(ARITY);
         Self {
             key,
             admitted: AtomicU64::new(0),
@@ -116,7 +84,12 @@ impl Lane {
             seen: (0..groups).map(|_| AtomicU64::new(0)).collect(),
             leaves: (0..cap).map(|_| zeros()).collect(),
             tenths: (0..cap).map(|_| AtomicU8::new(0)).collect(),
-            groups: (0..groups).map(|_| Group::new()).collect(),
+            done: (0..groups).map(|_| AtomicU64::new(0)).collect(),
+            committed: (0..groups).map(|_| AtomicU64::new(0)).collect(),
+            groups: (0..groups).map(|_| Kept::new()).collect(),
+            nodes: (0..nodes).map(|_| Kept::new()).collect(),
+            packets: (0..nodes).map(|_| AtomicU64::new(0)).collect(),
+            sealing: AtomicBool::new(false),
         }
     }
 
@@ -154,111 +127,201 @@ impl Lane {
         }
     }
 
-    /// Takes the leaf of a claimed packet; false if it was there already. Hashes the group that it
-    /// completes or comes back to, and those that it leaves behind by more than `lag` whole groups.
+    /// Takes the leaf of a claimed packet; false if it was there already. Hashes the group and the node
+    /// that it completes or comes back to, and those that it leaves behind by more than `lag` whole groups.
     pub(super) fn store(&self, sequence: u64, leaf: &Digest, tenth: u8, lag: usize) -> bool {
         let Some(at) = self.place(sequence) else {
             return false;
         };
-        let number = at / GROUP;
-        let (Some(slot), Some(tenths), Some(group)) = (
+        let group = at / GROUP;
+        let (Some(slot), Some(tenths), Some(done)) = (
             self.leaves.get(at),
             self.tenths.get(at),
-            self.groups.get(number),
+            self.done.get(group),
         ) else {
             return false;
         };
         store(slot, leaf);
         tenths.store(tenth, Relaxed);
         // Releases this leaf; acquires those of other threads, whose group this one may complete.
-        let before = group.done.fetch_or(bit(at), AcqRel);
+        let before = done.fetch_or(bit(at), AcqRel);
         if before & bit(at) != 0 {
             return false;
         }
-        let come_back = number < self.closed.load(Relaxed);
-        if come_back || before | bit(at) == u64::MAX {
-            group.keep(|word| self.digest(number, word));
+        let full = before | bit(at) == u64::MAX;
+        let closed = self.closed.load(Relaxed);
+        if full || group < closed {
+            self.keep_group(group);
         }
-        let behind = number.saturating_sub(lag);
-        if self.closed.load(Relaxed) < behind {
+        let node = group / ARITY;
+        if after(node) <= closed || full && self.full(node) {
+            self.keep_node(node, |group| self.done_of(group));
+        }
+        let behind = group.saturating_sub(lag);
+        if closed < behind {
             self.close(behind);
         }
         true
     }
 
-    /// Hashes the groups before `behind` that are not empty and not hashed. Each is visited once in a
-    /// session, by whichever thread comes first.
+    /// Hashes the groups before `behind`, and the nodes that end before it, that are not empty and not
+    /// hashed. Each is visited once in a session, by whichever thread comes first.
     fn close(&self, behind: usize) {
         let from = self.closed.fetch_max(behind, Relaxed);
-        for number in from..behind {
-            let Some(group) = self.groups.get(number) else {
-                return;
-            };
-            let word = group.done.load(Relaxed);
-            if word != 0 && group.kept(word).is_none() {
-                group.keep(|word| self.digest(number, word));
+        for group in from..behind {
+            let word = self.done_of(group);
+            if word != 0 && self.kept_group(group, word).is_none() {
+                self.keep_group(group);
+            }
+            if group + 1 == after(group / ARITY) {
+                self.close_node(group / ARITY);
             }
         }
     }
 
+    fn close_node(&self, node: usize) {
+        let words = self.done.iter().skip(node * ARITY).take(ARITY);
+        let packets = words.map(|w| u64::from(w.load(Relaxed).count_ones())).sum();
+        let kept = self.nodes.get(node).and_then(|n| n.kept(packets));
+        if packets != 0 && kept.is_none() {
+            self.keep_node(node, |group| self.done_of(group));
+        }
+    }
+
+    /// True if every packet of a node is stored. From the end: there a sender in order is not.
+    fn full(&self, node: usize) -> bool {
+        (node * ARITY..after(node))
+            .rev()
+            .all(|group| self.done_of(group) == u64::MAX)
+    }
+
+    /// Packets of a group that are stored, and whose leaves can be read.
+    fn done_of(&self, group: usize) -> u64 {
+        self.done.get(group).map_or(0, |word| word.load(Acquire))
+    }
+
+    fn keep_group(&self, group: usize) {
+        if let Some(place) = self.groups.get(group) {
+            place.keep(|| {
+                let word = self.done_of(group);
+                Some((word, self.digest(group, word)))
+            });
+        }
+    }
+
+    fn kept_group(&self, group: usize, word: u64) -> Option<Digest> {
+        self.groups.get(group)?.kept(word)
+    }
+
+    /// Keeps a node over the words that `word_of` reads from `done`: [`Lane::done_of`], or a test that
+    /// comes in between.
+    fn keep_node(&self, node: usize, word_of: impl Fn(usize) -> u64) {
+        let Some(place) = self.nodes.get(node) else {
+            return;
+        };
+        place.keep(|| {
+            let made = self.node(node, word_of);
+            // Equal numbers mean equal packets only if every word was read before the commitment copied
+            // it: one word read earlier than its copy and one later can miss a packet and have one too
+            // many. The fence is the other half of that in `seal`: where it finds no seal begun, no word
+            // above is newer than its copy.
+            fence(SeqCst);
+            let in_time = !self.sealing.load(Relaxed);
+            in_time.then_some((made.packets, made.digest))
+        });
+    }
+
+    /// The node of level 1 over these words: from the kept digests of its groups that were made from them,
+    /// and the leaves of the others.
+    fn node(&self, node: usize, word_of: impl Fn(usize) -> u64) -> Made {
+        let first = node * ARITY;
+        let words: [u64; ARITY] = std::array::from_fn(|i| word_of(first + i));
+        let mut made = Made {
+            packets: 0,
+            digest: [0; 32],
+            hashed: 0,
+        };
+        let mut mask = 0;
+        let mut digests = [[0; 32]; ARITY];
+        let mut slots = digests.iter_mut();
+        for (i, word) in words.into_iter().enumerate().filter(|(_, word)| *word != 0) {
+            made.packets += u64::from(word.count_ones());
+            mask |= bit(i);
+            let digest = self.kept_group(first + i, word).unwrap_or_else(|| {
+                made.hashed += 1;
+                self.digest(first + i, word)
+            });
+            if let Some(slot) = slots.next() {
+                *slot = digest;
+            }
+        }
+        made.digest = keystream::node(1, node as u64, mask, digests.into_iter());
+        made
+    }
+
     /// The digest of a group from its leaves, all of which are released.
-    fn digest(&self, number: usize, word: u64) -> Digest {
-        let first = number * GROUP;
+    fn digest(&self, group: usize, word: u64) -> Digest {
+        let first = group * GROUP;
         let leaves = keystream::bits(word).map(|bit| {
             let leaf = self.leaves.get(first + bit as usize);
             leaf.map_or([0; 32], load)
         });
-        keystream::group(number as u64, word, leaves)
-    }
-
-    /// Groups that can hold a packet.
-    fn used(&self) -> &[Group] {
-        let next = usize::try_from(self.next.load(Relaxed)).unwrap_or(usize::MAX);
-        let used = next.div_ceil(GROUP).min(self.groups.len());
-        self.groups.get(..used).unwrap_or(&[])
+        keystream::node(0, group as u64, word, leaves)
     }
 
     /// Takes down what is done now; returns how many packets that is. Once, by the thread that commits.
     pub(super) fn seal(&self) -> u32 {
+        self.sealing.store(true, Relaxed);
+        // Pairs with the one in `keep_node`. It orders the loads of `next` and `done` behind the flag.
+        fence(SeqCst);
+        let next = usize::try_from(self.next.load(Relaxed)).unwrap_or(usize::MAX);
+        let used = next.div_ceil(GROUP);
         let mut count = 0;
-        for group in self.used() {
-            let word = group.done.load(Acquire);
-            group.committed.store(word, Relaxed);
-            count += word.count_ones();
+        let nodes = self.done.chunks(ARITY).zip(self.committed.chunks(ARITY));
+        for ((done, committed), packets) in nodes.zip(&self.packets).take(used.div_ceil(ARITY)) {
+            let mut of_node = 0;
+            for (done, committed) in done.iter().zip(committed) {
+                let word = done.load(Acquire);
+                committed.store(word, Relaxed);
+                of_node += word.count_ones();
+            }
+            packets.store(of_node.into(), Relaxed);
+            count += of_node;
         }
         count
     }
 
-    /// C_i over what was sealed, and how many groups had to be hashed for it.
+    /// C_i over what was sealed, and how many groups and nodes of level 1 had to be hashed for it.
     pub(super) fn root(&self) -> (Digest, u64) {
         let mut hashed = 0;
-        let words = || self.groups.iter().map(|g| g.committed.load(Relaxed));
-        let length = self.bitmap_length();
-        let groups = self
-            .groups
-            .iter()
-            .take(length.div_ceil(8))
-            .enumerate()
-            .filter_map(|(number, group)| {
-                let word = group.committed.load(Relaxed);
-                (word != 0).then(|| {
-                    group.kept(word).unwrap_or_else(|| {
-                        hashed += 1;
-                        self.digest(number, word)
-                    })
-                })
-            });
-        let root = keystream::root(length, words().take(length.div_ceil(8)), groups);
+        let places = (0u64..).zip(self.nodes.iter().zip(&self.packets));
+        let nodes = places.filter_map(|(at, (place, packets))| {
+            let packets = packets.load(Relaxed);
+            let fresh = || {
+                let node = usize::try_from(at).unwrap_or(usize::MAX);
+                let made = self.node(node, |group| self.sealed_of(group));
+                hashed += 1 + made.hashed;
+                made.digest
+            };
+            (packets != 0).then(|| (at, place.kept(packets).unwrap_or_else(fresh)))
+        });
+        let root = keystream::climb(1, nodes);
         (root, hashed)
+    }
+
+    fn sealed_of(&self, group: usize) -> u64 {
+        let word = self.committed.get(group);
+        word.map_or(0, |word| word.load(Relaxed))
     }
 
     /// Bytes of the sealed bitmap without trailing zeros: one set, one encoding.
     fn bitmap_length(&self) -> usize {
-        let used = self.used();
-        let last = used.iter().rposition(|g| g.committed.load(Relaxed) != 0);
+        let last = self
+            .committed
+            .iter()
+            .rposition(|word| word.load(Relaxed) != 0);
         last.map_or(0, |at| {
-            let word = used.get(at).map_or(0, |g| g.committed.load(Relaxed));
-            let bits = u64::BITS - word.leading_zeros();
+            let bits = u64::BITS - self.sealed_of(at).leading_zeros();
             at * 8 + bits.div_ceil(8) as usize
         })
     }
@@ -266,7 +329,7 @@ impl Lane {
     /// The sealed bitmap as it is revealed.
     pub(super) fn bitmap(&self) -> Vec<u8> {
         let length = self.bitmap_length();
-        let words = self.groups.iter().map(|g| g.committed.load(Relaxed));
+        let words = self.committed.iter().map(|word| word.load(Relaxed));
         let mut bytes: Vec<u8> = words
             .take(length.div_ceil(8))
             .flat_map(u64::to_le_bytes)
@@ -277,12 +340,12 @@ impl Lane {
 
     /// In which tenths the sealed packets came.
     pub(super) fn tenths(&self) -> impl Iterator<Item = u8> + '_ {
-        self.groups
+        self.committed
             .iter()
             .enumerate()
-            .flat_map(move |(number, group)| {
-                keystream::bits(group.committed.load(Relaxed)).filter_map(move |bit| {
-                    let tenth = self.tenths.get(number * GROUP + bit as usize)?;
+            .flat_map(move |(group, word)| {
+                keystream::bits(word.load(Relaxed)).filter_map(move |bit| {
+                    let tenth = self.tenths.get(group * GROUP + bit as usize)?;
                     Some(tenth.load(Relaxed))
                 })
             })
@@ -293,7 +356,7 @@ impl Lane {
 impl Lane {
     /// True once this packet's leaf is stored.
     pub(super) fn stored(&self, at: usize) -> bool {
-        self.groups[at / GROUP].done.load(Acquire) & bit(at) != 0
+        self.done[at / GROUP].load(Acquire) & bit(at) != 0
     }
 }
 
@@ -301,75 +364,109 @@ fn bit(at: usize) -> u64 {
     1 << (at % GROUP)
 }
 
-fn zeros() -> [AtomicU64; 4] {
-    std::array::from_fn(|_| AtomicU64::new(0))
-}
-
-fn store(words: &[AtomicU64; 4], digest: &Digest) {
-    let (parts, _) = digest.as_chunks::<8>();
-    for (word, part) in words.iter().zip(parts) {
-        word.store(u64::from_le_bytes(*part), Relaxed);
-    }
-}
-
-fn load(words: &[AtomicU64; 4]) -> Digest {
-    let mut digest = [0; 32];
-    let (parts, _) = digest.as_chunks_mut::<8>();
-    for (part, word) in parts.iter_mut().zip(words) {
-        *part = word.load(Relaxed).to_le_bytes();
-    }
-    digest
+/// The group that follows a node's last.
+fn after(node: usize) -> usize {
+    (node + 1) * ARITY
 }
 
 #[cfg(test)]
 mod tests {
+    use plumbline_trust::session::Ephemeral;
+
     use super::*;
 
-    /// One thread writes digests of two words in turn, another reads that of one of them.
-    #[test]
-    fn a_kept_digest_is_never_torn() {
-        const ROUNDS: u64 = 300_000;
-        let of = |word: u64| {
-            let mut digest = [0; 32];
-            for part in digest.as_chunks_mut::<8>().0 {
-                *part = word.to_le_bytes();
-            }
-            digest
-        };
-        let group = Group::new();
-        let read = std::thread::scope(|s| {
-            let writer = s.spawn(|| {
-                for round in 0..ROUNDS {
-                    group.done.store(1 + round % 2, Release);
-                    group.keep(of);
-                }
-            });
-            let mut read = 0;
-            while !writer.is_finished() || read == 0 {
-                // At the end it is 2 that is kept.
-                let word = if writer.is_finished() { 2 } else { 1 };
-                if let Some(digest) = group.kept(word) {
-                    assert_eq!(digest, of(word));
-                    read += 1;
-                }
-            }
-            read
-        });
-        assert!(read > 0);
-        // Each round is kept: there was no other writer.
-        assert_eq!(group.version.load(Relaxed), 2 * ROUNDS);
+    const NODE: u64 = (GROUP * ARITY) as u64;
+
+    /// Room for three nodes and a half.
+    fn lane() -> Lane {
+        let half = Ephemeral::from_secret([2; 32]).public();
+        let key = Ephemeral::from_secret([1; 32]).agree(&half, &[3; 32], 0);
+        Lane::new(key.unwrap(), 7 * GROUP * ARITY / 2)
+    }
+
+    fn leaf(sequence: u64) -> Digest {
+        *blake3::hash(&sequence.to_le_bytes()).as_bytes()
+    }
+
+    fn put(lane: &Lane, sequence: u64) {
+        lane.note(sequence);
+        assert!(lane.store(sequence, &leaf(sequence), 0, LAG));
+    }
+
+    /// Seals, checks C_i against the revealed bitmap, and gives the number of hashes it took.
+    fn commit(lane: &Lane) -> u64 {
+        lane.seal();
+        let (root, hashed) = lane.root();
+        let bitmap = lane.bitmap();
+        let groups = keystream::groups(&bitmap, |s| Some(leaf(s))).unwrap();
+        let words = keystream::words(&bitmap);
+        let want = keystream::root(bitmap.len(), words, groups.into_iter());
+        assert_eq!(root, want);
+        hashed
     }
 
     #[test]
-    fn of_two_that_hash_one_group_the_other_leaves_it() {
-        let group = Group::new();
-        group.done.store(3, Release);
-        group.keep(|word| {
-            // Another thread comes in between.
-            group.keep(|_| [9; 32]);
-            assert_eq!(group.kept(word), None, "it is not whole yet");
-            [7; 32]
+    fn a_node_is_hashed_with_its_last_packet_and_not_before() {
+        for (count, left) in [(NODE - 1, 2), (NODE, 0), (NODE + 1, 2), (2 * NODE, 0)] {
+            let lane = lane();
+            for sequence in 0..count {
+                assert_eq!(lane.nodes[0].kept(NODE).is_some(), sequence >= NODE);
+                put(&lane, sequence);
+            }
+            assert_eq!(commit(&lane), left, "{count}");
+        }
+    }
+
+    #[test]
+    fn a_node_with_gaps_is_hashed_when_it_is_left_behind_by_the_lag_and_not_before() {
+        let lane = lane();
+        for sequence in 0..NODE - 1 {
+            put(&lane, sequence);
+        }
+        let first_behind = NODE + (LAG * GROUP) as u64;
+        put(&lane, first_behind - 1);
+        assert_eq!(lane.nodes[0].kept(NODE - 1), None);
+        put(&lane, first_behind);
+        assert!(lane.nodes[0].kept(NODE - 1).is_some());
+        // The packet that was missing.
+        put(&lane, NODE - 1);
+        assert!(lane.nodes[0].kept(NODE).is_some());
+        // Open: both groups of the second node, and it.
+        assert_eq!(commit(&lane), 3);
+    }
+
+    #[test]
+    fn nodes_without_a_packet_are_passed_over() {
+        let lane = lane();
+        for sequence in [3, 2 * NODE + 5, 3 * NODE + NODE / 2 - 1] {
+            put(&lane, sequence);
+        }
+        // The last group, and the half of a node that it is in.
+        assert_eq!(commit(&lane), 2);
+        assert_eq!(commit(&self::lane()), 0);
+    }
+
+    #[test]
+    fn a_node_of_as_many_other_packets_than_were_sealed_is_not_taken_for_them() {
+        let lane = lane();
+        (0..NODE).step_by(2).for_each(|s| put(&lane, s));
+        // As a node is made, its first group read and its second not, a packet of the first is stored, the
+        // lane sealed, and a packet of the second stored: it has as many as were sealed, and others.
+        lane.keep_node(0, |group| {
+            if group == 1 {
+                put(&lane, 1);
+                assert_eq!(u64::from(lane.seal()), NODE / 2 + 1);
+                put(&lane, GROUP as u64 + 1);
+            }
+            lane.done_of(group)
         });
-        assert_eq!((group.kept(3), group.kept(1)), (Some([7; 32]), None));
+        let (root, _) = lane.root();
+        let bitmap = lane.bitmap();
+        let groups = keystream::groups(&bitmap, |s| Some(leaf(s))).unwrap();
+        let words = keystream::words(&bitmap);
+        assert_eq!(
+            root,
+            keystream::root(bitmap.len(), words, groups.into_iter())
+        );
     }
 }
