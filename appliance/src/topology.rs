@@ -256,6 +256,7 @@ fn open_chain(
             live_interval_s: chain.live_interval.as_secs(),
             coordinator_fee: chain.coordinator_fee,
             dispute_window_s: chain.dispute_window.as_secs(),
+            ..Parameters::default()
         },
     };
     Embedded::open(

@@ -102,17 +102,28 @@ fn spans(text: &str) -> Vec<String> {
 
 /// Entries of the repository's top level that git keeps.
 fn top_level(root: &Path) -> BTreeSet<String> {
-    let ignored = fs::read_to_string(root.join(".gitignore")).unwrap_or_default();
-    let entries = fs::read_dir(root).expect("the root can be listed");
-    entries
-        .map(|e| {
-            e.expect("an entry can be read")
-                .file_name()
-                .to_string_lossy()
-                .into_owned()
-        })
-        .filter(|name| name != ".git" && !ignored.lines().any(|line| line == format!("/{name}")))
+    let listed = std::process::Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root)
+        .output()
+        .expect("git lists the files");
+    assert!(listed.status.success(), "git: {listed:?}");
+    // What somebody wrote here by hand, a result for instance, is no part of the house.
+    let wrote = |name: &str| !name.contains('/') && !is_tracked(root, name);
+    String::from_utf8_lossy(&listed.stdout)
+        .lines()
+        .filter(|path| !wrote(path))
+        .filter_map(|path| path.split('/').next().map(str::to_owned))
         .collect()
+}
+
+fn is_tracked(root: &Path, name: &str) -> bool {
+    let found = std::process::Command::new("git")
+        .args(["ls-files", "--error-unmatch", name])
+        .current_dir(root)
+        .output()
+        .expect("git lists the files");
+    found.status.success()
 }
 
 /// The path that a code span names, if it names one: it has a known ending, or begins with an entry

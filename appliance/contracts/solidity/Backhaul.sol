@@ -5,9 +5,12 @@ import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {Beacon} from "./Beacon.sol";
+import {Disputes} from "./Disputes.sol";
 import {Draw} from "./Draw.sol";
 import {Estimator} from "./Estimator.sol";
 import {IBackhaul} from "./IBackhaul.sol";
+import {IProof} from "./IProof.sol";
+import {Parameters} from "./Parameters.sol";
 import {Participants} from "./Participants.sol";
 import {Vault} from "./Vault.sol";
 
@@ -18,7 +21,7 @@ import {Vault} from "./Vault.sol";
 /// the evidence bundle, on record by its hash.
 ///
 /// Each edge of {IBackhaul.State} is taken once, and the state is written before money moves.
-contract Backhaul is IBackhaul, EIP712, ReentrancyGuardTransient {
+contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
     /// @notice Separates the ids of this contract from all other hashes.
     bytes32 public constant DOMAIN = keccak256("plumbline backhaul request v1");
     /// @notice EIP-712 type of the prover's commitment.
@@ -52,15 +55,18 @@ contract Backhaul is IBackhaul, EIP712, ReentrancyGuardTransient {
     Participants public immutable PARTICIPANTS;
     /// @notice What challengers are drawn with.
     Beacon public immutable BEACON;
-    /// @notice What the coordinator is paid for a result, in the token's smallest unit.
-    uint128 public immutable COORDINATOR_FEE;
-    /// @notice Seconds between a result and its payout.
-    uint64 public immutable DISPUTE_WINDOW;
+    /// @notice Where chain variables stand.
+    Parameters public immutable PARAMETERS;
+    /// @notice Who brings evidence.
+    Disputes public immutable DISPUTES;
 
     struct Measurement {
         State state;
         uint64 requestBlock;
         uint64 roundThen;
+        // As of the request: no change of a chain variable reaches what is under way.
+        uint64 disputeWindow;
+        uint128 fee;
         bytes32 setupHash;
         Request request;
         DrawRecord draw;
@@ -74,16 +80,16 @@ contract Backhaul is IBackhaul, EIP712, ReentrancyGuardTransient {
     /// @param vault where escrows lie; this contract must be one of its modules
     /// @param participants who takes part
     /// @param beacon what challengers are drawn with
-    /// @param coordinatorFee what the coordinator is paid for a result
-    /// @param disputeWindow seconds between a result and its payout
-    constructor(Vault vault, Participants participants, Beacon beacon, uint128 coordinatorFee, uint64 disputeWindow)
+    /// @param parameters where chain variables stand
+    /// @param disputes who brings evidence
+    constructor(Vault vault, Participants participants, Beacon beacon, Parameters parameters, Disputes disputes)
         EIP712("Plumbline Backhaul", "1")
     {
         VAULT = vault;
         PARTICIPANTS = participants;
         BEACON = beacon;
-        COORDINATOR_FEE = coordinatorFee;
-        DISPUTE_WINDOW = disputeWindow;
+        PARAMETERS = parameters;
+        DISPUTES = disputes;
     }
 
     // ───────────────────────────────── the edges ─────────────────────────────────
@@ -96,6 +102,8 @@ contract Backhaul is IBackhaul, EIP712, ReentrancyGuardTransient {
         Measurement storage m = _measurements[id];
         require(m.state == State.None, DuplicateRequest(id));
         (,, uint256 escrow) = quote(asked);
+        m.fee = uint128(coordinatorFee());
+        m.disputeWindow = uint64(PARAMETERS.get("dispute_window_s"));
         m.state = State.Created;
         m.requestBlock = uint64(block.number);
         m.roundThen = BEACON.currentRound();
@@ -174,7 +182,7 @@ contract Backhaul is IBackhaul, EIP712, ReentrancyGuardTransient {
     /// @notice Pays out once the dispute window is over. Anyone may call it.
     function finalize(bytes32 id) external nonReentrant {
         Measurement storage m = _in(id, State.Reported);
-        uint256 until = uint256(m.result.reportedAt) + DISPUTE_WINDOW;
+        uint256 until = uint256(m.result.reportedAt) + m.disputeWindow;
         require(block.timestamp >= until, DisputeWindowOpen(until, block.timestamp));
         m.state = State.Final;
 
@@ -189,8 +197,8 @@ contract Backhaul is IBackhaul, EIP712, ReentrancyGuardTransient {
             emit Paid(id, m.selected[i], i, amount);
             VAULT.credit(id, m.selected[i], amount);
         }
-        VAULT.credit(id, m.request.coordinator, COORDINATOR_FEE);
-        emit Finalized(id, total, COORDINATOR_FEE, VAULT.refund(id, m.request.payer));
+        VAULT.credit(id, m.request.coordinator, m.fee);
+        emit Finalized(id, total, m.fee, VAULT.refund(id, m.request.payer));
     }
 
     /// @notice After the deadline, ends a measurement without a result; all goes back to the payer.
@@ -217,7 +225,98 @@ contract Backhaul is IBackhaul, EIP712, ReentrancyGuardTransient {
         emit Cancelled(id, VAULT.refund(id, payer));
     }
 
+    // ─────────────────────────────── the disputes ────────────────────────────────
+
+    /// @inheritdoc IProof
+    function contest(bytes32 id, address accused) external returns (address[] memory parties) {
+        _requireDisputes();
+        Measurement storage m = _in(id, State.Reported);
+        uint256 until = uint256(m.result.reportedAt) + m.disputeWindow;
+        require(block.timestamp < until, DisputeWindowClosed(until, block.timestamp));
+        parties = new address[](m.selected.length + 3);
+        parties[0] = m.request.payer;
+        parties[1] = m.request.prover;
+        parties[2] = m.request.coordinator;
+        bool isParty = accused == m.request.prover || accused == m.request.coordinator;
+        for (uint256 i = 0; i < m.selected.length; ++i) {
+            parties[i + 3] = m.selected[i];
+            if (accused == m.selected[i]) isParty = true;
+        }
+        require(isParty, NotAParty(id, accused));
+        m.state = State.Disputed;
+        emit Contested(id, accused);
+    }
+
+    /// @inheritdoc IProof
+    function ruled(bytes32 id, address accused, bool upheld) external {
+        _requireDisputes();
+        Measurement storage m = _in(id, State.Disputed);
+        m.state = State.Reported;
+        emit Ruled(id, accused, upheld);
+        if (upheld) _annul(id, m, accused);
+    }
+
+    /// @inheritdoc IProof
+    function faulted(bytes32 id, address guilty) external {
+        _requireDisputes();
+        Measurement storage m = _measurements[id];
+        if (m.state == State.Reported || m.state == State.Disputed) _annul(id, m, guilty);
+    }
+
+    /// @inheritdoc IProof
+    /// @dev The encodings are abi.encode(uint8(1), id, SignedCommit, SignedCommit) against a prover and
+    /// abi.encode(uint8(2), id, SignedReport, SignedReport) against a challenger: two statements that
+    /// differ, of one signer, about one measurement and phase.
+    function offenceOf(bytes calldata evidence)
+        external
+        view
+        returns (bytes32 id, address guilty, bytes32 offence)
+    {
+        uint8 kind = uint8(bytes1(evidence[31]));
+        if (kind == 1) {
+            SignedCommit memory a;
+            SignedCommit memory b;
+            (, id, a, b) = abi.decode(evidence, (uint8, bytes32, SignedCommit, SignedCommit));
+            bytes32 one = _commitDigest(id, a.phase, a.packets, a.countsHash, a.responseHash);
+            bytes32 other = _commitDigest(id, b.phase, b.packets, b.countsHash, b.responseHash);
+            guilty = _known(id).request.prover;
+            require(a.phase == b.phase && one != other, NoOffence());
+            require(_signed(one, a.signature) == guilty && _signed(other, b.signature) == guilty, NoOffence());
+            return (id, guilty, bytes32("two commits"));
+        }
+        require(kind == 2, NoOffence());
+        SignedReport memory x;
+        SignedReport memory y;
+        (, id, x, y) = abi.decode(evidence, (uint8, bytes32, SignedReport, SignedReport));
+        address[] storage selected = _known(id).selected;
+        require(x.index == y.index && x.phase == y.phase && x.index < selected.length, NoOffence());
+        guilty = selected[x.index];
+        bytes32 first = _reportDigest(id, x);
+        bytes32 second = _reportDigest(id, y);
+        require(first != second, NoOffence());
+        require(_signed(first, x.signature) == guilty && _signed(second, y.signature) == guilty, NoOffence());
+        return (id, guilty, bytes32("two reports"));
+    }
+
     // ───────────────────────────────── the views ─────────────────────────────────
+
+    /// @notice Evidence of two commitments, encoded for {Disputes-prove}.
+    function twoCommits(bytes32 id, SignedCommit calldata a, SignedCommit calldata b)
+        external
+        pure
+        returns (bytes memory evidence)
+    {
+        return abi.encode(uint8(1), id, a, b);
+    }
+
+    /// @notice Evidence of two reports, encoded for {Disputes-prove}.
+    function twoReports(bytes32 id, SignedReport calldata a, SignedReport calldata b)
+        external
+        pure
+        returns (bytes memory evidence)
+    {
+        return abi.encode(uint8(2), id, a, b);
+    }
 
     /// @notice The id of a request: no two are equal, on no two chains or contracts.
     function idOf(Request calldata asked) public view returns (bytes32 id) {
@@ -231,7 +330,20 @@ contract Backhaul is IBackhaul, EIP712, ReentrancyGuardTransient {
     function quote(Request memory asked) public view returns (uint256 cap, uint256 target, uint256 escrow) {
         cap = _cap(asked);
         target = (uint256(asked.n) - asked.f) * cap;
-        escrow = uint256(asked.pricePerByte) * PACKET_BYTES * target + COORDINATOR_FEE;
+        escrow = uint256(asked.pricePerByte) * PACKET_BYTES * target + coordinatorFee();
+    }
+
+    /// @notice What the coordinator of a request made now is paid for its result.
+    function coordinatorFee() public view returns (uint256 fee) {
+        return PARAMETERS.get("coordinator_fee");
+    }
+
+    /// @notice Latest deadline of a request made now: a dispute can be over before anyone who leaves today
+    /// has its stake back.
+    function latestDeadline() public view returns (uint256 latest) {
+        uint256 bound = PARAMETERS.get("unbonding_s");
+        uint256 needed = PARAMETERS.get("dispute_window_s") + DISPUTES.JURY().duration();
+        return block.timestamp + (bound > needed ? bound - needed : 0);
     }
 
     /// @notice Rate that the challengers of a request offer together, bit/s.
@@ -296,6 +408,8 @@ contract Backhaul is IBackhaul, EIP712, ReentrancyGuardTransient {
             DurationOutOfRange(asked.durationMs, MIN_DURATION_MS, MAX_DURATION_MS)
         );
         _requireBefore(asked.deadline);
+        uint256 latest = latestDeadline();
+        require(asked.deadline <= latest, DeadlineTooFar(asked.deadline, latest));
     }
 
     /// @dev Challengers registered before the request, live now, and not of a party to it.
@@ -331,17 +445,8 @@ contract Backhaul is IBackhaul, EIP712, ReentrancyGuardTransient {
     }
 
     function _checkCommit(bytes32 id, address prover, Submission calldata posted) private view {
-        bytes32 digest = _hashTypedDataV4(
-            keccak256(
-                abi.encode(
-                    COMMIT_TYPEHASH,
-                    id,
-                    PHASE,
-                    posted.packets,
-                    keccak256(abi.encodePacked(posted.counts)),
-                    posted.responseHash
-                )
-            )
+        bytes32 digest = _commitDigest(
+            id, PHASE, posted.packets, keccak256(abi.encodePacked(posted.counts)), posted.responseHash
         );
         (address recovered,,) = ECDSA.tryRecoverCalldata(digest, posted.proverSignature);
         require(recovered == prover, CommitSignatureInvalid(recovered, prover));
@@ -381,22 +486,50 @@ contract Backhaul is IBackhaul, EIP712, ReentrancyGuardTransient {
         private
         view
     {
-        bytes32 digest = _hashTypedDataV4(
-            keccak256(
-                abi.encode(
-                    REPORT_TYPEHASH,
-                    id,
-                    PHASE,
-                    timing.index,
-                    timing.ttNs,
-                    timing.ttPlusNs,
-                    timing.packets,
-                    responseHash
-                )
-            )
+        bytes32 digest = _reportDigest(
+            id,
+            SignedReport({
+                phase: PHASE,
+                index: timing.index,
+                ttNs: timing.ttNs,
+                ttPlusNs: timing.ttPlusNs,
+                packets: timing.packets,
+                responseHash: responseHash,
+                signature: ""
+            })
         );
         (address recovered,,) = ECDSA.tryRecoverCalldata(digest, timing.signature);
         require(recovered == challenger, ReportSignatureInvalid(timing.index, recovered, challenger));
+    }
+
+    function _commitDigest(bytes32 id, uint8 phase, uint64 packets, bytes32 countsHash, bytes32 responseHash)
+        private
+        view
+        returns (bytes32 digest)
+    {
+        return _hashTypedDataV4(keccak256(abi.encode(COMMIT_TYPEHASH, id, phase, packets, countsHash, responseHash)));
+    }
+
+    function _reportDigest(bytes32 id, SignedReport memory r) private view returns (bytes32 digest) {
+        return _hashTypedDataV4(
+            keccak256(
+                abi.encode(REPORT_TYPEHASH, id, r.phase, r.index, r.ttNs, r.ttPlusNs, r.packets, r.responseHash)
+            )
+        );
+    }
+
+    function _signed(bytes32 digest, bytes memory signature) private pure returns (address signer) {
+        (signer,,) = ECDSA.tryRecover(digest, signature);
+    }
+
+    /// @dev Who delivered is still paid for its bytes; the guilty is not, and the result says nothing.
+    function _annul(bytes32 id, Measurement storage m, address guilty) private {
+        m.result.verdict = Verdict.Annulled;
+        if (guilty == m.request.coordinator) m.fee = 0;
+        for (uint16 i = 0; i < m.selected.length; ++i) {
+            if (m.selected[i] == guilty) m.result.paid &= ~(uint64(1) << i);
+        }
+        emit Annulled(id, guilty);
     }
 
     /// @dev B ≥ 0.95·K and B_g ≥ 0.95·α·K with α = (n − 2f)/(n − f).
@@ -437,6 +570,10 @@ contract Backhaul is IBackhaul, EIP712, ReentrancyGuardTransient {
 
     function _requireCoordinator(address coordinator) private view {
         require(msg.sender == coordinator, NotCoordinator(msg.sender, coordinator));
+    }
+
+    function _requireDisputes() private view {
+        require(msg.sender == address(DISPUTES), NotDisputes(msg.sender, address(DISPUTES)));
     }
 
     function _requireBefore(uint256 deadline) private view {

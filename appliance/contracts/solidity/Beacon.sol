@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Parameters} from "./Parameters.sol";
 import {Participants} from "./Participants.sol";
 
 /// @title Heartbeats, and the randomness that they make
@@ -17,8 +18,8 @@ import {Participants} from "./Participants.sol";
 contract Beacon {
     /// @notice Who may heartbeat.
     Participants public immutable PARTICIPANTS;
-    /// @notice Seconds that a heartbeat keeps a participant in the draws.
-    uint64 public immutable LIVE_INTERVAL;
+    /// @notice Where `live_interval_s` stands: seconds that a heartbeat keeps a participant in the draws.
+    Parameters public immutable PARAMETERS;
 
     /// @dev One slot: written at every heartbeat.
     struct Pulse {
@@ -53,17 +54,17 @@ contract Beacon {
     error CommitmentZero();
 
     /// @param participants who may heartbeat
-    /// @param liveInterval seconds that a heartbeat keeps its sender in the draws
-    constructor(Participants participants, uint64 liveInterval) {
+    /// @param parameters where chain variables stand
+    constructor(Participants participants, Parameters parameters) {
         PARTICIPANTS = participants;
-        LIVE_INTERVAL = liveInterval;
+        PARAMETERS = parameters;
     }
 
     /// @notice Says "I am here", reveals the previous seed and commits to the next.
     /// @param revealedSeed seed whose keccak256(abi.encode(seed)) the previous heartbeat gave; zero at the first
     /// @param nextCommitment keccak256(abi.encode(seed)) of the next seed
     function heartbeat(bytes32 revealedSeed, bytes32 nextCommitment) external {
-        require(PARTICIPANTS.isActive(msg.sender, PARTICIPANTS.ALL_ROLES()), NotRegistered(msg.sender));
+        require(PARTICIPANTS.isActive(msg.sender, type(uint32).max), NotRegistered(msg.sender));
         require(nextCommitment != 0, CommitmentZero());
         bytes32 commitment = commitmentOf[msg.sender];
         if (commitment == 0) {
@@ -82,17 +83,23 @@ contract Beacon {
     /// @notice Whether `account` is active and its last heartbeat is fresh.
     function isLive(address account) public view returns (bool live) {
         uint64 last = _pulse[account].last;
-        return last != 0 && block.timestamp <= uint256(last) + LIVE_INTERVAL
-            && PARTICIPANTS.isActive(account, PARTICIPANTS.ALL_ROLES());
+        return last != 0 && block.timestamp <= last + liveInterval()
+            && PARTICIPANTS.isActive(account, type(uint32).max);
     }
 
     /// @notice Which of `accounts` had a fresh heartbeat. Does not ask whether they are registered.
     function fresh(address[] calldata accounts) external view returns (bool[] memory isFresh) {
+        uint256 interval = liveInterval();
         isFresh = new bool[](accounts.length);
         for (uint256 i = 0; i < accounts.length; ++i) {
             uint64 last = _pulse[accounts[i]].last;
-            isFresh[i] = last != 0 && block.timestamp <= uint256(last) + LIVE_INTERVAL;
+            isFresh[i] = last != 0 && block.timestamp <= last + interval;
         }
+    }
+
+    /// @notice Seconds that a heartbeat keeps a participant in the draws.
+    function liveInterval() public view returns (uint256 interval) {
+        return PARAMETERS.get("live_interval_s");
     }
 
     /// @notice Unix seconds of the last heartbeat of `account`; 0 if there was none.

@@ -10,7 +10,7 @@ interface IBackhaul {
     ///        ├─cancel/select─► Cancelled         │
     ///        └────timeout──────┴─────────────────┴─► TimedOut
     ///
-    /// `Disputed` is reserved: no edge leads there yet.
+    ///     Reported ─contest─► Disputed ─ruled─► Reported
     enum State {
         None,
         Created,
@@ -28,7 +28,8 @@ interface IBackhaul {
         None,
         Pass,
         Fail,
-        Inconclusive
+        Inconclusive,
+        Annulled
     }
 
     /// @notice What a payer asks for.
@@ -87,6 +88,38 @@ interface IBackhaul {
         bytes32 bundleHash;
     }
 
+    /// @notice What a prover commits to, with its signature.
+    struct SignedCommit {
+        /// the phase
+        uint8 phase;
+        /// packets in all
+        uint64 packets;
+        /// keccak256 over the counts of each challenger, 32 bytes each
+        bytes32 countsHash;
+        /// hash over all that was received
+        bytes32 responseHash;
+        /// EIP-712 `Commit`, 65 bytes
+        bytes signature;
+    }
+
+    /// @notice What a challenger reports, with its signature.
+    struct SignedReport {
+        /// the phase
+        uint8 phase;
+        /// its position among the selected
+        uint16 index;
+        /// transmission time, ns
+        uint64 ttNs;
+        /// transmission time that the prover cannot have shortened, ns
+        uint64 ttPlusNs;
+        /// its packets that the prover counted
+        uint32 packets;
+        /// hash over all that the prover received
+        bytes32 responseHash;
+        /// EIP-712 `Report`, 65 bytes
+        bytes signature;
+    }
+
     /// @notice What came out.
     struct Result {
         /// point estimate, bit/s
@@ -133,6 +166,12 @@ interface IBackhaul {
     );
     /// @notice Challenger `index` is paid `amount`.
     event Paid(bytes32 indexed id, address indexed challenger, uint16 index, uint256 amount);
+    /// @notice Evidence against `accused` is being judged; nothing is paid out until then.
+    event Contested(bytes32 indexed id, address indexed accused);
+    /// @notice The evidence was judged.
+    event Ruled(bytes32 indexed id, address indexed accused, bool upheld);
+    /// @notice The result says nothing any more, and `guilty` is not paid.
+    event Annulled(bytes32 indexed id, address indexed guilty);
     /// @notice Paid out: `challengers` in all, `fee` to the coordinator, `returned` to the payer.
     event Finalized(bytes32 indexed id, uint256 challengers, uint256 fee, uint256 returned);
     /// @notice Nobody reported in time; `returned` went back to the payer.
@@ -196,6 +235,16 @@ interface IBackhaul {
     error ReportTimeZero(uint256 index);
     /// @notice A report that is not signed by its challenger.
     error ReportSignatureInvalid(uint256 index, address recovered, address challenger);
+    /// @notice The deadline is so late that a stake could be gone before a dispute is over.
+    error DeadlineTooFar(uint256 deadline, uint256 latest);
+    /// @notice Only the contract for disputes may do that.
+    error NotDisputes(address sender, address disputes);
+    /// @notice The time to dispute the result is over.
+    error DisputeWindowClosed(uint256 until, uint256 now_);
+    /// @notice The accused has no part in this measurement.
+    error NotAParty(bytes32 id, address accused);
+    /// @notice The evidence is none: not two different statements of one signer about one thing.
+    error NoOffence();
     /// @notice The result can still be disputed.
     error DisputeWindowOpen(uint256 until, uint256 now_);
 }

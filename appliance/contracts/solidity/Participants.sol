@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Parameters} from "./Parameters.sol";
+import {Registry} from "./Registry.sol";
 import {Vault} from "./Vault.sol";
 
 /// @title Who takes part, as what, with which keys, and with how much at stake
@@ -11,15 +13,16 @@ import {Vault} from "./Vault.sol";
 /// ({CrossSigned}) and every party checks it before it talks to the participant.
 contract Participants {
     /// @notice Asks for measurements and pays for them.
-    uint8 public constant PAYER = 1;
+    uint32 public constant PAYER = 1;
     /// @notice Claims a capacity.
-    uint8 public constant PROVER = 2;
+    uint32 public constant PROVER = 2;
     /// @notice Sends challenge traffic.
-    uint8 public constant CHALLENGER = 4;
+    uint32 public constant CHALLENGER = 4;
     /// @notice Runs a measurement and posts its result.
-    uint8 public constant COORDINATOR = 8;
-    /// @notice All of them.
-    uint8 public constant ALL_ROLES = 15;
+    uint32 public constant COORDINATOR = 8;
+    /// @notice Judges evidence that the EVM cannot. Further bits are free: what a bit means is said by the
+    /// proof that draws or asks for it.
+    uint32 public constant JUROR = 16;
     /// @notice Longest endpoint, in bytes.
     uint256 public constant MAX_ENDPOINT = 256;
     /// @notice Length of an ed25519 signature, in bytes.
@@ -29,18 +32,20 @@ contract Participants {
     struct Participant {
         /// settlement key
         address account;
-        /// sum of role bits
-        uint8 roles;
         /// block of the registration
-        uint64 registeredBlock;
-        /// ed25519 public key
-        bytes32 networkKey;
-        /// who runs it; zero: says nothing
-        bytes32 operator;
-        /// highest capacity it may be asked to prove, bit/s at the IP layer (provers)
-        uint64 maxBps;
+        uint48 registeredBlock;
+        /// sum of role bits
+        uint32 roles;
+        /// lost so much stake that it counts as absent until {topUp}
+        bool suspended;
         /// unix seconds from which the stake can be reclaimed; zero: not leaving
         uint64 leaveAt;
+        /// highest capacity it may be asked to prove, bit/s at the IP layer (provers)
+        uint64 maxBps;
+        /// who runs it; zero: says nothing
+        bytes32 operator;
+        /// ed25519 public key
+        bytes32 networkKey;
         /// keccak256 of the ed25519 signature over the settlement address
         bytes32 crossSignatureHash;
         /// where it can be reached
@@ -49,21 +54,22 @@ contract Participants {
 
     /// @notice Where stakes lie.
     Vault public immutable VAULT;
-    /// @notice Smallest stake of a registration.
-    uint128 public immutable MIN_STAKE;
-    /// @notice Seconds between {leave} and {reclaim}.
-    uint64 public immutable UNBONDING;
+    /// @notice Who may take stakes.
+    Registry public immutable REGISTRY;
+    /// @notice Where `min_stake` and `unbonding_s` stand.
+    Parameters public immutable PARAMETERS;
 
     /// @notice The settlement key a network key belongs to, for ever: a key never changes hands.
     mapping(bytes32 networkKey => address account) public accountOf;
     mapping(address account => Participant) private _participants;
-    mapping(address account => uint256 indexPlusOne) private _position;
-    address[] private _accounts;
+    /// @dev Holders of a role, and where each stands in the list, from 1. Bit 0 stands for everyone.
+    mapping(uint32 role => address[]) private _holders;
+    mapping(uint32 role => mapping(address account => uint256 indexPlusOne)) private _position;
 
     /// @notice `account` registered.
     event Registered(
         address indexed account,
-        uint8 roles,
+        uint32 roles,
         bytes32 indexed networkKey,
         bytes32 indexed operator,
         string endpoint,
@@ -76,14 +82,27 @@ contract Participants {
     event EndpointChanged(address indexed account, string endpoint);
     /// @notice `account` takes part no longer and can reclaim its stake at `leaveAt`.
     event Leaving(address indexed account, uint64 leaveAt);
+    /// @notice `account` put `amount` more at stake and has `stake` now.
+    event ToppedUp(address indexed account, uint256 amount, uint256 stake);
+    /// @notice Module `by` took `amount` of the stake of `account` for `offence`, `share` of it for `reporter`.
+    event Slashed(
+        address indexed account,
+        address indexed by,
+        bytes32 indexed offence,
+        uint256 amount,
+        address reporter,
+        uint256 share
+    );
+    /// @notice `account` has too little at stake and counts as absent until it tops up.
+    event Suspended(address indexed account, uint256 stake, uint256 needed);
     /// @notice `account` is gone and `stake` is owed to it.
     event Left(address indexed account, uint256 stake);
 
-    /// @notice The role bits are none or unknown.
-    error RolesUnknown(uint8 roles);
+    /// @notice No role at all.
+    error RolesZero();
     /// @notice This address is registered already.
     error AlreadyRegistered(address account);
-    /// @notice This address is not registered, or is leaving.
+    /// @notice This address is not registered, is leaving, or is suspended.
     error NotRegistered(address account);
     /// @notice A network key of zero.
     error NetworkKeyZero();
@@ -101,14 +120,18 @@ contract Participants {
     error NotLeaving(address account);
     /// @notice The unbonding delay is not over.
     error StillBonded(uint256 until, uint256 now_);
+    /// @notice Only a module takes stakes.
+    error NotAModule(address caller);
+    /// @notice More than all of what is taken for the reporter.
+    error PercentAbove100(uint256 percent);
 
     /// @param vault where stakes lie; this contract must be one of its modules
-    /// @param minStake smallest stake of a registration, in the token's smallest unit
-    /// @param unbonding seconds between {leave} and {reclaim}
-    constructor(Vault vault, uint128 minStake, uint64 unbonding) {
+    /// @param registry who may take stakes
+    /// @param parameters where chain variables stand
+    constructor(Vault vault, Registry registry, Parameters parameters) {
         VAULT = vault;
-        MIN_STAKE = minStake;
-        UNBONDING = unbonding;
+        REGISTRY = registry;
+        PARAMETERS = parameters;
     }
 
     /// @notice Registers the caller and pulls its stake (allowance to the vault).
@@ -120,7 +143,7 @@ contract Participants {
     /// @param maxBps highest capacity it may be asked to prove, bit/s (provers; others may pass 0)
     /// @param stake how much to put at stake
     function register(
-        uint8 roles,
+        uint32 roles,
         bytes32 networkKey,
         bytes calldata crossSignature,
         bytes32 operator,
@@ -128,8 +151,8 @@ contract Participants {
         uint64 maxBps,
         uint128 stake
     ) external {
-        require(roles != 0 && roles <= ALL_ROLES, RolesUnknown(roles));
-        require(_position[msg.sender] == 0, AlreadyRegistered(msg.sender));
+        require(roles != 0, RolesZero());
+        require(_participants[msg.sender].roles == 0, AlreadyRegistered(msg.sender));
         require(networkKey != 0, NetworkKeyZero());
         address keeper = accountOf[networkKey];
         require(keeper == address(0) || keeper == msg.sender, NetworkKeyTaken(networkKey, keeper));
@@ -138,22 +161,26 @@ contract Participants {
         );
         _checkEndpoint(endpoint);
         require(roles & PROVER == 0 || maxBps != 0, MaximumZero());
-        require(stake >= MIN_STAKE, StakeTooSmall(stake, MIN_STAKE));
+        uint256 min = minStake();
+        require(stake >= min, StakeTooSmall(stake, min));
 
         accountOf[networkKey] = msg.sender;
         _participants[msg.sender] = Participant({
             account: msg.sender,
+            registeredBlock: uint48(block.number),
             roles: roles,
-            registeredBlock: uint64(block.number),
-            networkKey: networkKey,
-            operator: operator,
-            maxBps: maxBps,
+            suspended: false,
             leaveAt: 0,
+            maxBps: maxBps,
+            operator: operator,
+            networkKey: networkKey,
             crossSignatureHash: keccak256(crossSignature),
             endpoint: endpoint
         });
-        _accounts.push(msg.sender);
-        _position[msg.sender] = _accounts.length;
+        _enter(0, msg.sender);
+        for (uint32 rest = roles; rest != 0; rest &= rest - 1) {
+            _enter(rest & (~rest + 1), msg.sender);
+        }
         emit Registered(msg.sender, roles, networkKey, operator, endpoint, maxBps, stake);
         emit CrossSigned(msg.sender, networkKey, crossSignature);
         VAULT.stakeFrom(msg.sender, stake);
@@ -161,16 +188,52 @@ contract Participants {
 
     /// @notice Moves the caller to another endpoint.
     function setEndpoint(string calldata endpoint) external {
-        require(isActive(msg.sender, ALL_ROLES), NotRegistered(msg.sender));
+        require(isActive(msg.sender, type(uint32).max), NotRegistered(msg.sender));
         _checkEndpoint(endpoint);
         _participants[msg.sender].endpoint = endpoint;
         emit EndpointChanged(msg.sender, endpoint);
     }
 
+    /// @notice Puts `amount` more of the caller's tokens at stake; ends a suspension if that is enough.
+    function topUp(uint256 amount) external {
+        Participant storage p = _participants[msg.sender];
+        require(p.roles != 0 && p.leaveAt == 0, NotRegistered(msg.sender));
+        VAULT.stakeFrom(msg.sender, amount);
+        uint256 stake = VAULT.stake(msg.sender);
+        if (p.suspended && stake >= minStake()) p.suspended = false;
+        emit ToppedUp(msg.sender, amount, stake);
+    }
+
+    /// @notice Takes up to `asked` of the stake of `account`: all of it if it has less. For modules.
+    /// @param account who loses it
+    /// @param asked how much
+    /// @param reporter who gets a share
+    /// @param percent how much of it, percent; the rest is burnt
+    /// @param offence what for
+    /// @return amount how much was taken
+    function slash(address account, uint256 asked, address reporter, uint256 percent, bytes32 offence)
+        external
+        returns (uint256 amount)
+    {
+        require(REGISTRY.isKnown(msg.sender), NotAModule(msg.sender));
+        require(percent <= 100, PercentAbove100(percent));
+        uint256 stake = VAULT.stake(account);
+        amount = asked < stake ? asked : stake;
+        uint256 share = reporter == address(0) ? 0 : amount * percent / 100;
+        uint256 min = minStake();
+        if (_participants[account].roles != 0 && stake - amount < min) {
+            _participants[account].suspended = true;
+            emit Suspended(account, stake - amount, min);
+        }
+        emit Slashed(account, msg.sender, offence, amount, reporter, share);
+        VAULT.slash(account, amount, reporter, share);
+    }
+
     /// @notice The caller takes part no longer; its stake stays bound for the unbonding delay.
     function leave() external {
-        require(isActive(msg.sender, ALL_ROLES), NotRegistered(msg.sender));
-        uint64 leaveAt = uint64(block.timestamp) + UNBONDING;
+        Participant storage p = _participants[msg.sender];
+        require(p.roles != 0 && p.leaveAt == 0, NotRegistered(msg.sender));
+        uint64 leaveAt = uint64(block.timestamp + PARAMETERS.get("unbonding_s"));
         _participants[msg.sender].leaveAt = leaveAt;
         emit Leaving(msg.sender, leaveAt);
     }
@@ -181,22 +244,24 @@ contract Participants {
         require(leaveAt != 0, NotLeaving(msg.sender));
         require(block.timestamp >= leaveAt, StillBonded(leaveAt, block.timestamp));
 
-        uint256 position = _position[msg.sender];
-        address last = _accounts[_accounts.length - 1];
-        _accounts[position - 1] = last;
-        _position[last] = position;
-        _accounts.pop();
-        delete _position[msg.sender];
+        _remove(0, msg.sender);
+        for (uint32 rest = _participants[msg.sender].roles; rest != 0; rest &= rest - 1) {
+            _remove(rest & (~rest + 1), msg.sender);
+        }
         delete _participants[msg.sender];
         uint256 stake = VAULT.stake(msg.sender);
         emit Left(msg.sender, stake);
         VAULT.unstake(msg.sender, stake);
     }
 
-    /// @notice Whether `account` is registered, not leaving, and has one of `roles`.
-    function isActive(address account, uint8 roles) public view returns (bool active) {
-        Participant storage p = _participants[account];
-        return p.roles & roles != 0 && p.leaveAt == 0;
+    /// @notice Smallest stake of a participant.
+    function minStake() public view returns (uint256 amount) {
+        return PARAMETERS.get("min_stake");
+    }
+
+    /// @notice Whether `account` is registered, neither leaving nor suspended, and has one of `roles`.
+    function isActive(address account, uint32 roles) public view returns (bool active) {
+        return _isActive(_participants[account], roles);
     }
 
     /// @notice All that is known of `account`; all zero if it is not registered.
@@ -206,36 +271,38 @@ contract Participants {
 
     /// @notice How many are registered, those leaving included.
     function count() external view returns (uint256 number) {
-        return _accounts.length;
+        return _holders[0].length;
     }
 
     /// @notice Up to `limit` participants from position `offset`. The order is that of the list, not of
     /// registration: a place left is filled from the end.
     function list(uint256 offset, uint256 limit) external view returns (Participant[] memory page) {
-        uint256 length = _accounts.length;
+        uint256 length = _holders[0].length;
         if (offset >= length) return page;
         uint256 size = limit < length - offset ? limit : length - offset;
         page = new Participant[](size);
         for (uint256 i = 0; i < size; ++i) {
-            page[i] = _participants[_accounts[offset + i]];
+            page[i] = _participants[_holders[0][offset + i]];
         }
     }
 
-    /// @notice Active holders of one of `roles` that registered before block `beforeBlock`.
+    /// @notice Active holders of the one role `role` that registered before block `beforeBlock`. Costs gas
+    /// in proportion to the holders of that role, about 7,000 each, whoever else there is.
     /// @return accounts who
     /// @return operators who runs each
-    function pool(uint8 roles, uint64 beforeBlock)
+    function pool(uint32 role, uint64 beforeBlock)
         external
         view
         returns (address[] memory accounts, bytes32[] memory operators)
     {
-        uint256 length = _accounts.length;
+        address[] storage holders = _holders[role];
+        uint256 length = holders.length;
         accounts = new address[](length);
         operators = new bytes32[](length);
         uint256 size = 0;
         for (uint256 i = 0; i < length; ++i) {
-            Participant storage p = _participants[_accounts[i]];
-            if (p.roles & roles != 0 && p.leaveAt == 0 && p.registeredBlock < beforeBlock) {
+            Participant storage p = _participants[holders[i]];
+            if (_isActive(p, role) && p.registeredBlock < beforeBlock) {
                 accounts[size] = p.account;
                 operators[size] = p.operator;
                 ++size;
@@ -246,6 +313,25 @@ contract Participants {
             mstore(accounts, size)
             mstore(operators, size)
         }
+    }
+
+    function _isActive(Participant storage p, uint32 roles) private view returns (bool active) {
+        return p.roles & roles != 0 && p.leaveAt == 0 && !p.suspended;
+    }
+
+    function _enter(uint32 role, address account) private {
+        _holders[role].push(account);
+        _position[role][account] = _holders[role].length;
+    }
+
+    function _remove(uint32 role, address account) private {
+        address[] storage holders = _holders[role];
+        uint256 position = _position[role][account];
+        address last = holders[holders.length - 1];
+        holders[position - 1] = last;
+        _position[role][last] = position;
+        holders.pop();
+        delete _position[role][account];
     }
 
     function _checkEndpoint(string calldata endpoint) private pure {

@@ -1,31 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
-import {Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {Registry} from "./Registry.sol";
 
 /// @title The one place that holds money
-/// @notice Every unit that comes in lies in exactly one bucket until it is withdrawn:
+/// @notice Every unit that comes in lies in exactly one bucket until it is withdrawn, or for ever if it
+/// is burnt:
 ///
-///     token ──stakeFrom──► stake[account] ──unstake──┐
-///       │                                            ▼
-///       └─────lock───────► escrow[module,id] ──credit/refund──► owed[account] ──withdraw──► token
+///     token ──stakeFrom──► stake[account] ──unstake──┐   ┌──withdraw──► token
+///       │                     │  └─slash─ share ───► owed[account]
+///       │                     └───slash─ rest ─────► burnt
+///       │                                        burn ▲  ▲
+///       └─────lock───────► escrow[module,id] ─────────┴──┴ credit, refund
 ///
-/// Only registered modules move units between buckets, and only into `owed` can they take them out:
-/// payment is pulled by its owner. An escrow can be touched by the module that locked it and by no
-/// other. A module names whose tokens it pulls: it must be given only contracts that pull from their
-/// own caller. {conserved} holds after every transaction.
-contract Vault is Ownable2Step, ReentrancyGuardTransient {
+/// Only modules of the {Registry} move units between buckets, and only into `owed` can they take them
+/// out: payment is pulled by its owner. An escrow can be touched by the module that locked it and by no
+/// other; a retired module can still empty its escrows. A module names whose tokens it pulls: it must be
+/// given only contracts that pull from their own caller. {conserved} holds after every transaction.
+contract Vault is ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
 
     /// @notice The token held.
     IERC20 public immutable TOKEN;
+    /// @notice Who may move buckets.
+    Registry public immutable REGISTRY;
 
-    /// @notice Whether a contract may move buckets.
-    mapping(address module => bool allowed) public isModule;
     /// @notice Units an account has at stake.
     mapping(address account => uint256 amount) public stake;
     /// @notice Units an account can withdraw.
@@ -39,11 +41,11 @@ contract Vault is Ownable2Step, ReentrancyGuardTransient {
     uint256 public totalEscrow;
     /// @notice Sum of all that can be withdrawn.
     uint256 public totalOwed;
+    /// @notice Sum of all that nobody will ever have.
+    uint256 public burnt;
     /// @notice Units taken in and not yet paid out.
     uint256 public held;
 
-    /// @notice A module was let in or shut out.
-    event ModuleSet(address indexed module, bool allowed);
     /// @notice `account` put `amount` at stake.
     event Staked(address indexed account, uint256 amount);
     /// @notice `amount` of the stake of `account` became withdrawable.
@@ -52,10 +54,14 @@ contract Vault is Ownable2Step, ReentrancyGuardTransient {
     event Locked(address indexed module, bytes32 indexed id, address indexed from, uint256 amount);
     /// @notice `amount` of the escrow `id` of `module` now belongs to `to`.
     event Credited(address indexed module, bytes32 indexed id, address indexed to, uint256 amount);
+    /// @notice `account` lost `amount` of its stake: `share` of it is owed to `reporter`, the rest is burnt.
+    event Slashed(address indexed account, uint256 amount, address indexed reporter, uint256 share);
+    /// @notice `amount` of the escrow `id` of `module` was burnt.
+    event Burnt(address indexed module, bytes32 indexed id, uint256 amount);
     /// @notice `account` took out `amount`.
     event Withdrawn(address indexed account, uint256 amount);
 
-    /// @notice The caller is no registered module.
+    /// @notice The caller is no module, or a retired one that would begin something.
     error NotAModule(address caller);
     /// @notice The escrow holds less than asked for.
     error EscrowTooSmall(bytes32 id, uint256 asked, uint256 available);
@@ -63,31 +69,32 @@ contract Vault is Ownable2Step, ReentrancyGuardTransient {
     error EscrowExists(bytes32 id);
     /// @notice The stake is less than asked for.
     error StakeShort(address account, uint256 asked, uint256 available);
+    /// @notice A reporter cannot get more than is taken.
+    error ShareTooLarge(uint256 share, uint256 amount);
     /// @notice The token delivered less than it was asked to: a token with a transfer fee is not usable.
     error TransferShort(uint256 expected, uint256 received);
     /// @notice There is nothing to withdraw.
     error NothingOwed(address account);
 
     /// @param token the ERC-20 that stakes and escrows are in
-    constructor(IERC20 token) Ownable(msg.sender) {
+    /// @param registry who may move buckets
+    constructor(IERC20 token, Registry registry) {
         TOKEN = token;
+        REGISTRY = registry;
     }
 
     modifier onlyModule() {
-        require(isModule[msg.sender], NotAModule(msg.sender));
+        require(REGISTRY.isKnown(msg.sender), NotAModule(msg.sender));
         _;
     }
 
-    /// @notice Lets a contract move buckets, or stops it.
-    /// @param module the contract
-    /// @param allowed whether it may
-    function setModule(address module, bool allowed) external onlyOwner {
-        isModule[module] = allowed;
-        emit ModuleSet(module, allowed);
+    modifier onlyActiveModule() {
+        require(REGISTRY.isActive(msg.sender), NotAModule(msg.sender));
+        _;
     }
 
     /// @notice Pulls `amount` from `from` into its stake.
-    function stakeFrom(address from, uint256 amount) external onlyModule nonReentrant {
+    function stakeFrom(address from, uint256 amount) external onlyActiveModule nonReentrant {
         stake[from] += amount;
         totalStake += amount;
         emit Staked(from, amount);
@@ -105,8 +112,25 @@ contract Vault is Ownable2Step, ReentrancyGuardTransient {
         emit Unstaked(account, amount);
     }
 
+    /// @notice Takes `amount` of the stake of `account`: `share` for `reporter`, the rest is burnt.
+    function slash(address account, uint256 amount, address reporter, uint256 share)
+        external
+        onlyModule
+        nonReentrant
+    {
+        uint256 available = stake[account];
+        require(amount <= available, StakeShort(account, amount, available));
+        require(share <= amount, ShareTooLarge(share, amount));
+        stake[account] = available - amount;
+        totalStake -= amount;
+        owed[reporter] += share;
+        totalOwed += share;
+        burnt += amount - share;
+        emit Slashed(account, amount, reporter, share);
+    }
+
     /// @notice Pulls `amount` from `from` into the caller's escrow `id`.
-    function lock(bytes32 id, address from, uint256 amount) external onlyModule nonReentrant {
+    function lock(bytes32 id, address from, uint256 amount) external onlyActiveModule nonReentrant {
         bytes32 key = _key(msg.sender, id);
         require(_escrow[key] == 0, EscrowExists(id));
         _escrow[key] = amount;
@@ -125,6 +149,17 @@ contract Vault is Ownable2Step, ReentrancyGuardTransient {
     function refund(bytes32 id, address to) external onlyModule nonReentrant returns (uint256 amount) {
         amount = _escrow[_key(msg.sender, id)];
         _credit(id, to, amount);
+    }
+
+    /// @notice Burns all that is left of the caller's escrow `id`.
+    /// @return amount how much that was
+    function burn(bytes32 id) external onlyModule nonReentrant returns (uint256 amount) {
+        bytes32 key = _key(msg.sender, id);
+        amount = _escrow[key];
+        _escrow[key] = 0;
+        totalEscrow -= amount;
+        burnt += amount;
+        emit Burnt(msg.sender, id, amount);
     }
 
     /// @notice Pays the caller all that it is owed.
@@ -147,7 +182,7 @@ contract Vault is Ownable2Step, ReentrancyGuardTransient {
     /// @notice Whether every unit taken in is accounted for and really there. Tokens sent here by
     /// mistake are not counted and do not disturb it.
     function conserved() external view returns (bool holds) {
-        return totalStake + totalEscrow + totalOwed == held && TOKEN.balanceOf(address(this)) >= held;
+        return totalStake + totalEscrow + totalOwed + burnt == held && TOKEN.balanceOf(address(this)) >= held;
     }
 
     function _credit(bytes32 id, address to, uint256 amount) private {

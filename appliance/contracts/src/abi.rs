@@ -17,7 +17,11 @@ macro_rules! contract {
 }
 
 contract!(lab_token, LabToken, "artifacts/LabToken.json");
+contract!(registry, Registry, "artifacts/Registry.json");
+contract!(parameters, Parameters, "artifacts/Parameters.json");
 contract!(vault, Vault, "artifacts/Vault.json");
 contract!(participants, Participants, "artifacts/Participants.json");
 contract!(beacon, Beacon, "artifacts/Beacon.json");
+contract!(jury, Jury, "artifacts/Jury.json");
+contract!(disputes, Disputes, "artifacts/Disputes.json");
 contract!(backhaul, Backhaul, "artifacts/Backhaul.json");

@@ -3,9 +3,11 @@
 //! ```text
 //!   solidity/*.sol ──cargo xtask contracts──► artifacts/*.json ──sol!──► abi      calls, events, errors
 //!                                                                        deploy   the order, the addresses
-//!                     Participants ◄── Beacon                            signing  what is signed (EIP-712)
-//!                       │       ▲        ▲                               refusal  reverts as words
-//!   LabToken ◄── Vault ◄┴───── Backhaul ─┘                               status   states and verdicts
+//!   Registry ── who is in          Participants ◄── Beacon               signing  what is signed (EIP-712)
+//!   Parameters ── chain variables    │       ▲        ▲                  refusal  reverts as words
+//!   LabToken ◄── Vault ◄─────────────┴──── Backhaul ──┘                  status   states and verdicts
+//!                  ▲    evidence against    ▲ (IProof)
+//!                  └── Jury ◄── Disputes ───┘
 //! ```
 //!
 //! Claim: the same bytecode runs on every engine, and whatever it refuses can be said in words. It does
@@ -21,4 +23,4 @@ pub mod status;
 pub use deploy::{Deployment, Parameters, Plan, Step, plan};
 pub use refusal::{Refusal, explain};
 pub use signing::{Timing, commit_digest, counts_hash, domain, report_digest, request_id};
-pub use status::{State, Verdict};
+pub use status::{Ruling, Stage, State, Verdict};

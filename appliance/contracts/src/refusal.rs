@@ -10,8 +10,12 @@ use alloy::sol_types::{ContractError, SolError, SolInterface};
 
 use crate::abi::backhaul::Backhaul::BackhaulErrors as B;
 use crate::abi::beacon::Beacon::BeaconErrors as H;
+use crate::abi::disputes::Disputes::DisputesErrors as D;
+use crate::abi::jury::Jury::JuryErrors as J;
 use crate::abi::lab_token::LabToken::LabTokenErrors as T;
+use crate::abi::parameters::Parameters::ParametersErrors as X;
 use crate::abi::participants::Participants::ParticipantsErrors as P;
+use crate::abi::registry::Registry::RegistryErrors as R;
 use crate::abi::vault::Vault::VaultErrors as V;
 use crate::status::State;
 
@@ -41,6 +45,14 @@ pub fn explain(data: &[u8]) -> Option<Refusal> {
         participants(&e)
     } else if let Ok(e) = H::abi_decode(data) {
         beacon(&e)
+    } else if let Ok(e) = J::abi_decode(data) {
+        jury(&e)
+    } else if let Ok(e) = D::abi_decode(data) {
+        disputes(&e)
+    } else if let Ok(e) = X::abi_decode(data) {
+        parameters(&e)
+    } else if let Ok(e) = R::abi_decode(data) {
+        registry(&e)
     } else if let Ok(e) = T::abi_decode(data) {
         token(&e)
     } else {
@@ -120,6 +132,34 @@ fn backhaul(error: &B) -> Told {
             "the counts add up to {}, but the prover committed to {} packets",
             e.sum,
             e.packets
+        ),
+        B::DeadlineTooFar(e) => say!(
+            e,
+            "the deadline {} is too far away: at most {}, or a stake could be gone before a dispute is over",
+            e.deadline,
+            e.latest
+        ),
+        B::NotDisputes(e) => say!(
+            e,
+            "{} cannot do that, only the contract for disputes {} can",
+            e.sender,
+            e.disputes
+        ),
+        B::DisputeWindowClosed(e) => say!(
+            e,
+            "the result could be disputed until {}, {} s ago",
+            e.until,
+            e.now_.saturating_sub(e.until)
+        ),
+        B::NotAParty(e) => say!(
+            e,
+            "{} has no part in measurement {}: prover, coordinator and selected challengers have",
+            e.accused,
+            e.id
+        ),
+        B::NoOffence(e) => say!(
+            e,
+            "the evidence shows no offence: it must be two different statements of one signer about one thing"
         ),
         B::DeadlineNotPassed(e) => say!(
             e,
@@ -245,18 +285,22 @@ fn vault(error: &V) -> Told {
         ),
         V::NotAModule(e) => say!(
             e,
-            "{} is not registered with the vault and cannot move money",
+            "{} is no active module of the registry and cannot move money",
             e.caller
         ),
         V::NothingOwed(e) => say!(e, "nothing is owed to {}", e.account),
-        V::OwnableInvalidOwner(e) => say!(e, "{} cannot own the vault", e.owner),
-        V::OwnableUnauthorizedAccount(e) => say!(e, "{} does not own the vault", e.account),
         V::ReentrancyGuardReentrantCall(e) => {
             say!(e, "the vault was called back while it was at work")
         }
         V::SafeERC20FailedOperation(e) => {
             say!(e, "the token {} did not do what it was asked to", e.token)
         }
+        V::ShareTooLarge(e) => say!(
+            e,
+            "a share of {} of the {} taken is too large",
+            e.share,
+            e.amount
+        ),
         V::StakeShort(e) => say!(
             e,
             "{} has {} at stake, not the {} asked for",
@@ -307,12 +351,18 @@ fn participants(error: &P) -> Told {
             "{} has not left; leave first, reclaim after the delay",
             e.account
         ),
-        P::NotRegistered(e) => say!(e, "{} is not registered, or is leaving", e.account),
-        P::RolesUnknown(e) => say!(
+        P::NotRegistered(e) => say!(
             e,
-            "the role bits {} are none or unknown: 1 payer, 2 prover, 4 challenger, 8 coordinator",
-            e.roles
+            "{} is not registered, is leaving, or is suspended",
+            e.account
         ),
+        P::RolesZero(e) => say!(e, "the role bits are none; each role is a bit"),
+        P::NotAModule(e) => say!(
+            e,
+            "{} is no module of the registry and cannot take stakes",
+            e.caller
+        ),
+        P::PercentAbove100(e) => say!(e, "{} percent cannot be shared out", e.percent),
         P::StakeTooSmall(e) => say!(
             e,
             "a stake of {} is too small: at least {} is needed",
@@ -333,7 +383,11 @@ fn beacon(error: &H) -> Told {
     }
     match error {
         H::CommitmentZero(e) => say!(e, "the commitment to the next seed is zero"),
-        H::NotRegistered(e) => say!(e, "{} is not registered, or is leaving", e.account),
+        H::NotRegistered(e) => say!(
+            e,
+            "{} is not registered, is leaving, or is suspended",
+            e.account
+        ),
         H::RevealWithoutCommitment(e) => say!(
             e,
             "this is the first heartbeat of {}: there is no seed to reveal yet",
@@ -347,6 +401,135 @@ fn beacon(error: &H) -> Told {
             e.commitment
         ),
     }
+}
+
+fn jury(error: &J) -> Told {
+    macro_rules! say {
+        ($e:expr, $($words:tt)+) => { (name_of($e), format!($($words)+)) };
+    }
+    let stage = |number: u8| match number {
+        0 => "unknown",
+        1 => "open",
+        2 => "drawn",
+        _ => "settled",
+    };
+    match error {
+        J::AlreadyCommitted(e) => say!(e, "{} has committed to its vote in {}", e.juror, e.id),
+        J::AlreadyRevealed(e) => say!(e, "{} has revealed its vote in {}", e.juror, e.id),
+        J::BeaconNotReady(e) => say!(
+            e,
+            "the jury of {} is drawn with beacon round {}, which is not closed yet (the newest is {}): \
+             wait for a heartbeat in a later block",
+            e.id,
+            e.round,
+            e.currentRound
+        ),
+        J::CaseExists(e) => say!(e, "there is a case {} already", e.id),
+        J::CommitmentZero(e) => say!(e, "the commitment to a vote is zero"),
+        J::NotAJuror(e) => say!(e, "{} does not sit in case {}", e.account, e.id),
+        J::NotAModule(e) => say!(e, "{} is no active module and opens no case", e.caller),
+        J::ReentrancyGuardReentrantCall(e) => {
+            say!(e, "the jury was called back while it was at work")
+        }
+        J::TooEarly(e) => say!(
+            e,
+            "that is possible in case {} only in {} s",
+            e.id,
+            (e.until + U256::from(1)).saturating_sub(e.now_)
+        ),
+        J::TooLate(e) => say!(
+            e,
+            "that was possible in case {} until {}, {} s ago",
+            e.id,
+            e.until,
+            e.now_.saturating_sub(e.until)
+        ),
+        J::TooManyExcluded(e) => say!(
+            e,
+            "{} accounts are too many to keep from a jury: at most {}",
+            e.length,
+            e.max
+        ),
+        J::UnknownCase(e) => say!(e, "there is no case {}", e.id),
+        J::VoteDoesNotOpen(e) => say!(
+            e,
+            "the vote of {} hashes to {}, not to its commitment {}",
+            e.juror,
+            e.voteHash,
+            e.commitment
+        ),
+        J::VoteUnknown(e) => say!(e, "a vote is 1 (upheld) or 2 (rejected), not {}", e.vote),
+        J::WrongStage(e) => say!(
+            e,
+            "case {} is {}; it would have to be {}",
+            e.id,
+            stage(e.actual),
+            stage(e.needed)
+        ),
+    }
+}
+
+fn disputes(error: &D) -> Told {
+    macro_rules! say {
+        ($e:expr, $($words:tt)+) => { (name_of($e), format!($($words)+)) };
+    }
+    match error {
+        D::AlreadyConcluded(e) => say!(e, "dispute {} is over", e.id),
+        D::AlreadyPunished(e) => say!(e, "offence {} was punished before", e.offence),
+        D::DisputeExists(e) => say!(e, "dispute {} was brought before; use another salt", e.id),
+        D::JuryOut(e) => say!(e, "the jury of {} has not ended case {}", e.id, e.caseId),
+        D::NotAProof(e) => say!(e, "{} is no proof of this chain", e.proof),
+        D::NotAnnounced(e) => say!(
+            e,
+            "{} has not announced {} in an earlier block: announce first, show in a later block",
+            e.reporter,
+            e.hash
+        ),
+        D::ReentrancyGuardReentrantCall(e) => {
+            say!(e, "the contract was called back while it was at work")
+        }
+        D::UnknownDispute(e) => say!(e, "there is no dispute {}", e.id),
+    }
+}
+
+fn parameters(error: &X) -> Told {
+    macro_rules! say {
+        ($e:expr, $($words:tt)+) => { (name_of($e), format!($($words)+)) };
+    }
+    match error {
+        X::CheckpointUnorderedInsertion(e) => {
+            say!(e, "a chain variable cannot be changed in the past")
+        }
+        X::OutOfBounds(e) => say!(
+            e,
+            "{} cannot be {}: {} to {} are allowed",
+            name_in(&e.name),
+            e.value,
+            e.min,
+            e.max
+        ),
+        X::OwnableInvalidOwner(e) => say!(e, "{} cannot be governor", e.owner),
+        X::OwnableUnauthorizedAccount(e) => say!(e, "{} is not the governor", e.account),
+        X::UnknownVariable(e) => say!(e, "there is no chain variable {}", name_in(&e.name)),
+    }
+}
+
+fn registry(error: &R) -> Told {
+    macro_rules! say {
+        ($e:expr, $($words:tt)+) => { (name_of($e), format!($($words)+)) };
+    }
+    match error {
+        R::AlreadyAdmitted(e) => say!(e, "{} was admitted before; nobody comes back", e.module),
+        R::NotAdmitted(e) => say!(e, "{} is not on the list, or retired", e.module),
+        R::OwnableInvalidOwner(e) => say!(e, "{} cannot be governor", e.owner),
+        R::OwnableUnauthorizedAccount(e) => say!(e, "{} is not the governor", e.account),
+    }
+}
+
+/// A name as the contracts keep it.
+fn name_in(word: &alloy::primitives::B256) -> String {
+    let end = word.iter().position(|b| *b == 0).unwrap_or(word.len());
+    String::from_utf8_lossy(&word[..end]).into_owned()
 }
 
 fn token(error: &T) -> Told {

@@ -19,7 +19,7 @@ pub enum State {
     Running = 3,
     /// The result is on record and can be disputed.
     Reported = 4,
-    /// Reserved.
+    /// Evidence against a party is being judged.
     Disputed = 5,
     /// Paid out.
     Final = 6,
@@ -83,6 +83,8 @@ pub enum Verdict {
     Fail = 2,
     /// Too few valid reports to say.
     Inconclusive = 3,
+    /// Evidence against a party was upheld: the result says nothing any more.
+    Annulled = 4,
 }
 
 impl Verdict {
@@ -94,6 +96,7 @@ impl Verdict {
             1 => Self::Pass,
             2 => Self::Fail,
             3 => Self::Inconclusive,
+            4 => Self::Annulled,
             _ => return None,
         })
     }
@@ -106,6 +109,76 @@ impl fmt::Display for Verdict {
             Self::Pass => "pass",
             Self::Fail => "fail",
             Self::Inconclusive => "inconclusive",
+            Self::Annulled => "annulled",
+        })
+    }
+}
+
+/// Where a jury's case stands (`Jury.Stage`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Stage {
+    /// There is no such case.
+    None = 0,
+    /// Its jurors are not drawn yet.
+    Open = 1,
+    /// Jurors commit and reveal.
+    Drawn = 2,
+    /// It is over.
+    Settled = 3,
+}
+
+impl Stage {
+    /// The stage with this number.
+    #[must_use]
+    pub fn from_u8(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::None,
+            1 => Self::Open,
+            2 => Self::Drawn,
+            3 => Self::Settled,
+            _ => return None,
+        })
+    }
+}
+
+/// What came of a case, and a juror's vote (`Jury.Ruling`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Ruling {
+    /// Not over; not revealed.
+    None = 0,
+    /// The evidence holds.
+    Upheld = 1,
+    /// It does not.
+    Rejected = 2,
+    /// No majority, or no jury.
+    Hung = 3,
+}
+
+impl Ruling {
+    /// The ruling with this number.
+    #[must_use]
+    pub fn from_u8(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::None,
+            1 => Self::Upheld,
+            2 => Self::Rejected,
+            3 => Self::Hung,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Ruling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none yet",
+            Self::Upheld => "upheld",
+            Self::Rejected => "rejected",
+            Self::Hung => "hung",
         })
     }
 }
@@ -120,9 +193,14 @@ mod tests {
             assert_eq!(State::from_u8(number).unwrap() as u8, number);
         }
         assert_eq!(State::from_u8(9), None);
-        for number in 0..=3 {
+        for number in 0..=4 {
             assert_eq!(Verdict::from_u8(number).unwrap() as u8, number);
         }
-        assert_eq!(Verdict::from_u8(4), None);
+        assert_eq!(Verdict::from_u8(5), None);
+        for number in 0..=3 {
+            assert_eq!(Stage::from_u8(number).unwrap() as u8, number);
+            assert_eq!(Ruling::from_u8(number).unwrap() as u8, number);
+        }
+        assert_eq!((Stage::from_u8(4), Ruling::from_u8(4)), (None, None));
     }
 }

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use alloy::primitives::B256;
-use plumbline_contracts::Deployment;
 use plumbline_trust::{Address, VerifyingKey, selection};
 
 use super::outcome::units;
@@ -21,31 +20,18 @@ fn ours(address: alloy::primitives::Address) -> Address {
 /// The chain does not answer.
 pub async fn status(chain: &ChainClient) -> Result<ChainStatus, ClientError> {
     let totals = chain.totals().await?;
-    let Deployment {
-        chain_id,
-        token,
-        vault,
-        participants,
-        beacon,
-        backhaul,
-    } = chain.deployment();
-    let contracts = [
-        ("token", token),
-        ("vault", vault),
-        ("participants", participants),
-        ("beacon", beacon),
-        ("backhaul", backhaul),
-    ];
+    let deployment = chain.deployment();
     Ok(ChainStatus {
         engine: chain.engine().await?,
-        chain_id,
+        chain_id: deployment.chain_id,
         height: chain.latest_block().await?.number,
         conserved: chain.conserved().await?,
         escrow: units(totals.escrow),
         stake: units(totals.stake),
         owed: units(totals.owed),
         held: units(totals.held),
-        contracts: contracts
+        contracts: deployment
+            .contracts()
             .map(|(name, address)| (name.to_owned(), ours(address)))
             .into_iter()
             .collect::<BTreeMap<_, _>>(),
@@ -59,16 +45,10 @@ pub async fn status(chain: &ChainClient) -> Result<ChainStatus, ClientError> {
 pub async fn participants(chain: &ChainClient) -> Result<Participants, ClientError> {
     let mut list = Vec::new();
     for known in chain.participants().await? {
-        let names = [
-            (role::PAYER, "payer"),
-            (role::PROVER, "prover"),
-            (role::CHALLENGER, "challenger"),
-            (role::COORDINATOR, "coordinator"),
-        ];
         list.push(ParticipantView {
             address: ours(known.account),
             network_key: VerifyingKey(known.network_key.0),
-            roles: names
+            roles: role::NAMES
                 .iter()
                 .filter(|(bit, _)| known.roles & bit != 0)
                 .map(|(_, name)| (*name).to_owned())

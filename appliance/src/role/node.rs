@@ -81,7 +81,7 @@ pub struct Node {
 #[derive(Clone, Debug)]
 pub struct Joining {
     /// Sum of role bits.
-    pub roles: u8,
+    pub roles: u32,
     /// Who runs it.
     pub operator: Option<String>,
     /// Where it can be reached.

@@ -8,6 +8,7 @@ use plumbline::chain::client::{ClientError, role};
 use plumbline::chain::{ChainClient, Embedded};
 use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission};
 use plumbline_contracts::abi::participants::Participants;
+use plumbline_contracts::abi::registry::Registry;
 use plumbline_contracts::abi::vault::Vault;
 use plumbline_contracts::{State, Timing, explain};
 use serde_json::json;
@@ -44,14 +45,9 @@ async fn registration_is_refused_with_a_reason() {
     );
     fund(&poor).await;
     let cases = [
-        ("RolesUnknown", {
+        ("RolesZero", {
             let mut r = good.clone();
             r.roles = 0;
-            r
-        }),
-        ("RolesUnknown", {
-            let mut r = good.clone();
-            r.roles = 16;
             r
         }),
         ("NetworkKeyZero", {
@@ -453,13 +449,25 @@ async fn the_vault_obeys_its_modules_and_its_owner_only() {
         assert_eq!(tried(chain, from, vault, &crediting).await, "NotAModule");
         assert_eq!(tried(chain, from, vault, &refunding).await, "NotAModule");
     }
-    let letting = Vault::setModuleCall {
+    let registry = w.chain.deployment().registry;
+    let admitting = Registry::admitCall {
+        name: B256::ZERO,
         module: stranger,
-        allowed: true,
     };
-    let name = tried(chain, stranger, vault, &letting).await;
+    let name = tried(chain, stranger, registry, &admitting).await;
     assert_eq!(name, "OwnableUnauthorizedAccount");
-    assert_eq!(tried(chain, owner, vault, &letting).await, "");
+    assert_eq!(tried(chain, owner, registry, &admitting).await, "");
+    let slashing = Vault::slashCall {
+        account: w.prover.address(),
+        amount,
+        reporter: stranger,
+        share: U256::ZERO,
+    };
+    let burning = Vault::burnCall { id };
+    for from in [stranger, owner] {
+        assert_eq!(tried(chain, from, vault, &slashing).await, "NotAModule");
+        assert_eq!(tried(chain, from, vault, &burning).await, "NotAModule");
+    }
 
     // A module reaches its own escrows only, and no more than there is.
     let (request, _) = w.payer.request(&w.ask(1)).await.unwrap();

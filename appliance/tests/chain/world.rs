@@ -28,6 +28,10 @@ pub(crate) fn parameters() -> Parameters {
         live_interval_s: 60,
         coordinator_fee: FEE,
         dispute_window_s: 30,
+        jury_draw_s: 60,
+        jury_commit_s: 60,
+        jury_reveal_s: 60,
+        ..Parameters::default()
     }
 }
 
@@ -79,7 +83,7 @@ pub(crate) struct World {
     pub(crate) dir: TempDir,
 }
 
-pub(crate) fn registration(number: u8, roles: u8) -> Registration {
+pub(crate) fn registration(number: u8, roles: u32) -> Registration {
     Registration {
         roles,
         network_key: [number; 32],
@@ -92,7 +96,7 @@ pub(crate) fn registration(number: u8, roles: u8) -> Registration {
 }
 
 /// Mints, allows and registers.
-pub(crate) async fn join(chain: &Arc<Embedded>, number: u8, roles: u8) -> ChainClient {
+pub(crate) async fn join(chain: &Arc<Embedded>, number: u8, roles: u32) -> ChainClient {
     let client = ChainClient::in_process(chain, key(number));
     fund(&client).await;
     client.register(&registration(number, roles)).await.unwrap();
@@ -140,6 +144,16 @@ impl World {
         for challenger in &self.challengers {
             challenger.beat(&seeds(challenger)).await.unwrap();
         }
+    }
+
+    /// A measurement whose result is on record: a true claim, everyone honest.
+    pub(crate) async fn reported(&self, nonce: u64) -> B256 {
+        let id = self.running(&self.ask(nonce)).await;
+        let time = 100_000_000;
+        let times = [(time, time); 5];
+        let posted = self.submission(id, &[1_600; 5], &times).await;
+        self.coordinator.report(id, &posted).await.unwrap();
+        id
     }
 
     /// 5 challengers of which 1 may be corrupt, 100 ms.
@@ -249,7 +263,10 @@ impl World {
     pub(crate) async fn assert_conserved(&self) {
         assert!(self.payer.conserved().await.unwrap());
         let totals = self.payer.totals().await.unwrap();
-        assert_eq!(totals.stake + totals.escrow + totals.owed, totals.held);
+        assert_eq!(
+            totals.stake + totals.escrow + totals.owed + totals.burnt,
+            totals.held
+        );
         assert!(totals.balance >= totals.held);
     }
 }

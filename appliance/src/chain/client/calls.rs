@@ -113,6 +113,7 @@ impl ChainClient {
             stake: self
                 .read("totalStake", vault, &Vault::totalStakeCall {})
                 .await?,
+            burnt: self.read("burnt", vault, &Vault::burntCall {}).await?,
             escrow: self
                 .read("totalEscrow", vault, &Vault::totalEscrowCall {})
                 .await?,
@@ -153,6 +154,16 @@ impl ChainClient {
         let endpoint = endpoint.to_owned();
         let call = Participants::setEndpointCall { endpoint };
         self.send("setEndpoint", self.deployment.participants, &call)
+            .await
+    }
+
+    /// Puts `amount` more at stake (allowed to the vault); ends a suspension if that is enough.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn top_up(&self, amount: U256) -> Result<Sent, ClientError> {
+        let call = Participants::topUpCall { amount };
+        self.send("topUp", self.deployment.participants, &call)
             .await
     }
 
@@ -281,12 +292,13 @@ fn participant(p: Participants::Participant) -> Participant {
     Participant {
         account: p.account,
         roles: p.roles,
-        registered_block: p.registeredBlock,
+        registered_block: p.registeredBlock.to(),
         network_key: p.networkKey,
         cross_signature_hash: p.crossSignatureHash,
         operator: p.operator,
         endpoint: p.endpoint,
         max_bps: p.maxBps,
+        suspended: p.suspended,
         leave_at: (p.leaveAt != 0).then_some(p.leaveAt),
     }
 }

@@ -148,8 +148,14 @@ impl ChainClient {
         if draw.round == 0 {
             return Ok(None);
         }
-        let event: Backhaul::Selected =
-            self.event("Selected event", id, draw.selectedBlock).await?;
+        let event: Backhaul::Selected = self
+            .event(
+                "Selected event",
+                self.deployment.backhaul,
+                id,
+                draw.selectedBlock,
+            )
+            .await?;
         Ok(Some(Drawn {
             round: event.round,
             beacon: event.beacon,
@@ -175,7 +181,12 @@ impl ChainClient {
             return Ok(None);
         }
         let event: Backhaul::Reported = self
-            .event("Reported event", id, result.reportedBlock)
+            .event(
+                "Reported event",
+                self.deployment.backhaul,
+                id,
+                result.reportedBlock,
+            )
             .await?;
         let curve = event.curve.iter().map(|rate| {
             u128::try_from(*rate).map_err(|e| self.malformed("Reported event", e.to_string()))
@@ -209,15 +220,16 @@ impl ChainClient {
         self.read("estimate", self.deployment.backhaul, &call).await
     }
 
-    /// The event `E` of the measurement `id` in block `number`.
-    async fn event<E: SolEvent>(
+    /// The event `E` of `contract` about `id` in block `number`.
+    pub(super) async fn event<E: SolEvent>(
         &self,
         what: &'static str,
+        contract: Address,
         id: B256,
         number: u64,
     ) -> Result<E, ClientError> {
         let filter = Filter::new()
-            .address(self.deployment.backhaul)
+            .address(contract)
             .event_signature(E::SIGNATURE_HASH)
             .topic1(id)
             .select(number);

@@ -1,7 +1,8 @@
 //! One client for every engine.
 //!
 //! ```text
-//!   calls, measurements, history     typed, one line each
+//!   calls, measurements, disputes,   typed, one line each
+//!   variables, history
 //!     │
 //!   send() ── one at a time: nonce ─ estimate (refusals come here) ─ sign ─ send ─ receipt
 //!   read() ── eth_call at the newest block
@@ -12,11 +13,13 @@
 //! one of the transactions and nothing is done twice.
 
 mod calls;
+mod disputes;
 mod error;
 mod history;
 mod measurements;
 mod seeds;
 mod types;
+mod variables;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,11 +43,13 @@ use tokio::time::Instant;
 use super::embedded::Embedded;
 use super::transport::InProcess;
 
+pub use disputes::{Case, JuryDraw, Offence, Ruling, Stage, vote_hash};
 pub use error::ClientError;
 pub use seeds::{Seeds, commitment};
 pub use types::{
     BlockInfo, Drawn, Measurement, Outcome, Participant, Registration, Sent, Totals, role,
 };
+pub use variables::Held;
 
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -122,14 +127,7 @@ impl ChainClient {
         if found != expected {
             return Err(wrong(format!("is chain {found}, not chain {expected}")));
         }
-        let contracts = [
-            ("token", self.deployment.token),
-            ("vault", self.deployment.vault),
-            ("participants", self.deployment.participants),
-            ("beacon", self.deployment.beacon),
-            ("backhaul", self.deployment.backhaul),
-        ];
-        for (name, address) in contracts {
+        for (name, address) in self.deployment.contracts() {
             let code = async { self.provider.get_code_at(address).await };
             if self.ask("the code of a contract", code).await?.is_empty() {
                 return Err(wrong(format!("there is no {name} contract at {address}")));

@@ -8,13 +8,23 @@ use serde::Serialize;
 /// Role bits of a participant.
 pub mod role {
     /// Asks for measurements and pays for them.
-    pub const PAYER: u8 = 1;
+    pub const PAYER: u32 = 1;
     /// Claims a capacity.
-    pub const PROVER: u8 = 2;
+    pub const PROVER: u32 = 2;
     /// Sends challenge traffic.
-    pub const CHALLENGER: u8 = 4;
+    pub const CHALLENGER: u32 = 4;
     /// Runs a measurement and posts its result.
-    pub const COORDINATOR: u8 = 8;
+    pub const COORDINATOR: u32 = 8;
+    /// Judges evidence that the EVM cannot.
+    pub const JUROR: u32 = 16;
+    /// Each role and its name.
+    pub const NAMES: [(u32, &str); 5] = [
+        (PAYER, "payer"),
+        (PROVER, "prover"),
+        (CHALLENGER, "challenger"),
+        (COORDINATOR, "coordinator"),
+        (JUROR, "juror"),
+    ];
 }
 
 /// A transaction that is in a block and succeeded.
@@ -32,7 +42,7 @@ pub struct Sent {
 #[derive(Clone, Debug)]
 pub struct Registration {
     /// Sum of [`role`] bits.
-    pub roles: u8,
+    pub roles: u32,
     /// ed25519 public key.
     pub network_key: [u8; 32],
     /// ed25519 signature over the settlement address.
@@ -53,7 +63,7 @@ pub struct Participant {
     /// Settlement key.
     pub account: Address,
     /// Sum of [`role`] bits.
-    pub roles: u8,
+    pub roles: u32,
     /// Block of the registration.
     pub registered_block: u64,
     /// ed25519 public key.
@@ -66,6 +76,8 @@ pub struct Participant {
     pub endpoint: String,
     /// Highest capacity it may be asked to prove, bit/s.
     pub max_bps: u64,
+    /// Lost so much stake that it counts as absent until it tops up.
+    pub suspended: bool,
     /// Unix seconds from which it can have its stake back; `None` while it takes part.
     pub leave_at: Option<u64>,
 }
@@ -126,6 +138,8 @@ pub struct Outcome {
 /// What the vault holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Totals {
+    /// Sum of what nobody will ever have.
+    pub burnt: U256,
     /// Sum of all stakes.
     pub stake: U256,
     /// Sum of all escrows.

@@ -5,6 +5,7 @@
 //!   Embedded ──────────┼─ sequencer   one thread: queue ─► block ─► disk ─► answers
 //!     │   └─ rpc()     ├─ execute     transactions in, receipts and changes out (pure)
 //!     │      reads     ├─ state       accounts, overlay, diff
+//!   Fork ──────────────┤              (a chain in memory, by the same rules)
 //!     └─ verify()      └─ disk        redb: one write transaction a block
 //! ```
 //!
@@ -24,6 +25,7 @@
 mod answers;
 mod disk;
 mod execute;
+mod fork;
 mod genesis;
 mod message;
 mod reads;
@@ -41,6 +43,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use plumbline_contracts::Deployment;
 
 pub use disk::{OpenError, StoreError};
+pub use fork::{Effect, Fork, Move};
 pub use genesis::Genesis;
 pub use rpc::{MAX_BATCH, MAX_LOG_BLOCKS, MAX_LOGS, MAX_REQUEST_BYTES};
 pub use verify::{Replayed, VerifyError, verify};

@@ -180,7 +180,7 @@ impl<B> DatabaseCommit for Overlay<B> {
 }
 
 /// A whole state in memory, for replaying a chain from its genesis.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
     state: Diff,
     hashes: BTreeMap<u64, B256>,

@@ -14,8 +14,8 @@ use super::state::Diff;
 use super::{ChainError, Embedded, Genesis, Options, VerifyError, verify};
 use crate::chain::{ChainClient, ClientError};
 
-/// Storage slot of `Vault.held`: two of the owners', then four mappings and three sums before it.
-const HELD: u64 = 9;
+/// Storage slot of `Vault.held`: three mappings and four sums before it.
+const HELD: u64 = 7;
 
 fn genesis() -> Genesis {
     Genesis {
@@ -27,6 +27,7 @@ fn genesis() -> Genesis {
             live_interval_s: 1,
             coordinator_fee: 1,
             dispute_window_s: 1,
+            ..Parameters::default()
         },
     }
 }
