@@ -5,7 +5,9 @@
 //!   Embedded ──────────┼─ sequencer   one thread: queue ─► block ─► disk ─► answers
 //!     │   └─ rpc()     ├─ execute     transactions in, receipts and changes out (pure)
 //!     │      reads     ├─ state       accounts, overlay, diff
-//!     └─ verify()      └─ disk        redb: one write transaction a block
+//!     │                └─ disk        redb: one write transaction a block  ── snapshot
+//!     ├─ verify()  audit  seal        is it what it says, and who signed it
+//!     └─ file                         the file under it
 //! ```
 //!
 //! Claim: what was acknowledged is on disk; kill -9 at any instant and the chain comes back at its last
@@ -22,13 +24,17 @@
 //! Tests: beside each module, `rpc` over the in-process transport, and `appliance/tests/chain/`.
 
 mod answers;
+mod audit;
 mod disk;
 mod execute;
+mod file;
 mod genesis;
 mod message;
 mod reads;
 mod rpc;
+mod seal;
 mod sequencer;
+mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -40,12 +46,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use plumbline_contracts::Deployment;
 
-pub use disk::{OpenError, StoreError};
+pub use disk::StoreError;
+pub use file::OpenError;
 pub use genesis::Genesis;
 pub use rpc::{MAX_BATCH, MAX_LOG_BLOCKS, MAX_LOGS, MAX_REQUEST_BYTES};
-pub use verify::{Replayed, VerifyError, verify};
+pub use seal::{Convicted, Equivocation, NoEquivocation, SignedHead};
+pub use verify::{Replayed, VerifyError, verify, verify_on};
 
-use disk::{Disk, Founding};
+use disk::{Disk, Founding, Sealed};
+use file::Unfounded;
 use execute::Place;
 use sequencer::{Sequencer, conserved};
 use state::Overlay;
@@ -137,30 +146,52 @@ pub struct Embedded {
 
 impl Embedded {
     /// Opens the chain in `dir`, or founds it there: makes the directory, deploys the contracts in
-    /// block 1, all in one write transaction.
+    /// block 1. The file appears there when it is founded, and not before.
     ///
     /// # Errors
-    /// If the file cannot be opened or made, is in use, holds another chain, or does not conserve money.
+    /// If the file cannot be opened or made, is in use, is damaged where that is cheap to see, holds
+    /// another chain, or does not conserve money.
     pub fn open(dir: &Path, genesis: &Genesis, options: Options) -> Result<Arc<Self>, ChainError> {
-        let disk = Disk::open(dir, true)?;
+        let path = dir.join(file::FILE);
+        if path.symlink_metadata().is_ok() {
+            let disk = Disk::new(file::open(dir)?);
+            return Self::resume(disk, &path, genesis, options);
+        }
+        let (unfounded, database) = Unfounded::make(dir)?;
+        let disk = Disk::new(database);
+        found(&disk, genesis, &options)?;
+        unfounded.publish()?;
+        Self::resume(disk, &path, genesis, options)
+    }
+
+    /// As [`Self::open`], on any store that redb can write to; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_on(
+        store: impl redb::StorageBackend,
+        name: &Path,
+        genesis: &Genesis,
+        options: Options,
+    ) -> Result<Arc<Self>, ChainError> {
+        let disk = Disk::new(file::database(store, name)?);
+        if disk.founding()?.is_none() {
+            found(&disk, genesis, &options)?;
+        }
+        Self::resume(disk, name, genesis, options)
+    }
+
+    fn resume(
+        disk: Disk,
+        path: &Path,
+        genesis: &Genesis,
+        options: Options,
+    ) -> Result<Arc<Self>, ChainError> {
         let wanted = genesis::Record::new(genesis, (options.clock)());
-        let deployment = match disk.founding()? {
-            Some(founding) => {
-                let (record, deployment) = parse(&founding)?;
-                record.check(&wanted, &dir.join(disk::FILE))?;
-                deployment
-            }
-            None => {
-                let founded = genesis::found(genesis, &wanted)?;
-                let founding = Founding {
-                    genesis: json(&wanted)?,
-                    deployment: json(&founded.deployment)?,
-                };
-                disk.found(&founding, &founded.zero, &founded.first, &founded.diff)?;
-                founded.deployment
-            }
-        };
-        let head = disk.snapshot()?;
+        let (record, deployment) = audit::founding(&disk, path)?;
+        record.check(&wanted, path)?;
+        let head = file::guarded(|| audit::head(&disk, &record, path))
+            .map_err(|stopped| OpenError::damaged(path, stopped))??;
         let place = Place::of(&head.head, deployment.chain_id);
         if !conserved(&mut Overlay::new(&head), &place, &deployment)? {
             return Err(ChainError::NotConserved {
@@ -169,7 +200,11 @@ impl Embedded {
         }
         drop(head);
         let disk = Arc::new(disk);
-        let sequencer = Sequencer::start(Arc::clone(&disk), deployment, options.clone())?;
+        let maker = sequencer::Sealer {
+            signer: genesis.deployer.clone(),
+            chain: record.header()?.hash_slow(),
+        };
+        let sequencer = Sequencer::start(Arc::clone(&disk), deployment, options.clone(), maker)?;
         Ok(Arc::new(Self {
             sequencer,
             disk,
@@ -191,12 +226,24 @@ impl Embedded {
     }
 }
 
-fn parse(founding: &Founding) -> Result<(genesis::Record, Deployment), ChainError> {
-    let broken = |e: serde_json::Error| ChainError::Founding(format!("the file's genesis: {e}"));
-    Ok((
-        serde_json::from_slice(&founding.genesis).map_err(broken)?,
-        serde_json::from_slice(&founding.deployment).map_err(broken)?,
-    ))
+/// Writes the first blocks, in one transaction.
+fn found(disk: &Disk, genesis: &Genesis, options: &Options) -> Result<(), ChainError> {
+    let record = genesis::Record::new(genesis, (options.clock)());
+    let founded = genesis::found(genesis, &record)?;
+    let sealer = sequencer::Sealer {
+        signer: genesis.deployer.clone(),
+        chain: founded.zero.hash_slow(),
+    };
+    let founding = Founding {
+        genesis: json(&record)?,
+        deployment: json(&founded.deployment)?,
+        seal: sealer.seal(0, founded.zero.hash_slow())?,
+    };
+    let first = Sealed {
+        seal: sealer.seal(1, founded.first.hash)?,
+        block: founded.first,
+    };
+    Ok(disk.found(&founding, &founded.zero, &first, &founded.diff)?)
 }
 
 fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, ChainError> {
