@@ -10,16 +10,21 @@
 
 use std::path::Path;
 
-use alloy::primitives::{B256, keccak256};
+use alloy::consensus::Header;
+use alloy::primitives::{Address, B256, keccak256};
 use plumbline_contracts::Deployment;
 use redb::{ReadableTable, ReadableTableMetadata};
 use serde::Deserialize;
 
 use super::ChainError;
 use super::disk::{Disk, Founding, Snapshot, StoreError};
+use super::execute::Executed;
+use super::export::Frame;
 use super::file::{OpenError, guarded};
 use super::genesis::{FORMAT, Record};
-use super::seal::SignedHead;
+use super::seal::{SealBytes, SignedHead};
+use super::state::Diff;
+use super::verify::{Replay, VerifyError};
 
 /// What every version of the record has.
 #[derive(Deserialize)]
@@ -87,37 +92,81 @@ pub(super) fn head(disk: &Disk, record: &Record, path: &Path) -> Result<Snapshot
         let words = format!("it holds {blocks} blocks, but the newest is block {head}");
         return Err(damaged(words));
     }
-    signed(&snapshot, record, zero, head).map_err(damaged)?;
+    let founder = Founder {
+        chain: zero,
+        zero: record.header()?,
+        address: record.deployer,
+    };
+    let seal = snapshot.seal(head).map_err(read)?;
+    let signed = founder.check(head, snapshot.head.hash_slow(), seal);
+    signed.map_err(|e| damaged(e.to_string()))?;
     for entry in snapshot.code.iter().map_err(|e| read(e.into()))? {
         let (hash, code) = entry.map_err(|e| read(e.into()))?;
         if keccak256(code.value()).0 != *hash.value() {
             let hash = B256::from(*hash.value());
-            return Err(damaged(format!("the code {hash} is not what its hash says")));
+            return Err(damaged(format!(
+                "the code {hash} is not what its hash says"
+            )));
         }
     }
     Ok(snapshot)
 }
 
-/// Whether block `number` is signed by who founded the chain.
-pub(super) fn signed(
-    snapshot: &Snapshot,
-    record: &Record,
-    chain: B256,
-    number: u64,
-) -> Result<(), String> {
-    let header = snapshot.header(number).map_err(|e| e.to_string())?;
-    let header = header.ok_or_else(|| format!("block {number} is missing"))?;
-    let signed = SignedHead {
-        chain: chain.0,
-        number,
-        hash: header.hash_slow().0,
-        signature: snapshot.seal(number).map_err(|e| e.to_string())?,
-    };
-    if signed.signer() == Some(record.deployer) {
-        return Ok(());
+/// Who founded a chain, and so signs its blocks.
+pub(super) struct Founder {
+    /// Hash of block 0.
+    pub(super) chain: B256,
+    pub(super) zero: Header,
+    address: Address,
+}
+
+impl Founder {
+    /// That of `record`, if `founding` is signed so.
+    pub(super) fn new(record: &Record, founding: &Founding) -> Result<Self, VerifyError> {
+        let zero = record.header()?;
+        let founder = Self {
+            chain: zero.hash_slow(),
+            zero,
+            address: record.deployer,
+        };
+        founder.check(0, founder.chain, founding.seal)?;
+        Ok(founder)
     }
-    Err(format!(
-        "block {number} is not signed by {}, who founded the chain",
-        record.deployer
-    ))
+
+    /// The signed head of these parts, if the founder signed it.
+    pub(super) fn check(
+        &self,
+        number: u64,
+        hash: B256,
+        signature: SealBytes,
+    ) -> Result<SignedHead, VerifyError> {
+        let signed = SignedHead {
+            chain: self.chain.0,
+            number,
+            hash: hash.0,
+            signature,
+        };
+        if signed.signer() == Some(self.address) {
+            return Ok(signed);
+        }
+        Err(VerifyError::Seal(format!(
+            "block {number} is not signed by {}, who founded the chain",
+            self.address
+        )))
+    }
+
+    /// Executes the block that comes next in `replay`.
+    pub(super) fn execute(
+        &self,
+        replay: &Replay,
+        frame: &Frame,
+    ) -> Result<(Executed, SealBytes, Diff), VerifyError> {
+        let number = replay.parent.number + 1;
+        let (header, transactions) = frame
+            .parse()
+            .map_err(|why| VerifyError::Block { number, why })?;
+        let (executed, diff) = replay.execute(number, &header, transactions)?;
+        self.check(number, executed.hash, frame.seal)?;
+        Ok((executed, frame.seal, diff))
+    }
 }

@@ -35,7 +35,6 @@ const ACCOUNT: TableDefinition<'_, &[u8; 20], &[u8; Record::LEN]> = TableDefinit
 const STORAGE: TableDefinition<'_, &[u8; 52], &[u8; 32]> = TableDefinition::new("storage");
 const CODE: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("code");
 
-
 /// The store failed: the disk is full or broken, or the file is damaged.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("chain store: {0}")]
@@ -261,4 +260,3 @@ pub(super) fn storage_key(address: Address, slot: U256) -> [u8; 52] {
     key[20..].copy_from_slice(&slot.to_be_bytes::<32>());
     key
 }
-

@@ -66,7 +66,9 @@ pub enum OpenError {
         known: u32,
     },
     /// It is damaged.
-    #[error("{path}: damaged: {what}; keep the file and restore a backup (plumbline chain restore)")]
+    #[error(
+        "{path}: damaged: {what}; keep the file and restore a backup (plumbline chain restore)"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -104,7 +106,10 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let words = panic.downcast_ref::<String>().map(String::as_str);
         let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
-        format!("the store stopped reading: {}", words.unwrap_or("no reason given"))
+        format!(
+            "the store stopped reading: {}",
+            words.unwrap_or("no reason given")
+        )
     })
 }
 
@@ -136,7 +141,12 @@ impl Unfounded {
         let file = file.map_err(failed)?;
         let backend = FileBackend::new(file).map_err(|e| OpenError::failed(&path, e))?;
         let database = database(backend, &path)?;
-        Ok((Self { dir: dir.to_path_buf() }, database))
+        Ok((
+            Self {
+                dir: dir.to_path_buf(),
+            },
+            database,
+        ))
     }
 
     /// Gives the founded file its name, durably.
@@ -221,9 +231,10 @@ pub(super) fn database(backend: impl StorageBackend, path: &Path) -> Result<Data
             path: path.to_path_buf(),
         }),
         Ok(Err(DatabaseError::Storage(redb::StorageError::Io(e)))) => match e.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => {
-                Err(OpenError::damaged(path, format!("it is cut off or torn ({e})")))
-            }
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => Err(OpenError::damaged(
+                path,
+                format!("it is cut off or torn ({e})"),
+            )),
             _ => Err(failed(e)),
         },
         Ok(Err(e)) => Err(OpenError::damaged(path, e)),

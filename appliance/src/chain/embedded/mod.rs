@@ -7,6 +7,7 @@
 //!     │      reads     ├─ state       accounts, overlay, diff
 //!     │                └─ disk        redb: one write transaction a block  ── snapshot
 //!     ├─ verify()  audit  seal        is it what it says, and who signed it
+//!     ├─ export, copy, follow         the same chain elsewhere, executed again
 //!     └─ file                         the file under it
 //! ```
 //!
@@ -25,9 +26,12 @@
 
 mod answers;
 mod audit;
+mod copy;
 mod disk;
 mod execute;
+mod export;
 mod file;
+mod follow;
 mod genesis;
 mod message;
 mod reads;
@@ -46,16 +50,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use plumbline_contracts::Deployment;
 
+pub use copy::{CopyError, backup, restore};
 pub use disk::StoreError;
+pub use export::{Watch, export, import, is_export, verify_export};
 pub use file::OpenError;
+pub use follow::{FollowError, Until, Upstream, follow};
 pub use genesis::Genesis;
 pub use rpc::{MAX_BATCH, MAX_LOG_BLOCKS, MAX_LOGS, MAX_REQUEST_BYTES};
 pub use seal::{Convicted, Equivocation, NoEquivocation, SignedHead};
 pub use verify::{Replayed, VerifyError, verify, verify_on};
 
 use disk::{Disk, Founding, Sealed};
-use file::Unfounded;
 use execute::Place;
+use file::Unfounded;
 use sequencer::{Sequencer, conserved};
 use state::Overlay;
 

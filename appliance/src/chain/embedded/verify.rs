@@ -77,6 +77,14 @@ pub enum VerifyError {
         /// Block.
         block: u64,
     },
+    /// A block that is no block.
+    #[error("block {number}: {why}")]
+    Block {
+        /// Block.
+        number: u64,
+        /// What it is not.
+        why: String,
+    },
     /// A block is not signed by who founded the chain.
     #[error("{0}")]
     Seal(String),
@@ -158,6 +166,9 @@ fn whole(mut disk: Disk, path: &Path) -> Result<Replayed, VerifyError> {
 fn replay(disk: &Disk, path: &Path) -> Result<Replayed, VerifyError> {
     let (record, deployment) = audit::founding(disk, path)?;
     let recorded = audit::head(disk, &record, path)?;
+    let founding = disk.founding()?;
+    let founding = founding.ok_or_else(|| StoreError::damaged("no founding record"))?;
+    let founder = audit::Founder::new(&record, &founding)?;
     let mut replay = Replay::new(&record, deployment)?;
     let zero = recorded.header(0)?.ok_or(VerifyError::Missing(0))?;
     let chain = replay.parent.hash_slow();
@@ -178,7 +189,7 @@ fn replay(disk: &Disk, path: &Path) -> Result<Replayed, VerifyError> {
             }
         }
         indexed(&recorded, &executed)?;
-        audit::signed(&recorded, &record, chain, number).map_err(VerifyError::Seal)?;
+        founder.check(number, executed.hash, recorded.seal(number)?)?;
         replay.accept(&executed, diff);
     }
     let counts = [
@@ -236,10 +247,7 @@ impl Replay {
     }
 
     /// At the head of what is on record already, which was verified when it was written.
-    pub(super) fn resume(
-        recorded: &Snapshot,
-        deployment: Deployment,
-    ) -> Result<Self, VerifyError> {
+    pub(super) fn resume(recorded: &Snapshot, deployment: Deployment) -> Result<Self, VerifyError> {
         let mut memory = Memory::of(recorded.state()?);
         let head = recorded.head.number;
         // As many as the EVM lets a contract ask for.
