@@ -197,15 +197,17 @@ impl Embedded {
         let wanted = genesis::Record::new(genesis, (options.clock)());
         let (record, deployment) = audit::founding(&disk, path)?;
         record.check(&wanted, path)?;
-        let head = file::guarded(|| audit::head(&disk, &record, path))
-            .map_err(|stopped| OpenError::damaged(path, stopped))??;
-        let place = Place::of(&head.head, deployment.chain_id);
-        if !conserved(&mut Overlay::new(&head), &place, &deployment)? {
-            return Err(ChainError::NotConserved {
-                block: head.head.number,
-            });
-        }
-        drop(head);
+        // redb may stop at a damaged page that only the vault's sums lead to.
+        let checked = file::guarded(|| -> Result<(), ChainError> {
+            let head = audit::head(&disk, &record, path)?;
+            let block = head.head.number;
+            let place = Place::of(&head.head, deployment.chain_id);
+            if conserved(&mut Overlay::new(&head), &place, &deployment)? {
+                return Ok(());
+            }
+            Err(ChainError::NotConserved { block })
+        });
+        checked.map_err(|stopped| OpenError::damaged(path, stopped))??;
         let disk = Arc::new(disk);
         let maker = sequencer::Sealer {
             signer: genesis.deployer.clone(),

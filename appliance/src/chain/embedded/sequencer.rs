@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 
 use super::disk::{Disk, Sealed, StoreError};
 use super::execute::{self, Call, CallError, Called, Fate, Place, TX_GAS_LIMIT};
+use super::file::guarded;
 use super::seal::{SealBytes, SignedHead};
 use super::state::Overlay;
 use super::{ChainError, Options};
@@ -167,7 +168,10 @@ impl Maker {
             {
                 waiting.push(job);
             }
-            match self.make(&mut waiting, Instant::now() >= due) {
+            // At a damaged page redb may stop the thread: that is a halt as well, with words.
+            let made = guarded(|| self.make(&mut waiting, Instant::now() >= due));
+            let made = made.map_err(|stopped| StoreError::damaged(stopped).into());
+            match made.and_then(|made| made) {
                 Ok(true) => due = Instant::now() + self.options.block_interval,
                 Ok(false) => {}
                 Err(why) => {
