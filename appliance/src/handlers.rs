@@ -1,12 +1,13 @@
 //! What the command line asks of the appliance, done.
 
+use std::io::Read as _;
 use std::path::Path;
 
 use plumbline_proof::backhaul::bundle;
 use plumbline_proof::backhaul::params::Terms;
 use plumbline_trust::identity::Address;
 
-use crate::chain::embedded;
+use crate::chain::embedded::{self, FollowError, Upstream};
 use crate::chain::{ChainClient, ClientError};
 use crate::config::{Config, CoordinatorUrl};
 use crate::control::client::{Api, ApiError};
@@ -15,12 +16,12 @@ use crate::role::ledger;
 use crate::role::outcome::{self, units};
 use crate::role::payer::{self, Order, PayError};
 use crate::topology;
-use crate::ui::args::MeasureArgs;
+use crate::ui::args::{MeasureArgs, Until};
 use crate::ui::results::{
     Balance, ChainReplay, ChainStatus, CheckResult, Draw, MeasureResult, Participants, Receipt,
     RequestView, VerifyOutcome, VerifyResult,
 };
-use crate::ui::{Failure, Handlers, Progress};
+use crate::ui::{CopyWork, Failure, Handlers, Progress};
 use alloy::primitives::{B256, U256};
 use alloy::signers::local::PrivateKeySigner;
 
@@ -217,29 +218,116 @@ impl Handlers for Appliance {
         })
     }
 
-    fn chain_verify(&self, directory: &Path) -> Result<ChainReplay, Failure> {
-        // A state_dir holds the chain in a folder of its own; either is taken.
-        let chain = directory.join("chain");
-        let directory = if chain.is_dir() {
-            chain.as_path()
-        } else {
-            directory
-        };
-        embedded::verify(directory)
-            .map(|replayed| ChainReplay {
-                ok: true,
-                blocks: replayed.height,
-                root: replayed.root.to_string(),
-                detail: None,
-            })
+    fn chain_verify(&self, path: &Path) -> Result<ChainReplay, Failure> {
+        if path.is_file() {
+            let mut file = std::fs::File::open(path).map_err(|e| at(path, e))?;
+            let mut first = Vec::new();
+            let read = (&mut file).take(FIRST_BYTES).read_to_end(&mut first);
+            read.map_err(|e| at(path, e))?;
+            if embedded::is_export(&first) {
+                let mut input = std::io::BufReader::new(std::io::Cursor::new(first).chain(file));
+                let found = embedded::verify_export(&mut input, &mut |_, _| {});
+                return found.map(|r| replay(&r, None)).map_err(|e| at(path, e));
+            }
+        }
+        embedded::verify(&stored(path))
+            .map(|replayed| replay(&replayed, None))
             .or_else(|error| match error {
-                embedded::VerifyError::Differs { .. } => Ok(ChainReplay {
+                embedded::VerifyError::Chain(_) => Err(Failure::chain(error)),
+                differs => Ok(ChainReplay {
                     ok: false,
                     blocks: 0,
                     root: String::new(),
-                    detail: Some(error.to_string()),
+                    detail: Some(differs.to_string()),
                 }),
-                other => Err(Failure::chain(other)),
             })
+    }
+
+    fn chain_copy(
+        &self,
+        work: &CopyWork<'_>,
+        progress: &dyn Progress,
+    ) -> Result<ChainReplay, Failure> {
+        let watch = &mut |done, of| progress.note(&far(done, of));
+        let copied = |to: &Path| Some(to.display().to_string());
+        match *work {
+            CopyWork::Backup(from, out) => embedded::backup(&stored(from), out, watch)
+                .map(|r| replay(&r, copied(out)))
+                .map_err(Failure::chain),
+            CopyWork::Restore(from, to) => embedded::restore(from, to, watch)
+                .map(|r| replay(&r, copied(to)))
+                .map_err(Failure::chain),
+            CopyWork::Export(from, out) => {
+                let file = std::fs::File::create_new(out).map_err(|e| at(out, e))?;
+                let mut writer = std::io::BufWriter::new(&file);
+                embedded::export(&stored(from), &mut writer, watch).map_err(Failure::chain)?;
+                drop(writer);
+                file.sync_all().map_err(|e| at(out, e))?;
+                let mut result = self.chain_verify(out)?;
+                result.detail = copied(out);
+                Ok(result)
+            }
+            CopyWork::Import(from, to) => {
+                let file = std::fs::File::open(from).map_err(|e| at(from, e))?;
+                let mut input = std::io::BufReader::new(file);
+                embedded::import(&mut input, to, watch)
+                    .map(|r| replay(&r, copied(to)))
+                    .map_err(|e| at(from, e))
+            }
+            CopyWork::Follow(coordinator, to, until) => block_on(async {
+                let upstream = Upstream::http(&Api::new(coordinator.as_str())?.rpc_url())?;
+                let until = match until {
+                    Some(Until::Height(height)) => embedded::Until::Height(height),
+                    Some(Until::Latest) => embedded::Until::Latest,
+                    None => embedded::Until::Stopped,
+                };
+                let followed = embedded::follow(&upstream, to, until, watch).await?;
+                Ok(replay(&followed, copied(to)))
+            }),
+        }
+    }
+}
+
+/// Enough to tell an export from a chain's file.
+const FIRST_BYTES: u64 = 64;
+
+fn at(path: &Path, error: impl std::fmt::Display) -> Failure {
+    Failure::chain(format!("{}: {error}", path.display()))
+}
+
+/// A state_dir holds the chain in a folder of its own; either is taken.
+fn stored(directory: &Path) -> std::path::PathBuf {
+    let chain = directory.join("chain");
+    if chain.is_dir() {
+        chain
+    } else {
+        directory.to_path_buf()
+    }
+}
+
+fn far(done: u64, of: u64) -> String {
+    match of {
+        0 => format!("{done}"),
+        of => format!("{done} of {of}"),
+    }
+}
+
+fn replay(replayed: &embedded::Replayed, detail: Option<String>) -> ChainReplay {
+    ChainReplay {
+        ok: true,
+        blocks: replayed.height,
+        root: replayed.root.to_string(),
+        detail,
+    }
+}
+
+impl From<FollowError> for Failure {
+    fn from(error: FollowError) -> Self {
+        match error {
+            FollowError::Unreachable { .. } | FollowError::Strange { .. } => {
+                Self::unreachable(error)
+            }
+            _ => Self::chain(error),
+        }
     }
 }

@@ -282,15 +282,93 @@ pub enum ChainCommand {
         #[command(flatten)]
         ask: AskArgs,
     },
-    /// Re-execute a stored chain from its first block and compare every root
+    /// Re-execute a stored or exported chain from its first block and compare every root
     Verify {
+        /// Directory of the chain (a coordinator's state_dir), a backup, or an export
+        #[arg(value_name = "PATH")]
+        directory: PathBuf,
+        /// How to write the result.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Copy a stopped chain to one file, and verify the copy; of a running one, follow it
+    Backup {
         /// Directory of the chain: a coordinator's state_dir
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// File to make; never overwritten
+        #[arg(value_name = "OUT")]
+        out: PathBuf,
+        /// How to write the result.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Verify a backup, then make a chain's directory of it; never overwrites a chain
+    ///
+    /// Blocks made after the backup are lost, and a coordinator that goes on from there signs a second
+    /// history: whoever followed the first has its signatures. A follower's directory is newer: use that.
+    Restore {
+        /// Backup
+        #[arg(value_name = "IN")]
+        input: PathBuf,
+        /// Directory of the chain to make: `chain` in a coordinator's state_dir
         #[arg(value_name = "DIR")]
         directory: PathBuf,
         /// How to write the result.
         #[command(flatten)]
         output: OutputArgs,
     },
+    /// Write the blocks of a stopped chain to a file that any version can execute again
+    Export {
+        /// Directory of the chain: a coordinator's state_dir
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// File to make; never overwritten
+        #[arg(value_name = "OUT")]
+        out: PathBuf,
+        /// How to write the result.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Make a chain's directory from an export, executing every block again
+    Import {
+        /// Export
+        #[arg(value_name = "IN")]
+        input: PathBuf,
+        /// Directory of the chain to make
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// How to write the result.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Keep a copy of a running chain: fetch its blocks, execute them again, compare every root
+    ///
+    /// Goes on where the copy ends. A coordinator that shows another history than before is caught by its
+    /// own signatures: the evidence is written to equivocation.borsh in DIR.
+    Follow {
+        /// Coordinator's API, http://HOST:PORT
+        #[arg(value_name = "URL")]
+        coordinator: CoordinatorUrl,
+        /// Directory of the copy
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Block to stop at, or "latest"; without it, goes on until stopped
+        #[arg(long, value_name = "HEIGHT|latest", value_parser = until)]
+        until: Option<Until>,
+        /// How to write the result.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+}
+
+/// Where following ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// At this block.
+    Height(u64),
+    /// At the block that is the newest when asked.
+    Latest,
 }
 
 /// `plumbline man`.
@@ -323,6 +401,16 @@ fn claim(text: &str) -> Result<Rate, String> {
             units::RATE_FORMS
         )),
         rate => Ok(rate),
+    }
+}
+
+fn until(text: &str) -> Result<Until, String> {
+    match text {
+        "latest" => Ok(Until::Latest),
+        number => number
+            .parse()
+            .map(Until::Height)
+            .map_err(|_| "allowed: latest, or the number of a block".to_owned()),
     }
 }
 

@@ -19,6 +19,8 @@ mod output;
 mod progress;
 pub mod results;
 
+use std::path::Path;
+
 use clap::{CommandFactory as _, Parser as _};
 
 pub use args::Cli;
@@ -77,7 +79,28 @@ pub trait Handlers {
         amount: u128,
     ) -> Result<Receipt, Failure>;
     /// Re-executes a stored chain from its first block.
-    fn chain_verify(&self, directory: &std::path::Path) -> Result<ChainReplay, Failure>;
+    fn chain_verify(&self, directory: &Path) -> Result<ChainReplay, Failure>;
+    /// Makes another file of a chain; every block of it is executed again.
+    fn chain_copy(
+        &self,
+        work: &CopyWork<'_>,
+        progress: &dyn Progress,
+    ) -> Result<ChainReplay, Failure>;
+}
+
+/// Another file of a chain: from what, to where.
+#[derive(Clone, Copy, Debug)]
+pub enum CopyWork<'a> {
+    /// A stopped chain to one file.
+    Backup(&'a Path, &'a Path),
+    /// A backup to a directory.
+    Restore(&'a Path, &'a Path),
+    /// A stopped chain's blocks to a file.
+    Export(&'a Path, &'a Path),
+    /// Exported blocks to a directory.
+    Import(&'a Path, &'a Path),
+    /// A running chain's blocks to a directory, up to a block.
+    Follow(&'a CoordinatorUrl, &'a Path, Option<args::Until>),
 }
 
 /// Reads the command line. On a mistake, `--help` or `--version` it prints and leaves with clap's

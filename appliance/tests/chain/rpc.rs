@@ -248,7 +248,7 @@ async fn takes_only_transactions_that_are_valid_here() {
 }
 
 /// Serves `chain` over HTTP/1.1, as far as a client of ours needs.
-async fn serve(chain: Arc<Embedded>) -> String {
+pub(crate) async fn serve(chain: Arc<Embedded>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {

@@ -4,43 +4,36 @@
 //!   meta     genesis, deployment            tx        (block, place) → sender ‖ EIP-2718
 //!   header   block → RLP                    tx_at     hash → (block, place)
 //!   number   block hash → block             receipt   (block, place) → gas ‖ EIP-2718
+//!   seal     block → signature
 //!   account  address → nonce, balance, code hash      storage  address ‖ slot → value     code  hash → bytes
 //! ```
 //!
 //! Claim: after [`Disk::append`] returns, the block survives a crash of the process, of the system and of
 //! the power supply (two-phase commit, synced); if it fails or is interrupted, nothing of it is there.
 
-use std::path::{Path, PathBuf};
+use alloy::consensus::Header;
+use alloy::eips::eip2718::Encodable2718;
+use alloy::primitives::{Address, U256};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use revm::database_interface::DBErrorMarker;
 
-use alloy::consensus::transaction::Recovered;
-use alloy::consensus::{Header, ReceiptEnvelope, TxEnvelope};
-use alloy::eips::eip2718::{Decodable2718, Encodable2718};
-use alloy::primitives::{Address, B256, Bytes, U256};
-use alloy::rlp::Decodable;
-use redb::{
-    Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable,
-    TableDefinition,
-};
-use revm::database_interface::{DBErrorMarker, DatabaseRef};
-use revm::state::{AccountInfo, Bytecode};
-
-use super::execute::{Executed, Included};
+use super::execute::Executed;
+use super::file::guarded;
+use super::seal::SealBytes;
+pub(super) use super::snapshot::Snapshot;
+use super::snapshot::decode_header;
 use super::state::{Diff, Record};
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const HEADER: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("header");
 const NUMBER: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("number");
+const SEAL: TableDefinition<'_, u64, &SealBytes> = TableDefinition::new("seal");
 const TX: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("tx");
 const TX_AT: TableDefinition<'_, &[u8; 32], (u64, u64)> = TableDefinition::new("tx_at");
 const RECEIPT: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("receipt");
 const ACCOUNT: TableDefinition<'_, &[u8; 20], &[u8; Record::LEN]> = TableDefinition::new("account");
 const STORAGE: TableDefinition<'_, &[u8; 52], &[u8; 32]> = TableDefinition::new("storage");
 const CODE: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("code");
-
-/// Name of the file in the chain's directory.
-pub(super) const FILE: &str = "chain.redb";
-/// Memory that redb may use as its page cache: the whole state of a few hundred participants.
-const CACHE_BYTES: usize = 64 << 20;
 
 /// The store failed: the disk is full or broken, or the file is damaged.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -50,7 +43,7 @@ pub struct StoreError(String);
 impl DBErrorMarker for StoreError {}
 
 impl StoreError {
-    fn damaged(what: impl std::fmt::Display) -> Self {
+    pub(super) fn damaged(what: impl std::fmt::Display) -> Self {
         Self(format!("damaged entry: {what}"))
     }
 }
@@ -72,25 +65,6 @@ from_redb!(
     redb::SetDurabilityError
 );
 
-/// Why a chain's file cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process, or another part of this one, has it open.
-    #[error("{path}: in use by another process; a chain has one sequencer, stop the other first")]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It cannot be opened or made.
-    #[error("{path}: {why}")]
-    Failed {
-        /// The file.
-        path: PathBuf,
-        /// What the system or the store said.
-        why: String,
-    },
-}
-
 /// The open file.
 #[derive(Debug)]
 pub(super) struct Disk {
@@ -102,28 +76,32 @@ pub(super) struct Disk {
 pub(super) struct Founding {
     pub(super) genesis: Vec<u8>,
     pub(super) deployment: Vec<u8>,
+    /// The founder's signature over block 0.
+    pub(super) seal: SealBytes,
+}
+
+/// A block with the signature of whoever made it.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) block: Executed,
+    pub(super) seal: SealBytes,
 }
 
 impl Disk {
-    /// Opens the file in `dir`; with `create`, makes both if they are not there.
-    pub(super) fn open(dir: &Path, create: bool) -> Result<Self, OpenError> {
-        let path = dir.join(FILE);
-        let failed = |why: String| OpenError::Failed {
-            path: path.clone(),
-            why,
-        };
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES);
-        let opened = if create {
-            std::fs::create_dir_all(dir).map_err(|e| failed(e.to_string()))?;
-            builder.create(&path)
-        } else {
-            builder.open(&path)
-        };
-        match opened {
-            Ok(database) => Ok(Self { database }),
-            Err(DatabaseError::DatabaseAlreadyOpen) => Err(OpenError::InUse { path }),
-            Err(e) => Err(failed(e.to_string())),
+    /// The chain on this database, which [`super::file`] opens.
+    pub(super) fn new(database: Database) -> Self {
+        Self { database }
+    }
+
+    /// The store's own check of every page it uses against its checksum. What it mends it mends where
+    /// it writes: give it a file opened by [`super::file::inspect`].
+    pub(super) fn intact(&mut self) -> Result<(), String> {
+        let checked = guarded(|| self.database.check_integrity());
+        match checked {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err("pages that do not match their checksums".to_owned()),
+            Ok(Err(e)) => Err(e.to_string()),
+            Err(stopped) => Err(stopped),
         }
     }
 
@@ -139,9 +117,11 @@ impl Disk {
         else {
             return Err(StoreError::damaged("meta is not complete"));
         };
+        let seal = read.open_table(SEAL)?.get(0)?.map(|seal| *seal.value());
         Ok(Some(Founding {
             genesis: genesis.value().to_vec(),
             deployment: deployment.value().to_vec(),
+            seal: seal.ok_or_else(|| StoreError::damaged("block 0 has no signature"))?,
         }))
     }
 
@@ -150,7 +130,7 @@ impl Disk {
         &self,
         founding: &Founding,
         zero: &Header,
-        first: &Executed,
+        first: &Sealed,
         diff: &Diff,
     ) -> Result<(), StoreError> {
         self.write(|write| {
@@ -162,6 +142,8 @@ impl Disk {
                 headers.insert(0, alloy::rlp::encode(zero).as_slice())?;
                 let mut numbers = write.open_table(NUMBER)?;
                 numbers.insert(&zero.hash_slow().0, 0)?;
+                let mut seals = write.open_table(SEAL)?;
+                seals.insert(0, &founding.seal)?;
             }
             put_block(write, first)?;
             put_diff(write, diff)
@@ -169,10 +151,21 @@ impl Disk {
     }
 
     /// Writes a block and what it changed; when this returns, it is on disk.
-    pub(super) fn append(&self, block: &Executed, diff: &Diff) -> Result<(), StoreError> {
+    pub(super) fn append(&self, block: &Sealed, diff: &Diff) -> Result<(), StoreError> {
         self.write(|write| {
             put_block(write, block)?;
             put_diff(write, diff)
+        })
+    }
+
+    /// Writes several blocks in one transaction: all of them are on disk when this returns, or none.
+    pub(super) fn append_all(&self, blocks: &[(Sealed, Diff)]) -> Result<(), StoreError> {
+        self.write(|write| {
+            for (block, diff) in blocks {
+                put_block(write, block)?;
+                put_diff(write, diff)?;
+            }
+            Ok(())
         })
     }
 
@@ -205,6 +198,7 @@ impl Disk {
             head,
             headers,
             numbers: read.open_table(NUMBER)?,
+            seals: read.open_table(SEAL)?,
             txs: read.open_table(TX)?,
             tx_at: read.open_table(TX_AT)?,
             receipts: read.open_table(RECEIPT)?,
@@ -215,12 +209,14 @@ impl Disk {
     }
 }
 
-fn put_block(write: &redb::WriteTransaction, block: &Executed) -> Result<(), StoreError> {
+fn put_block(write: &redb::WriteTransaction, sealed: &Sealed) -> Result<(), StoreError> {
+    let Sealed { block, seal } = sealed;
     let number = block.header.number;
     write
         .open_table(HEADER)?
         .insert(number, alloy::rlp::encode(&block.header).as_slice())?;
     write.open_table(NUMBER)?.insert(&block.hash.0, number)?;
+    write.open_table(SEAL)?.insert(number, seal)?;
     let mut txs = write.open_table(TX)?;
     let mut tx_at = write.open_table(TX_AT)?;
     let mut receipts = write.open_table(RECEIPT)?;
@@ -258,150 +254,9 @@ fn put_diff(write: &redb::WriteTransaction, diff: &Diff) -> Result<(), StoreErro
     Ok(())
 }
 
-fn storage_key(address: Address, slot: U256) -> [u8; 52] {
+pub(super) fn storage_key(address: Address, slot: U256) -> [u8; 52] {
     let mut key = [0; 52];
     key[..20].copy_from_slice(address.as_slice());
     key[20..].copy_from_slice(&slot.to_be_bytes::<32>());
     key
-}
-
-fn decode_header(mut bytes: &[u8]) -> Result<Header, StoreError> {
-    Header::decode(&mut bytes).map_err(|e| StoreError::damaged(format!("header: {e}")))
-}
-
-/// Everything as of one block.
-pub(super) struct Snapshot {
-    /// The newest block.
-    pub(super) head: Header,
-    headers: ReadOnlyTable<u64, &'static [u8]>,
-    numbers: ReadOnlyTable<&'static [u8; 32], u64>,
-    txs: ReadOnlyTable<(u64, u64), &'static [u8]>,
-    tx_at: ReadOnlyTable<&'static [u8; 32], (u64, u64)>,
-    receipts: ReadOnlyTable<(u64, u64), &'static [u8]>,
-    accounts: ReadOnlyTable<&'static [u8; 20], &'static [u8; Record::LEN]>,
-    storage: ReadOnlyTable<&'static [u8; 52], &'static [u8; 32]>,
-    code: ReadOnlyTable<&'static [u8; 32], &'static [u8]>,
-}
-
-impl Snapshot {
-    /// The header of block `number`.
-    pub(super) fn header(&self, number: u64) -> Result<Option<Header>, StoreError> {
-        let found = self.headers.get(number)?;
-        found.map(|bytes| decode_header(bytes.value())).transpose()
-    }
-
-    /// The number of the block with this hash.
-    pub(super) fn number(&self, hash: B256) -> Result<Option<u64>, StoreError> {
-        Ok(self.numbers.get(&hash.0)?.map(|n| n.value()))
-    }
-
-    /// Where a transaction is: block and place in it.
-    pub(super) fn find(&self, hash: B256) -> Result<Option<(u64, u64)>, StoreError> {
-        Ok(self.tx_at.get(&hash.0)?.map(|at| at.value()))
-    }
-
-    /// The transactions of block `number` with their receipts, in order.
-    pub(super) fn included(&self, number: u64) -> Result<Vec<Included>, StoreError> {
-        let range = (number, 0)..=(number, u64::MAX);
-        let mut list = Vec::new();
-        let receipts = self.receipts.range(range.clone())?;
-        for (tx, receipt) in self.txs.range(range)?.zip(receipts) {
-            let (_, tx) = tx?;
-            let (_, receipt) = receipt?;
-            list.push(decode_included(tx.value(), receipt.value())?);
-        }
-        Ok(list)
-    }
-
-    /// The first block in `from..=to` that has a transaction.
-    pub(super) fn next_busy(&self, from: u64, to: u64) -> Result<Option<u64>, StoreError> {
-        let first = self.txs.range((from, 0)..=(to, u64::MAX))?.next();
-        Ok(first.transpose()?.map(|(key, _)| key.value().0))
-    }
-
-    /// The whole state.
-    pub(super) fn state(&self) -> Result<Diff, StoreError> {
-        let mut state = Diff::default();
-        for entry in self.accounts.iter()? {
-            let (address, record) = entry?;
-            let record = Record::from_bytes(record.value());
-            state
-                .accounts
-                .insert(Address::from(*address.value()), record);
-        }
-        for entry in self.storage.iter()? {
-            let (key, value) = entry?;
-            let (address, slot) = key.value().split_at(20);
-            let key = (Address::from_slice(address), U256::from_be_slice(slot));
-            state
-                .storage
-                .insert(key, U256::from_be_bytes(*value.value()));
-        }
-        for entry in self.code.iter()? {
-            let (hash, code) = entry?;
-            let code = Bytes::copy_from_slice(code.value());
-            state.code.insert(B256::from(*hash.value()), code);
-        }
-        Ok(state)
-    }
-
-    /// What is kept of an account.
-    pub(super) fn account(&self, address: Address) -> Result<Option<Record>, StoreError> {
-        let found = self.accounts.get(&address.into_array())?;
-        Ok(found.map(|bytes| Record::from_bytes(bytes.value())))
-    }
-
-    /// The code of an account; empty if it has none.
-    pub(super) fn code(&self, address: Address) -> Result<Bytes, StoreError> {
-        let Some(record) = self.account(address)? else {
-            return Ok(Bytes::new());
-        };
-        self.code_bytes(record.code_hash)
-    }
-
-    fn code_bytes(&self, hash: B256) -> Result<Bytes, StoreError> {
-        let found = self.code.get(&hash.0)?;
-        Ok(found.map_or_else(Bytes::new, |bytes| Bytes::copy_from_slice(bytes.value())))
-    }
-}
-
-fn decode_included(tx: &[u8], receipt: &[u8]) -> Result<Included, StoreError> {
-    let (sender, mut bytes) = tx
-        .split_at_checked(20)
-        .ok_or_else(|| StoreError::damaged("transaction is too short"))?;
-    let transaction = TxEnvelope::decode_2718(&mut bytes)
-        .map_err(|e| StoreError::damaged(format!("transaction: {e}")))?;
-    let (gas, mut bytes) = receipt
-        .split_first_chunk::<8>()
-        .ok_or_else(|| StoreError::damaged("receipt is too short"))?;
-    let receipt = ReceiptEnvelope::decode_2718(&mut bytes)
-        .map_err(|e| StoreError::damaged(format!("receipt: {e}")))?;
-    Ok(Included {
-        transaction: Recovered::new_unchecked(transaction, Address::from_slice(sender)),
-        receipt,
-        gas_used: u64::from_be_bytes(*gas),
-    })
-}
-
-impl DatabaseRef for Snapshot {
-    type Error = StoreError;
-
-    fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>, StoreError> {
-        Ok(self.account(address)?.map(Record::info))
-    }
-
-    fn code_by_hash_ref(&self, code_hash: B256) -> Result<Bytecode, StoreError> {
-        Ok(Bytecode::new_raw(self.code_bytes(code_hash)?))
-    }
-
-    fn storage_ref(&self, address: Address, index: U256) -> Result<U256, StoreError> {
-        let found = self.storage.get(&storage_key(address, index))?;
-        Ok(found.map_or(U256::ZERO, |value| U256::from_be_bytes(*value.value())))
-    }
-
-    fn block_hash_ref(&self, number: u64) -> Result<B256, StoreError> {
-        Ok(self
-            .header(number)?
-            .map_or(B256::ZERO, |header| header.hash_slow()))
-    }
 }

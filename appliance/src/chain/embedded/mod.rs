@@ -5,8 +5,11 @@
 //!   Embedded ──────────┼─ sequencer   one thread: queue ─► block ─► disk ─► answers
 //!     │   └─ rpc()     ├─ execute     transactions in, receipts and changes out (pure)
 //!     │      reads     ├─ state       accounts, overlay, diff
-//!   Fork ──────────────┤              (a chain in memory, by the same rules)
-//!     └─ verify()      └─ disk        redb: one write transaction a block
+//!     │                └─ disk        redb: one write transaction a block  ── snapshot
+//!     ├─ verify()  audit  seal        is it what it says, and who signed it
+//!     ├─ export, copy, follow         the same chain elsewhere, executed again
+//!     └─ file                         the file under it
+//!   Fork                              a chain in memory, by the same rules
 //! ```
 //!
 //! Claim: what was acknowledged is on disk; kill -9 at any instant and the chain comes back at its last
@@ -23,14 +26,21 @@
 //! Tests: beside each module, `rpc` over the in-process transport, and `appliance/tests/chain/`.
 
 mod answers;
+mod audit;
+mod copy;
 mod disk;
 mod execute;
 mod fork;
+mod export;
+mod file;
+mod follow;
 mod genesis;
 mod message;
 mod reads;
 mod rpc;
+mod seal;
 mod sequencer;
+mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -42,14 +52,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use plumbline_contracts::Deployment;
 
-pub use disk::{OpenError, StoreError};
 pub use fork::{Effect, Fork, Move};
+pub use copy::{CopyError, backup, restore};
+pub use disk::StoreError;
+pub use export::{Watch, export, import, is_export, verify_export};
+pub use file::OpenError;
+pub use follow::{FollowError, Until, Upstream, follow};
 pub use genesis::Genesis;
 pub use rpc::{MAX_BATCH, MAX_LOG_BLOCKS, MAX_LOGS, MAX_REQUEST_BYTES};
-pub use verify::{Replayed, VerifyError, verify};
+pub use seal::{Convicted, Equivocation, NoEquivocation, SignedHead};
+pub use verify::{Replayed, VerifyError, verify, verify_on};
 
-use disk::{Disk, Founding};
+use disk::{Disk, Founding, Sealed};
 use execute::Place;
+use file::Unfounded;
 use sequencer::{Sequencer, conserved};
 use state::Overlay;
 
@@ -140,39 +156,67 @@ pub struct Embedded {
 
 impl Embedded {
     /// Opens the chain in `dir`, or founds it there: makes the directory, deploys the contracts in
-    /// block 1, all in one write transaction.
+    /// block 1. The file appears there when it is founded, and not before.
     ///
     /// # Errors
-    /// If the file cannot be opened or made, is in use, holds another chain, or does not conserve money.
+    /// If the file cannot be opened or made, is in use, is damaged where that is cheap to see, holds
+    /// another chain, or does not conserve money.
     pub fn open(dir: &Path, genesis: &Genesis, options: Options) -> Result<Arc<Self>, ChainError> {
-        let disk = Disk::open(dir, true)?;
-        let wanted = genesis::Record::new(genesis, (options.clock)());
-        let deployment = match disk.founding()? {
-            Some(founding) => {
-                let (record, deployment) = parse(&founding)?;
-                record.check(&wanted, &dir.join(disk::FILE))?;
-                deployment
-            }
-            None => {
-                let founded = genesis::found(genesis, &wanted)?;
-                let founding = Founding {
-                    genesis: json(&wanted)?,
-                    deployment: json(&founded.deployment)?,
-                };
-                disk.found(&founding, &founded.zero, &founded.first, &founded.diff)?;
-                founded.deployment
-            }
-        };
-        let head = disk.snapshot()?;
-        let place = Place::of(&head.head, deployment.chain_id);
-        if !conserved(&mut Overlay::new(&head), &place, &deployment)? {
-            return Err(ChainError::NotConserved {
-                block: head.head.number,
-            });
+        let path = dir.join(file::FILE);
+        if path.symlink_metadata().is_ok() {
+            let disk = Disk::new(file::open(dir)?);
+            return Self::resume(disk, &path, genesis, options);
         }
-        drop(head);
+        let (unfounded, database) = Unfounded::make(dir)?;
+        let disk = Disk::new(database);
+        found(&disk, genesis, &options)?;
+        unfounded.publish()?;
+        Self::resume(disk, &path, genesis, options)
+    }
+
+    /// As [`Self::open`], on any store that redb can write to; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_on(
+        store: impl redb::StorageBackend,
+        name: &Path,
+        genesis: &Genesis,
+        options: Options,
+    ) -> Result<Arc<Self>, ChainError> {
+        let disk = Disk::new(file::database(store, name)?);
+        if disk.founding()?.is_none() {
+            found(&disk, genesis, &options)?;
+        }
+        Self::resume(disk, name, genesis, options)
+    }
+
+    fn resume(
+        disk: Disk,
+        path: &Path,
+        genesis: &Genesis,
+        options: Options,
+    ) -> Result<Arc<Self>, ChainError> {
+        let wanted = genesis::Record::new(genesis, (options.clock)());
+        let (record, deployment) = audit::founding(&disk, path)?;
+        record.check(&wanted, path)?;
+        // redb may stop at a damaged page that only the vault's sums lead to.
+        let checked = file::guarded(|| -> Result<(), ChainError> {
+            let head = audit::head(&disk, &record, path)?;
+            let block = head.head.number;
+            let place = Place::of(&head.head, deployment.chain_id);
+            if conserved(&mut Overlay::new(&head), &place, &deployment)? {
+                return Ok(());
+            }
+            Err(ChainError::NotConserved { block })
+        });
+        checked.map_err(|stopped| OpenError::damaged(path, stopped))??;
         let disk = Arc::new(disk);
-        let sequencer = Sequencer::start(Arc::clone(&disk), deployment, options.clone())?;
+        let maker = sequencer::Sealer {
+            signer: genesis.deployer.clone(),
+            chain: record.header()?.hash_slow(),
+        };
+        let sequencer = Sequencer::start(Arc::clone(&disk), deployment, options.clone(), maker)?;
         Ok(Arc::new(Self {
             sequencer,
             disk,
@@ -194,12 +238,24 @@ impl Embedded {
     }
 }
 
-fn parse(founding: &Founding) -> Result<(genesis::Record, Deployment), ChainError> {
-    let broken = |e: serde_json::Error| ChainError::Founding(format!("the file's genesis: {e}"));
-    Ok((
-        serde_json::from_slice(&founding.genesis).map_err(broken)?,
-        serde_json::from_slice(&founding.deployment).map_err(broken)?,
-    ))
+/// Writes the first blocks, in one transaction.
+fn found(disk: &Disk, genesis: &Genesis, options: &Options) -> Result<(), ChainError> {
+    let record = genesis::Record::new(genesis, (options.clock)());
+    let founded = genesis::found(genesis, &record)?;
+    let sealer = sequencer::Sealer {
+        signer: genesis.deployer.clone(),
+        chain: founded.zero.hash_slow(),
+    };
+    let founding = Founding {
+        genesis: json(&record)?,
+        deployment: json(&founded.deployment)?,
+        seal: sealer.seal(0, founded.zero.hash_slow())?,
+    };
+    let first = Sealed {
+        seal: sealer.seal(1, founded.first.hash)?,
+        block: founded.first,
+    };
+    Ok(disk.found(&founding, &founded.zero, &first, &founded.diff)?)
 }
 
 fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, ChainError> {

@@ -1,15 +1,17 @@
 //! Reads: what a request wants to know of a snapshot.
 
 use alloy::eips::{BlockId, BlockNumberOrTag};
-use alloy::primitives::{TxKind, U64, U256};
+use alloy::primitives::{Bytes, TxKind, U64, U256};
 use alloy::rpc::types::{Filter, FilterBlockOption, TransactionRequest};
 use serde_json::Value;
 
 use super::answers;
-use super::disk::Snapshot;
+use super::disk::{Disk, Snapshot};
 use super::execute::{self, Call, CallError, Called, Place, TX_GAS_LIMIT};
+use super::export::Frame;
+use super::follow::{Founded, Signed};
 use super::message::{Answer, Failure, Parameters, result};
-use super::rpc::{MAX_BATCH, MAX_LOG_BLOCKS, MAX_LOGS};
+use super::rpc::{ENOUGH_BYTES, MAX_BATCH, MAX_BLOCKS, MAX_LOG_BLOCKS, MAX_LOGS};
 use super::state::Overlay;
 
 /// Most blocks of a fee history, as in Ethereum clients.
@@ -123,6 +125,53 @@ pub(super) fn logs(snapshot: &Snapshot, p: &Parameters) -> Answer {
         ))
     })?;
     result(&found)
+}
+
+/// What a follower begins with.
+pub(super) fn founding(disk: &Disk) -> Answer {
+    let founding = disk.founding()?;
+    let founding = founding.ok_or_else(|| Failure::refused("the chain is not founded"))?;
+    result(&Founded {
+        genesis: founding.genesis.into(),
+        deployment: founding.deployment.into(),
+        signature: founding.seal.into(),
+    })
+}
+
+/// Blocks from a number on, as they are exported; fewer than asked for if they are long.
+pub(super) fn blocks(snapshot: &Snapshot, p: &Parameters) -> Answer {
+    let from: U64 = p.get(0, "from")?;
+    let most: U64 = p.get(1, "count")?;
+    let from = from.to::<u64>();
+    let to = from.saturating_add(most.to::<u64>().min(MAX_BLOCKS));
+    let mut list: Vec<Bytes> = Vec::new();
+    let mut length = 0;
+    for number in from..to.min(snapshot.head.number + 1) {
+        let frame = borsh::to_vec(&Frame::of(snapshot, number)?);
+        let frame = frame.map_err(|e| Failure::new(-32603, e.to_string()))?;
+        length += frame.len();
+        list.push(frame.into());
+        if length > ENOUGH_BYTES {
+            break;
+        }
+    }
+    result(&list)
+}
+
+/// A block's hash with its maker's signature: the newest, or that of a number.
+pub(super) fn signed_head(snapshot: &Snapshot, p: &Parameters) -> Answer {
+    let asked = p.optional::<U64>(0, "number")?;
+    let number = asked.map_or(snapshot.head.number, |n| n.to::<u64>());
+    let (zero, header) = (snapshot.header(0)?, snapshot.header(number)?);
+    let (Some(zero), Some(header)) = (zero, header) else {
+        return Ok(Value::Null);
+    };
+    result(&Signed {
+        chain: zero.hash_slow(),
+        number: U64::from(number),
+        hash: header.hash_slow(),
+        signature: snapshot.seal(number)?.into(),
+    })
 }
 
 pub(super) fn fee_history(snapshot: &Snapshot, p: &Parameters) -> Answer {

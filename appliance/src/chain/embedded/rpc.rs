@@ -25,6 +25,10 @@ pub const MAX_BATCH: usize = 100;
 pub const MAX_LOG_BLOCKS: u64 = 100_000;
 /// Most logs that one `eth_getLogs` answers with.
 pub const MAX_LOGS: usize = 10_000;
+/// Most blocks that one `plumbline_blocks` answers with.
+pub(super) const MAX_BLOCKS: u64 = 256;
+/// Bytes of blocks after which `plumbline_blocks` ends its answer.
+pub(super) const ENOUGH_BYTES: usize = 1 << 20;
 
 impl Embedded {
     /// Answers a request, or a batch of them, given as bytes: what an HTTP server hands in and out.
@@ -166,6 +170,9 @@ impl Embedded {
             "eth_getBlockByHash" => reads::block_by_hash(&snapshot, p),
             "eth_getTransactionByHash" => reads::transaction_by_hash(&snapshot, p),
             "eth_getTransactionReceipt" => reads::receipt(&snapshot, p),
+            "plumbline_founding" => reads::founding(&self.disk),
+            "plumbline_blocks" => reads::blocks(&snapshot, p),
+            "plumbline_signedHead" => reads::signed_head(&snapshot, p),
             "eth_getLogs" => reads::logs(&snapshot, p),
             "eth_feeHistory" => reads::fee_history(&snapshot, p),
             "eth_call" => reads::call(&snapshot, &self.place(&snapshot, p, false)?, p),

@@ -17,13 +17,17 @@ use std::time::{Duration, Instant};
 
 use alloy::consensus::TxEnvelope;
 use alloy::consensus::transaction::Recovered;
+use alloy::primitives::B256;
+use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::SolCall;
 use plumbline_contracts::Deployment;
 use plumbline_contracts::abi::vault::Vault;
 use tokio::sync::oneshot;
 
-use super::disk::{Disk, StoreError};
+use super::disk::{Disk, Sealed, StoreError};
 use super::execute::{self, Call, CallError, Called, Fate, Place, TX_GAS_LIMIT};
+use super::file::guarded;
+use super::seal::{SealBytes, SignedHead};
 use super::state::Overlay;
 use super::{ChainError, Options};
 
@@ -41,6 +45,20 @@ pub(super) enum Rejection {
     Full,
     #[error("{0}")]
     Halted(String),
+}
+
+/// Signs blocks as the founder of `chain` (hash of its block 0).
+pub(super) struct Sealer {
+    pub(super) signer: PrivateKeySigner,
+    pub(super) chain: B256,
+}
+
+impl Sealer {
+    pub(super) fn seal(&self, number: u64, hash: B256) -> Result<SealBytes, ChainError> {
+        SignedHead::sign(&self.signer, self.chain, number, hash)
+            .map(|signed| signed.signature)
+            .map_err(|e| ChainError::Founding(format!("cannot sign block {number}: {e}")))
+    }
 }
 
 struct Job {
@@ -62,6 +80,7 @@ impl Sequencer {
         disk: Arc<Disk>,
         deployment: Deployment,
         options: Options,
+        sealer: Sealer,
     ) -> Result<Self, ChainError> {
         let (queue, jobs) = sync_channel(QUEUE_DEPTH);
         let halted = Arc::new(OnceLock::new());
@@ -69,6 +88,7 @@ impl Sequencer {
             disk,
             deployment,
             options,
+            sealer,
             halted: Arc::clone(&halted),
         };
         let thread = std::thread::Builder::new()
@@ -123,6 +143,7 @@ struct Maker {
     disk: Arc<Disk>,
     deployment: Deployment,
     options: Options,
+    sealer: Sealer,
     halted: Arc<OnceLock<String>>,
 }
 
@@ -147,7 +168,10 @@ impl Maker {
             {
                 waiting.push(job);
             }
-            match self.make(&mut waiting, Instant::now() >= due) {
+            // At a damaged page redb may stop the thread: that is a halt as well, with words.
+            let made = guarded(|| self.make(&mut waiting, Instant::now() >= due));
+            let made = made.map_err(|stopped| StoreError::damaged(stopped).into());
+            match made.and_then(|made| made) {
                 Ok(true) => due = Instant::now() + self.options.block_interval,
                 Ok(false) => {}
                 Err(why) => {
@@ -176,7 +200,9 @@ impl Maker {
         }
         if busy || due {
             let diff = overlay.into_diff();
-            self.disk.append(&executed, &diff)?;
+            let seal = self.sealer.seal(executed.header.number, executed.hash)?;
+            let block = executed;
+            self.disk.append(&Sealed { block, seal }, &diff)?;
         }
         let jobs = std::mem::take(waiting);
         for (job, fate) in jobs.into_iter().zip(fates) {

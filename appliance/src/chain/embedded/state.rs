@@ -187,6 +187,14 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// That of a chain that is on record already; no slot of `state` is zero.
+    pub(super) fn of(state: Diff) -> Self {
+        Self {
+            state,
+            hashes: BTreeMap::new(),
+        }
+    }
+
     /// All of it; no slot is zero.
     pub(super) fn state(&self) -> &Diff {
         &self.state

@@ -10,6 +10,7 @@ use plumbline_contracts::Parameters;
 use serde_json::{Value, json};
 
 use super::disk::Disk;
+use super::file;
 use super::state::Diff;
 use super::{ChainError, Embedded, Genesis, Options, VerifyError, verify};
 use crate::chain::{ChainClient, ClientError};
@@ -99,7 +100,7 @@ async fn verify_finds_what_no_transaction_did() {
     let token = chain.deployment().token;
     drop(chain);
     verify(dir.path()).unwrap();
-    let disk = Disk::open(dir.path(), false).unwrap();
+    let disk = Disk::new(file::open(dir.path()).unwrap());
     disk.tamper(&slot(token, 2, 1_000_000)).unwrap();
     drop(disk);
     let told = verify(dir.path()).unwrap_err();

@@ -2,10 +2,10 @@
 //! participant makes by hand.
 
 use crate::keyfile::Keys;
-use crate::ui::Handlers;
-use crate::ui::args::{ChainArgs, ChainCommand};
+use crate::ui::args::{ChainArgs, ChainCommand, OutputArgs};
 use crate::ui::exit::{Exit, Failure};
 use crate::ui::output::{self, Show, Style};
+use crate::ui::{CopyWork, Handlers, for_terminal};
 
 pub(crate) fn execute(
     args: ChainArgs,
@@ -61,7 +61,59 @@ pub(crate) fn execute(
             let result = handlers.chain_verify(&directory)?;
             done(&result, output.json, style, result.exit())
         }
+        ChainCommand::Backup {
+            directory,
+            out,
+            output,
+        } => copy(handlers, &CopyWork::Backup(&directory, &out), output, style),
+        ChainCommand::Restore {
+            input,
+            directory,
+            output,
+        } => copy(
+            handlers,
+            &CopyWork::Restore(&input, &directory),
+            output,
+            style,
+        ),
+        ChainCommand::Export {
+            directory,
+            out,
+            output,
+        } => copy(handlers, &CopyWork::Export(&directory, &out), output, style),
+        ChainCommand::Import {
+            input,
+            directory,
+            output,
+        } => copy(
+            handlers,
+            &CopyWork::Import(&input, &directory),
+            output,
+            style,
+        ),
+        ChainCommand::Follow {
+            coordinator,
+            directory,
+            until,
+            output,
+        } => {
+            let work = CopyWork::Follow(&coordinator, &directory, until);
+            copy(handlers, &work, output, style)
+        }
     }
+}
+
+fn copy(
+    handlers: &impl Handlers,
+    work: &CopyWork<'_>,
+    output: OutputArgs,
+    style: Style,
+) -> Result<Exit, Failure> {
+    let progress = for_terminal();
+    let result = handlers.chain_copy(work, progress.as_ref());
+    progress.done();
+    let result = result?;
+    done(&result, output.json, style, result.exit())
 }
 
 fn done<R: Show>(result: &R, json: bool, style: Style, exit: Exit) -> Result<Exit, Failure> {

@@ -10,7 +10,7 @@ use crate::config::{Config, CoordinatorUrl};
 use crate::keyfile::Keys;
 use crate::ui::args::MeasureArgs;
 use crate::ui::results::*;
-use crate::ui::{Cli, Exit, Failure, Handlers, Progress, execute};
+use crate::ui::{Cli, CopyWork, Exit, Failure, Handlers, Progress, execute};
 
 /// Refuses everything, and keeps what it was asked for.
 #[derive(Default)]
@@ -62,6 +62,15 @@ impl Handlers for Refusing {
     fn chain_verify(&self, directory: &Path) -> Result<ChainReplay, Failure> {
         self.refuse(&format!("replay {}", directory.display()))
     }
+    fn chain_copy(&self, work: &CopyWork<'_>, _: &dyn Progress) -> Result<ChainReplay, Failure> {
+        self.refuse(&match *work {
+            CopyWork::Backup(a, b) => format!("backup {} {}", a.display(), b.display()),
+            CopyWork::Restore(a, b) => format!("restore {} {}", a.display(), b.display()),
+            CopyWork::Export(a, b) => format!("export {} {}", a.display(), b.display()),
+            CopyWork::Import(a, b) => format!("import {} {}", a.display(), b.display()),
+            CopyWork::Follow(a, b, c) => format!("follow {a} {} {c:?}", b.display()),
+        })
+    }
 }
 
 fn ask(line: &str) -> (Exit, Vec<String>) {
@@ -112,6 +121,21 @@ fn each_command_reaches_its_handler_with_what_was_said() {
         (
             format!("plumbline chain faucet {url} --key {key} --amount 12"),
             "faucet 12",
+        ),
+        ("plumbline chain backup /a /b".to_owned(), "backup /a /b"),
+        (
+            "plumbline chain restore /a /b --json".to_owned(),
+            "restore /a /b",
+        ),
+        ("plumbline chain export /a /b".to_owned(), "export /a /b"),
+        ("plumbline chain import /a /b".to_owned(), "import /a /b"),
+        (
+            "plumbline chain follow http://a:1/ /b --until 7".to_owned(),
+            "follow http://a:1 /b Some(Height(7))",
+        ),
+        (
+            "plumbline chain follow http://a:1/ /b --until latest".to_owned(),
+            "follow http://a:1 /b Some(Latest)",
         ),
         (
             "plumbline chain verify /some/dir".to_owned(),
@@ -179,11 +203,16 @@ fn every_command_has_its_page_with_the_exit_codes() {
     assert_eq!(
         names,
         [
+            "plumbline-chain-backup.1",
             "plumbline-chain-balance.1",
             "plumbline-chain-draw.1",
+            "plumbline-chain-export.1",
             "plumbline-chain-faucet.1",
+            "plumbline-chain-follow.1",
+            "plumbline-chain-import.1",
             "plumbline-chain-participants.1",
             "plumbline-chain-request.1",
+            "plumbline-chain-restore.1",
             "plumbline-chain-status.1",
             "plumbline-chain-verify.1",
             "plumbline-chain-withdraw.1",
