@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use alloy::consensus::Transaction as _;
-use alloy::consensus::TxEnvelope;
+use alloy::consensus::proofs::calculate_receipt_root;
 use alloy::consensus::transaction::Recovered;
+use alloy::consensus::{Receipt, ReceiptEnvelope, Transaction as _, TxEnvelope};
 use alloy::eips::Typed2718;
+use alloy::eips::eip2718::Encodable2718;
 use alloy::primitives::{Address, U256};
 use anyhow::{Result, anyhow, bail};
 use revm::context::{BlockEnv, TxEnv};
@@ -22,6 +23,8 @@ use super::blocks::Made;
 pub(crate) struct Written {
     pub(crate) accounts: BTreeSet<Address>,
     pub(crate) storage: BTreeSet<(Address, U256)>,
+    /// Receipts as they are kept: EIP-2718.
+    pub(crate) receipts: Vec<Vec<u8>>,
 }
 
 /// revm and a state.
@@ -42,26 +45,24 @@ impl Evm {
                 .with_block(place(block))
                 .modify_cfg_chained(|cfg| configure(cfg, chain_id))
                 .build_mainnet();
-            let mut gas = Vec::with_capacity(environments.len());
+            let mut gas = 0;
             let began = Instant::now();
             for transaction in environments {
                 let result = evm.transact_commit(transaction);
-                gas.push(
-                    result
-                        .map_err(|e| anyhow!("revm alone: {e:?}"))?
-                        .tx_gas_used(),
-                );
+                gas += result
+                    .map_err(|e| anyhow!("revm alone: {e:?}"))?
+                    .tx_gas_used();
             }
             took += began.elapsed();
-            same(block, &gas)?;
+            same(block, gas)?;
         }
         Ok(took)
     }
 
-    /// Executes `blocks` and says what each wrote.
+    /// Executes `blocks` and says what each wrote; every receipt is compared with the chain's, by the root.
     ///
     /// # Errors
-    /// As [`Self::time`].
+    /// A transaction failed, or a receipt is not the engine's: that would have been other work.
     pub(crate) fn written(&mut self, blocks: &[Made], chain_id: u64) -> Result<Vec<Written>> {
         let mut all = Vec::with_capacity(blocks.len());
         for block in blocks {
@@ -70,12 +71,23 @@ impl Evm {
                 .with_block(place(block))
                 .modify_cfg_chained(|cfg| configure(cfg, chain_id))
                 .build_mainnet();
-            let (mut written, mut gas) = (Written::default(), Vec::new());
+            let (mut written, mut gas) = (Written::default(), 0);
+            let mut receipts = Vec::with_capacity(block.transactions.len());
             for transaction in &block.transactions {
                 let done = evm
                     .transact(environment(transaction))
                     .map_err(|e| anyhow!("revm alone: {e:?}"))?;
-                gas.push(done.result.tx_gas_used());
+                gas += done.result.tx_gas_used();
+                if !done.result.is_success() {
+                    bail!("a transaction in block {} failed", block.header.number);
+                }
+                let receipt = Receipt {
+                    status: true.into(),
+                    cumulative_gas_used: gas,
+                    logs: done.result.into_logs(),
+                };
+                let tx_type = transaction.tx_type();
+                receipts.push(ReceiptEnvelope::from_typed(tx_type, receipt));
                 for (address, account) in &done.state {
                     if account.is_touched() && !account.is_empty() {
                         let before = account.original_info();
@@ -90,19 +102,26 @@ impl Evm {
                 }
                 evm.commit(done.state);
             }
-            same(block, &gas)?;
+            if calculate_receipt_root(&receipts) != block.header.receipts_root {
+                bail!(
+                    "block {}: revm alone gives other receipts than the engine",
+                    block.header.number
+                );
+            }
+            written.receipts = receipts.iter().map(Encodable2718::encoded_2718).collect();
             all.push(written);
         }
         Ok(all)
     }
 }
 
-fn same(block: &Made, gas: &[u64]) -> Result<()> {
-    if gas != block.gas {
+fn same(block: &Made, gas: u64) -> Result<()> {
+    let header = &block.header;
+    if gas != header.gas_used {
         bail!(
-            "block {}: revm alone took gas {gas:?}, the engine {:?}",
-            block.header.number,
-            block.gas
+            "block {}: revm alone took gas {gas}, the engine {}",
+            header.number,
+            header.gas_used
         );
     }
     Ok(())

@@ -36,7 +36,7 @@ struct Entries {
 
 impl Entries {
     fn of(block: &Made, written: &Written) -> Self {
-        let kept = block.transactions.iter().zip(&block.receipts);
+        let kept = block.transactions.iter().zip(&written.receipts);
         let transactions = kept.map(|(transaction, receipt)| {
             let mut bytes = transaction.signer().to_vec();
             transaction.inner().encode_2718(&mut bytes);
