@@ -32,6 +32,14 @@ pub(crate) struct Written {
 pub(crate) struct Evm(InMemoryDB);
 
 impl Evm {
+    /// Heartbeats mix the hash of the block before into what they emit.
+    fn follows(&mut self, block: &Made) {
+        if let Some(before) = block.header.number.checked_sub(1) {
+            let hashes = &mut self.0.cache.block_hashes;
+            hashes.insert(U256::from(before), block.header.parent_hash);
+        }
+    }
+
     /// Executes `blocks` and says how long their transactions took.
     ///
     /// # Errors
@@ -39,6 +47,7 @@ impl Evm {
     pub(crate) fn time(&mut self, blocks: &[Made], chain_id: u64) -> Result<Duration> {
         let mut took = Duration::ZERO;
         for block in blocks {
+            self.follows(block);
             let environments: Vec<TxEnv> = block.transactions.iter().map(environment).collect();
             let mut evm = Context::mainnet()
                 .with_db(&mut self.0)
@@ -66,6 +75,7 @@ impl Evm {
     pub(crate) fn written(&mut self, blocks: &[Made], chain_id: u64) -> Result<Vec<Written>> {
         let mut all = Vec::with_capacity(blocks.len());
         for block in blocks {
+            self.follows(block);
             let mut evm = Context::mainnet()
                 .with_db(&mut self.0)
                 .with_block(place(block))
