@@ -8,6 +8,7 @@
 //!                      └─► stages    ns a packet, cores for a real wire
 //!                            │
 //!  promises (TOML) ─► ratios ┴─► report: table, JSON, plots; --check
+//!  chain ─► transactions a second, growth, gas ─► the same report
 //! ```
 //!
 //! Claim: rows of one run can be compared, because their trials are interleaved, run on the same cores over
@@ -16,6 +17,7 @@
 //! beside the code; `tests/trial.rs` runs a tiny plan end to end (as root).
 
 mod account;
+mod chain;
 mod cli;
 mod commit;
 mod cpu;

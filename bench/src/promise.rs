@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::chain;
 use crate::machine::Machine;
 use crate::ratio::Ratios;
 
@@ -80,34 +81,54 @@ pub(crate) struct Checked {
     pub(crate) outcome: Outcome,
 }
 
+/// Promises by what they are about; each has ratios of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Promises {
+    /// About packets: `[[promise]]`.
+    pub(crate) packets: Vec<Promise>,
+    /// About the chain: `[[chain]]`.
+    pub(crate) chain: Vec<Promise>,
+}
+
 /// Reads promises.
 ///
 /// # Errors
 /// They are not TOML of this shape, or one cannot be decided; says which.
-pub(crate) fn parse(text: &str) -> Result<Vec<Promise>> {
+pub(crate) fn parse(text: &str) -> Result<Promises> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct File {
         promise: Vec<Promise>,
+        #[serde(default)]
+        chain: Vec<Promise>,
     }
     let file: File = toml::from_str(text).context("the promises cannot be read")?;
-    for p in &file.promise {
+    decidable(&file.promise, &Ratios::KEYS)?;
+    decidable(&file.chain, &chain::KEYS)?;
+    Ok(Promises {
+        packets: file.promise,
+        chain: file.chain,
+    })
+}
+
+fn decidable(promises: &[Promise], keys: &[&str]) -> Result<()> {
+    for p in promises {
         if p.at_least.is_some() == p.at_most.is_some() {
             bail!("promise {:?}: either at_least or at_most", p.name);
         }
-        if !Ratios::KEYS.contains(&p.ratio.as_str()) {
+        if !keys.contains(&p.ratio.as_str()) {
             bail!(
                 "promise {:?}: no ratio is called {}; there are {}",
                 p.name,
                 p.ratio,
-                Ratios::KEYS.join(", ")
+                keys.join(", ")
             );
         }
         if (p.state == State::Pending) != p.why.is_some() {
             bail!("promise {:?}: pending, and only then, says why", p.name);
         }
     }
-    Ok(file.promise)
+    Ok(())
 }
 
 impl Promise {
@@ -125,8 +146,7 @@ impl Promise {
             && self.at_most.is_none_or(|most| got <= most)
     }
 
-    fn check(self, machine: &Machine, ratios: &Ratios) -> Checked {
-        let got = ratios.value(&self.ratio);
+    fn check(self, machine: &Machine, got: Option<f64>) -> Checked {
         let outcome = match got {
             _ if !machine.has(self.needs.cores, &self.needs.flags) => Outcome::OtherMachine,
             None => Outcome::NotMeasured,
@@ -141,11 +161,18 @@ impl Promise {
     }
 }
 
-/// Lays all promises beside what a run measured.
-pub(crate) fn check(promises: Vec<Promise>, machine: &Machine, ratios: &Ratios) -> Vec<Checked> {
+/// Lays all promises beside what a run measured: `value` tells a ratio by its key.
+pub(crate) fn check(
+    promises: Vec<Promise>,
+    machine: &Machine,
+    value: impl Fn(&str) -> Option<f64>,
+) -> Vec<Checked> {
     promises
         .into_iter()
-        .map(|p| p.check(machine, ratios))
+        .map(|p| {
+            let got = value(&p.ratio);
+            p.check(machine, got)
+        })
         .collect()
 }
 
@@ -177,16 +204,11 @@ mod tests {
     fn promise(line: &str) -> Promise {
         let text =
             format!("[[promise]]\nname = 'p'\nratio = 'lanes_vs_naive'\ncommand = 'c'\n{line}");
-        parse(&text).unwrap().remove(0)
+        parse(&text).unwrap().packets.remove(0)
     }
 
     fn outcome(p: &Promise, got: Option<f64>) -> Checked {
-        let mut ratios = Ratios::default();
-        if let Some(got) = got {
-            ratios.set("lanes_vs_naive", vec![got]);
-        }
-        p.clone()
-            .check(&Machine::of_class(2, &["avx512f"]), &ratios)
+        p.clone().check(&Machine::of_class(2, &["avx512f"]), got)
     }
 
     #[test]
@@ -254,15 +276,22 @@ mod tests {
                 format!("[[promise]]\nname = 'p'\nratio = 'lanes_vs_naive'\ncommand = 'c'\n{line}");
             assert!(parse(&text).is_err(), "{line}");
         }
-        let text = PROMISES.replace("\"lanes_vs_naive\"", "\"speed\"");
-        assert!(parse(&text).unwrap_err().to_string().contains("speed"));
+        for key in ["lanes_vs_naive", "ratio_vs_revm"] {
+            let text = PROMISES.replace(&format!("\"{key}\""), "\"speed\"");
+            assert!(parse(&text).unwrap_err().to_string().contains("speed"));
+        }
     }
 
     #[test]
     fn the_committed_promises_are_whole() {
         let promises = parse(PROMISES).unwrap();
         for key in Ratios::KEYS {
-            assert!(promises.iter().any(|p| p.ratio == key), "{key} is promised");
+            let said = promises.packets.iter().any(|p| p.ratio == key);
+            assert!(said, "{key} is promised");
+        }
+        for key in chain::KEYS {
+            let said = promises.chain.iter().any(|p| p.ratio == key);
+            assert!(said, "{key} is promised");
         }
     }
 }

@@ -84,7 +84,7 @@ pub(crate) fn run(
     });
     Ok(Outcome {
         spreads: spreads.collect(),
-        promises: promise::check(promises, &machine, &ratios),
+        promises: promise::check(promises, &machine, |key| ratios.value(key)),
         machine,
         command,
         date,
@@ -103,7 +103,7 @@ pub(crate) fn run(
 }
 
 /// Part of all cores that other work takes before anything begins.
-fn busy_before() -> Result<f64> {
+pub(crate) fn busy_before() -> Result<f64> {
     let (before, began) = (Snapshot::take()?, Instant::now());
     while began.elapsed() < SAMPLE {
         std::thread::park_timeout(SAMPLE.saturating_sub(began.elapsed()));

@@ -1,8 +1,10 @@
-//! `cargo xtask bench`: the datapath side by side with what one would otherwise use.
+//! `cargo xtask bench`: the datapath side by side with what one would otherwise use; `chain`: what the
+//! embedded chain does and costs.
 //!
 //! ```text
 //!  machine ─► build plumbline-bench ─► run it as root ─► table, JSON, plots
 //!  (install)  (user)                   (namespaces, XDP)
+//!                                     chain: as the user
 //! ```
 //! What is measured, and how, is in `bench/`; this only gets it built and gives it what it needs. Its exit
 //! status is this command's.
@@ -22,7 +24,10 @@ use crate::{cargo, machine};
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// At most two minutes; the default.
     #[arg(long, conflicts_with = "full")]
     quick: bool,
@@ -53,6 +58,74 @@ pub(crate) struct Args {
     /// Use this `plumbline-bench` instead of building it.
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
+}
+
+/// What is measured instead of the datapath.
+#[derive(Debug, clap::Subcommand)]
+enum Part {
+    /// What the embedded chain does and costs; needs no privilege.
+    Chain(ChainArgs),
+}
+
+/// How the chain is measured.
+#[derive(Debug, clap::Args)]
+struct ChainArgs {
+    /// At most two minutes; the default.
+    #[arg(long, conflicts_with = "full")]
+    quick: bool,
+    /// More rounds.
+    #[arg(long)]
+    full: bool,
+    /// Fail where an enforced promise is broken, or gas is not what was committed.
+    #[arg(long)]
+    check: bool,
+    /// Write everything to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write a plot into this directory, as SVG.
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
+    /// Measure gas alone and write bench/gas.toml anew.
+    #[arg(long, conflicts_with_all = ["quick", "full", "check", "json", "plot"])]
+    bless_gas: bool,
+}
+
+impl ChainArgs {
+    /// The same, as the bench's own arguments.
+    fn words(&self) -> Vec<OsString> {
+        let mut words: Vec<OsString> = vec!["chain".into()];
+        for (is_set, flag) in [
+            (self.quick, "--quick"),
+            (self.full, "--full"),
+            (self.check, "--check"),
+            (self.bless_gas, "--bless-gas"),
+        ] {
+            if is_set {
+                words.push(flag.into());
+            }
+        }
+        for (file, flag) in [(&self.json, "--json"), (&self.plot, "--plot")] {
+            if let Some(file) = file {
+                words.extend([flag.into(), file.into()]);
+            }
+        }
+        words
+    }
+
+    /// Builds the bench and runs it as whoever asked: a chain needs no privilege.
+    fn run(&self, say: &dyn Fn(&str)) -> Result<()> {
+        machine::prepare(Purpose::Build, say)?;
+        say("build: cargo build --release --package plumbline-bench");
+        let binary = build(false)?;
+        let status = Command::new(&binary)
+            .args(self.words())
+            .status()
+            .with_context(|| format!("cannot run {}", binary.display()))?;
+        if !status.success() {
+            bail!("the bench ended with {status}");
+        }
+        Ok(())
+    }
 }
 
 impl Args {
@@ -92,6 +165,9 @@ impl Args {
 /// Something is missing, it cannot be built, or it failed: it has said why.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let say = |line: &str| eprintln!("▸ {line}");
+    if let Some(Part::Chain(chain)) = &args.part {
+        return chain.run(&say);
+    }
     let privilege = Privilege::detect().require("the bench")?;
     let purpose = if args.bindings {
         Purpose::Bindings
@@ -198,5 +274,28 @@ mod tests {
         assert_eq!(words("bench"), "");
         assert_eq!(words("bench --binary b --check"), "--check");
         assert!(Cli::try_parse_from(["bench", "--quick", "--full"]).is_err());
+    }
+
+    #[test]
+    fn every_argument_of_the_chain_is_passed_on() {
+        for line in [
+            "chain",
+            "chain --quick --check --json out.json --plot plots",
+            "chain --full",
+            "chain --bless-gas",
+        ] {
+            let args = Cli::try_parse_from(format!("bench {line}").split(' ')).unwrap();
+            let Some(Part::Chain(chain)) = args.args.part else {
+                panic!("{line}: no part");
+            };
+            let words = chain.words().join(" ".as_ref());
+            assert_eq!(words.into_string().unwrap(), line);
+        }
+        for refused in ["bench --stages chain", "bench chain --bless-gas --check"] {
+            assert!(
+                Cli::try_parse_from(refused.split(' ')).is_err(),
+                "{refused}"
+            );
+        }
     }
 }

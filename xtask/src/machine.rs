@@ -143,6 +143,8 @@ pub(crate) enum Purpose {
     Test,
     /// Only a lab.
     Lab,
+    /// Only build the product.
+    Build,
     /// Build the product and measure it beside others.
     Bench,
     /// Compare the two AF_XDP bindings.
@@ -198,6 +200,7 @@ pub(crate) fn prepare(purpose: Purpose, say: &dyn Fn(&str)) -> Result<()> {
         check_kernel(say)?;
     }
     let needs: Vec<Need> = match purpose {
+        Purpose::Build => BUILD.to_vec(),
         Purpose::Lab => LAB.to_vec(),
         Purpose::Demo => [&BUILD[..], &LAB].concat(),
         Purpose::Test => [&BUILD[..], &OTHER_BINDING, &LAB, &CONTRACTS].concat(),

@@ -43,7 +43,7 @@ enum Verb {
     /// Run every check and every test there is, those in network namespaces included; `vm`: on another
     /// kernel.
     Test(test::Args),
-    /// Measure the datapath side by side with what one would otherwise use.
+    /// Measure the datapath side by side with what one would otherwise use; `chain`: the embedded chain.
     Bench(bench::Args),
     /// Make, list and remove labs.
     Lab(lab::Args),

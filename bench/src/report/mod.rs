@@ -9,6 +9,7 @@
 //! Claim: all three are made from the same [`Outcome`]. An invalid row is shown as invalid everywhere, and
 //! a ratio that was not measured as not measured. Tests: beside the code.
 
+pub(crate) mod chain;
 pub(crate) mod date;
 pub(crate) mod plot;
 pub(crate) mod table;

@@ -23,21 +23,26 @@ const FOOT: f64 = 58.0;
 const OURS: &str = "#1f5fa8";
 const OTHERS: &str = "#b0b6bd";
 
+/// What the blue bars of packets are.
+const VERIFIED: &str = "verified by the product";
+
 /// A bar.
 #[derive(Clone, Debug, PartialEq)]
-struct Bar {
-    label: String,
-    median: f64,
-    whisker: Option<(f64, f64)>,
-    ours: bool,
+pub(super) struct Bar {
+    pub(super) label: String,
+    pub(super) median: f64,
+    pub(super) whisker: Option<(f64, f64)>,
+    pub(super) ours: bool,
 }
 
 /// A plot.
-struct Plot {
-    file: &'static str,
-    title: &'static str,
-    unit: &'static str,
-    bars: Vec<Bar>,
+pub(super) struct Plot {
+    pub(super) file: &'static str,
+    pub(super) title: &'static str,
+    pub(super) unit: &'static str,
+    /// Whose bars the blue ones are.
+    pub(super) ours: &'static str,
+    pub(super) bars: Vec<Bar>,
 }
 
 /// Writes a plot for each question that the outcome answers; returns the files.
@@ -45,8 +50,6 @@ struct Plot {
 /// # Errors
 /// The directory cannot be written.
 pub(crate) fn write(outcome: &Outcome, directory: &Path) -> Result<Vec<PathBuf>> {
-    fs::create_dir_all(directory)
-        .with_context(|| format!("cannot make {}", directory.display()))?;
     let foot = [
         format!(
             "{}, {} cores, Linux {} · {} · a veth: no wire, no card",
@@ -57,13 +60,27 @@ pub(crate) fn write(outcome: &Outcome, directory: &Path) -> Result<Vec<PathBuf>>
         ),
         outcome.command.clone(),
     ];
+    write_all(&questions(outcome), &foot, directory)
+}
+
+/// Writes `plots`, with `foot` below each; returns the files.
+///
+/// # Errors
+/// The directory cannot be written.
+pub(super) fn write_all(
+    plots: &[Plot],
+    foot: &[String; 2],
+    directory: &Path,
+) -> Result<Vec<PathBuf>> {
+    fs::create_dir_all(directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
     let mut files = Vec::new();
-    for plot in questions(outcome) {
+    for plot in plots {
         if plot.bars.is_empty() {
             continue;
         }
         let path = directory.join(plot.file);
-        fs::write(&path, draw(&plot, &foot))
+        fs::write(&path, draw(plot, foot))
             .with_context(|| format!("cannot write {}", path.display()))?;
         files.push(path);
     }
@@ -108,30 +125,35 @@ fn questions(outcome: &Outcome) -> Vec<Plot> {
             file: "goodput.svg",
             title: "What the receiver really took, packets of 1500 bytes from a socket",
             unit: "Gbit/s at the IP layer",
+            ours: VERIFIED,
             bars: goodput.collect(),
         },
         Plot {
             file: "limits.svg",
             title: "Other sources, larger packets, ceilings: not comparable bar by bar",
             unit: "Gbit/s at the IP layer",
+            ours: VERIFIED,
             bars: limits.collect(),
         },
         Plot {
             file: "cpu.svg",
             title: "What a Gbit cost, both cores together",
             unit: "processor seconds a Gbit",
+            ours: VERIFIED,
             bars: cost.collect(),
         },
         Plot {
             file: "loss.svg",
             title: "What was lost of what was sent",
             unit: "per cent of packets",
+            ours: VERIFIED,
             bars: loss.collect(),
         },
         Plot {
             file: "hashing.svg",
             title: "BLAKE3 of packets of 1472 bytes, one core",
             unit: "GB/s",
+            ours: VERIFIED,
             bars: hashing.collect(),
         },
     ]
@@ -193,10 +215,11 @@ fn draw(plot: &Plot, foot: &[String; 2]) -> String {
     let bottom = HEAD + LINE * plot.bars.len() as f64;
     let height = bottom + FOOT;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"system-ui, sans-serif\" font-size=\"13\" role=\"img\">\n<title>{title}</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n<text x=\"16\" y=\"26\" font-size=\"17\" font-weight=\"600\" fill=\"#1a1d21\">{title}</text>\n<text x=\"16\" y=\"46\" fill=\"#5b626b\">{unit}; {bars}; blue: verified by the product</text>\n",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"system-ui, sans-serif\" font-size=\"13\" role=\"img\">\n<title>{title}</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n<text x=\"16\" y=\"26\" font-size=\"17\" font-weight=\"600\" fill=\"#1a1d21\">{title}</text>\n<text x=\"16\" y=\"46\" fill=\"#5b626b\">{unit}; {bars}; blue: {ours}</text>\n",
         title = escape(plot.title),
         unit = escape(plot.unit),
         bars = bars,
+        ours = escape(plot.ours),
     );
     let mut at = 0.0;
     while at <= span * 1.000_001 {
@@ -267,6 +290,7 @@ mod tests {
             file: "p.svg",
             title: "a < b & c",
             unit: "u",
+            ours: VERIFIED,
             bars,
         };
         draw(&plot, &["foot <&>".into(), "command".into()])

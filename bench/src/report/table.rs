@@ -2,9 +2,10 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::Outcome;
+use super::{Named, Outcome};
+use crate::machine::Machine;
 use crate::plan::Rate;
-use crate::promise::{Outcome as Kept, State};
+use crate::promise::{Checked, Outcome as Kept, State};
 use crate::row::Report;
 use crate::stages::Origin;
 
@@ -14,14 +15,20 @@ const DISTURBED: f64 = 0.05;
 
 /// Everything, as text.
 pub(crate) fn render(outcome: &Outcome) -> String {
-    let mut parts = vec![machine(outcome)];
+    let Outcome { machine: m, .. } = outcome;
+    let mut parts = vec![machine(
+        m,
+        outcome.busy_before,
+        &outcome.date,
+        &outcome.command,
+    )];
     if !outcome.rows.is_empty() {
         parts.push(rows(&outcome.rows));
         parts.extend(notes(&outcome.rows));
     }
     parts.extend(loops(outcome));
     parts.extend(stages(outcome));
-    parts.push(promises(outcome));
+    parts.push(promises(&outcome.promises, &outcome.spreads));
     parts.extend(
         outcome
             .failures
@@ -32,7 +39,11 @@ pub(crate) fn render(outcome: &Outcome) -> String {
     parts.join("\n")
 }
 
-fn table(header: &[&str], left: usize, rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(super) fn table(
+    header: &[&str],
+    left: usize,
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::UTF8_FULL_CONDENSED)
@@ -48,10 +59,9 @@ fn table(header: &[&str], left: usize, rows: impl IntoIterator<Item = Vec<String
     table.trim_fmt()
 }
 
-fn machine(outcome: &Outcome) -> String {
-    let m = &outcome.machine;
-    let disturbed = if outcome.busy_before > DISTURBED {
-        let percent = outcome.busy_before * 100.0;
+pub(super) fn machine(m: &Machine, busy_before: f64, date: &str, command: &str) -> String {
+    let disturbed = if busy_before > DISTURBED {
+        let percent = busy_before * 100.0;
         format!("\nDISTURBED: other work took {percent:.0} % of all cores before the run began")
     } else {
         String::new()
@@ -64,12 +74,12 @@ fn machine(outcome: &Outcome) -> String {
         m.memory_mib / 1024,
         m.kernel,
         m.note,
-        outcome.date,
-        outcome.command,
+        date,
+        command,
     )
 }
 
-fn figure(value: Option<f64>, digits: usize) -> String {
+pub(super) fn figure(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".into(), |v| format!("{v:.digits$}"))
 }
 
@@ -255,8 +265,8 @@ fn stages(outcome: &Outcome) -> Vec<String> {
     vec![costs, table(&header, 1, lines)]
 }
 
-fn promises(outcome: &Outcome) -> String {
-    let lines = outcome.promises.iter().map(|checked| {
+pub(super) fn promises(checked: &[Checked], spreads: &[Named]) -> String {
+    let lines = checked.iter().map(|checked| {
         let p = &checked.promise;
         let state = match p.state {
             State::Enforced => "enforced",
@@ -269,7 +279,7 @@ fn promises(outcome: &Outcome) -> String {
             Kept::NotMeasured => "not measured",
             Kept::OtherMachine => "other machine",
         };
-        let spread = outcome.spreads.iter().find(|s| s.ratio == p.ratio);
+        let spread = spreads.iter().find(|s| s.ratio == p.ratio);
         let spread = spread.filter(|s| s.spread.values.len() > 1);
         vec![
             p.name.clone(),

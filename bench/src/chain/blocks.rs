@@ -1,0 +1,71 @@
+//! What the engine has made, read back over its own JSON-RPC: the work that its peers are given.
+
+use std::sync::Arc;
+
+use alloy::consensus::transaction::Recovered;
+use alloy::consensus::{Header, TxEnvelope};
+use alloy::primitives::U64;
+use alloy::rpc::types::Block;
+use anyhow::{Context, Result, bail};
+use plumbline::chain::Embedded;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// A block, its signers known.
+pub(crate) struct Made {
+    pub(crate) header: Header,
+    pub(crate) transactions: Vec<Recovered<TxEnvelope>>,
+}
+
+/// Asks the chain.
+pub(crate) async fn ask<T: DeserializeOwned>(
+    chain: &Arc<Embedded>,
+    method: &str,
+    params: Value,
+) -> Result<T> {
+    let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+    let mut answer = chain.rpc(request).await;
+    if !answer["error"].is_null() {
+        bail!("{method}: {}", answer["error"]);
+    }
+    serde_json::from_value(answer["result"].take()).with_context(|| method.to_owned())
+}
+
+/// The newest block's number.
+pub(crate) async fn height(chain: &Arc<Embedded>) -> Result<u64> {
+    let number: U64 = ask(chain, "eth_blockNumber", json!([])).await?;
+    Ok(number.to())
+}
+
+/// How many transactions a block has.
+pub(crate) async fn size(chain: &Arc<Embedded>, number: u64) -> Result<usize> {
+    let block: Block = ask(
+        chain,
+        "eth_getBlockByNumber",
+        json!([U64::from(number), false]),
+    )
+    .await?;
+    Ok(block.transactions.len())
+}
+
+/// Blocks `from..=to`.
+///
+/// # Errors
+/// One cannot be read.
+pub(crate) async fn read(chain: &Arc<Embedded>, from: u64, to: u64) -> Result<Vec<Made>> {
+    let mut blocks = Vec::new();
+    for number in from..=to {
+        let block: Block = ask(
+            chain,
+            "eth_getBlockByNumber",
+            json!([U64::from(number), true]),
+        )
+        .await?;
+        let transactions = block.transactions.into_transactions();
+        blocks.push(Made {
+            header: block.header.inner,
+            transactions: transactions.map(|t| t.inner).collect(),
+        });
+    }
+    Ok(blocks)
+}

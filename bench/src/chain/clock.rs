@@ -1,0 +1,115 @@
+//! The chain's clock, held by the bench. The sequencer asks it once a block, after the block's transactions
+//! are taken, or never for the ones that still wait: so holding its answer back holds the chain.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Unix seconds at which every chain here begins.
+const START: u64 = 1_700_000_000;
+
+/// A clock that tells what it is set to, and may be held.
+pub(crate) struct Clock {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    now: u64,
+    held: bool,
+    waiting: bool,
+    /// When it last told the time.
+    told: Instant,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                now: START,
+                held: false,
+                waiting: false,
+                told: Instant::now(),
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Unix seconds; waits while the clock is held.
+    pub(crate) fn tell(&self) -> u64 {
+        let mut state = self.state();
+        while state.held {
+            state.waiting = true;
+            self.changed.notify_all();
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state.waiting = false;
+        state.told = Instant::now();
+        state.now
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.state().now
+    }
+
+    pub(crate) fn pass(&self, seconds: u64) {
+        self.state().now += seconds;
+    }
+
+    /// From now on nobody is told the time, and so no block goes on.
+    pub(crate) fn hold(&self) {
+        self.state().held = true;
+    }
+
+    /// Waits until somebody waits for the time.
+    pub(crate) fn until_asked(&self) {
+        let mut state = self.state();
+        while !state.waiting {
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Tells everyone who waits.
+    pub(crate) fn release(&self) {
+        self.state().held = false;
+        self.changed.notify_all();
+    }
+
+    /// When the time was last told: when the newest block began to be made.
+    pub(crate) fn last_told(&self) -> Instant {
+        self.state().told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_held_clock_answers_once_it_is_released() {
+        let clock = Arc::new(Clock::new());
+        clock.pass(5);
+        assert_eq!(clock.tell(), START + 5);
+        clock.hold();
+        let asker = std::thread::spawn({
+            let clock = Arc::clone(&clock);
+            move || clock.tell()
+        });
+        clock.until_asked();
+        let held = Instant::now();
+        assert!(!asker.is_finished());
+        clock.release();
+        assert_eq!(asker.join().unwrap(), START + 5);
+        assert!(clock.last_told() >= held);
+    }
+}
