@@ -366,7 +366,12 @@ impl ChainClient {
             let pending = async { self.provider.send_raw_transaction(&raw).await };
             let answer = self.ask(flight.what, pending).await.map(drop);
             match self.taken(flight, answer).await? {
-                Taken::Well => return Ok(()),
+                Taken::Well => {
+                    if let Some(all) = self.endpoints.as_ref().filter(|e| e.count() > 1) {
+                        all.spread(&raw);
+                    }
+                    return Ok(());
+                }
                 Taken::Underpriced if self.raise(flight)? => {}
                 Taken::Underpriced => {
                     return Err(ClientError::TooExpensive {

@@ -219,6 +219,27 @@ impl Endpoints {
         Err(self.none(&told))
     }
 
+    /// Hands a signed transaction to all endpoints: one that swallows it stops nothing. How each takes it
+    /// is of no account; where it is, is asked later.
+    pub fn spread(&self, raw: &[u8]) {
+        let raw = alloy::primitives::hex::encode_prefixed(raw);
+        for endpoint in self.list.iter().filter(|e| e.accusation().is_none()) {
+            let (endpoint, params) = (Arc::clone(endpoint), serde_json::json!([raw]));
+            let within = self.options.attempt;
+            tokio::spawn(async move {
+                let method = "eth_sendRawTransaction";
+                let taken = endpoint.ask::<serde_json::Value>(method, &params, within);
+                drop(taken.await);
+            });
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.list.len()
+    }
+
     fn none(&self, told: &[String]) -> EndpointsError {
         EndpointsError::None {
             chain_id: self.chain_id,
