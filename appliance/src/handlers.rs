@@ -17,8 +17,8 @@ use crate::role::payer::{self, Order, PayError};
 use crate::topology;
 use crate::ui::args::{DeployArgs, MeasureArgs};
 use crate::ui::results::{
-    Balance, ChainReplay, ChainStatus, CheckResult, DeploymentView, Draw, MeasureResult, Participants, Receipt,
-    RequestView, VerifyOutcome, VerifyResult,
+    Balance, ChainReplay, ChainStatus, CheckResult, DeploymentView, Draw, MeasureResult,
+    Participants, Receipt, RequestView, VerifyOutcome, VerifyResult,
 };
 use crate::ui::{Failure, Handlers, Progress};
 use alloy::primitives::{B256, U256};

@@ -44,7 +44,9 @@ pub(crate) fn install(say: &dyn Fn(&str)) -> Result<PathBuf> {
         .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
         .current_dir(&work)
         .output()
-        .context("cannot run npm: `apt-get install nodejs npm` (Debian, Ubuntu) or https://nodejs.org")?;
+        .context(
+            "cannot run npm: `apt-get install nodejs npm` (Debian, Ubuntu) or https://nodejs.org",
+        )?;
     if !output.status.success() {
         bail!(
             "npm ended with {} in {}:\n{}",

@@ -118,12 +118,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Runs cargo's tests, shows what they print, and adds up their summaries.
-fn tests(
-    args: &Args,
-    privilege: Privilege,
-    anvil: Option<&Path>,
-    tally: &mut Tally,
-) -> Result<()> {
+fn tests(args: &Args, privilege: Privilege, anvil: Option<&Path>, tally: &mut Tally) -> Result<()> {
     let mut command = cargo::command(&["test", "--release", "--workspace", "--no-fail-fast"]);
     if let Some(anvil) = anvil {
         command.env(anvil::VARIABLE, anvil);

@@ -328,7 +328,9 @@ pub(super) struct Endpoints;
 impl Rule for Endpoints {
     type Out = Vec<String>;
     fn allowed(&self) -> String {
-        format!("an array of 1 to {ENDPOINTS_MAX} URLs, each once, such as \"http://127.0.0.1:8545\"")
+        format!(
+            "an array of 1 to {ENDPOINTS_MAX} URLs, each once, such as \"http://127.0.0.1:8545\""
+        )
     }
     fn read(&self, value: &DeValue<'_>) -> Result<Vec<String>, String> {
         let array = value
@@ -349,7 +351,9 @@ impl Rule for Endpoints {
                 ));
             }
             if all.iter().any(|other| other == text) {
-                return Err(format!("\"{text}\" is listed twice: it cannot vouch for itself"));
+                return Err(format!(
+                    "\"{text}\" is listed twice: it cannot vouch for itself"
+                ));
             }
             all.push(text.to_owned());
         }
@@ -363,7 +367,9 @@ pub(super) struct Settled;
 impl Rule for Settled {
     type Out = Finality;
     fn allowed(&self) -> String {
-        format!("\"{FINALIZED}\", or how many blocks must lie on top, an integer from 0 to {DEPTH_MAX}")
+        format!(
+            "\"{FINALIZED}\", or how many blocks must lie on top, an integer from 0 to {DEPTH_MAX}"
+        )
     }
     fn read(&self, value: &DeValue<'_>) -> Result<Finality, String> {
         if let Some(text) = value.as_str() {

@@ -10,8 +10,8 @@ use super::rules::{
 };
 use super::units;
 use super::{
-    Chain, Challenger, Config, Coordinator, Engine, LogLevel, Node, PathChoice, Prover, Role, Roles,
-    RpcEngine,
+    Chain, Challenger, Config, Coordinator, Engine, LogLevel, Node, PathChoice, Prover, Role,
+    Roles, RpcEngine,
 };
 
 /// A node that misses a single heartbeat must not fall out of the live pool.
@@ -96,10 +96,7 @@ fn engine(r: &mut Reader<'_>, here: &Path, roles: Roles) -> Option<Engine> {
     let word = r.or(
         "chain.engine",
         "\"embedded\"",
-        &OneOf(&[
-            ("embedded", EngineWord::Embedded),
-            ("rpc", EngineWord::Rpc),
-        ]),
+        &OneOf(&[("embedded", EngineWord::Embedded), ("rpc", EngineWord::Rpc)]),
     );
     let is_needed = word == Some(EngineWord::Rpc) && roles.has(Role::Coordinator);
     let because = |what| is_needed.then_some(what);

@@ -297,11 +297,12 @@ fn the_engine_is_one_word_and_says_what_it_misses() {
         panic!("the word decides");
     };
     assert_eq!(rpc.endpoints, ["http://a:1", "http://b:1"]);
-    assert_eq!(rpc.finality, crate::chain::Finality::Depth(3));
+    assert_eq!(rpc.finality, Finality::Depth(3));
     assert!(rpc.deployment.ends_with("d.json"));
     // Who does not coordinate needs no chain.
     let text = file("rpc", "").replace("coordinator", "challenger");
-    let text = text + "[node]\ncoordinator = \"http://a:1\"\n[challenger]\naddress = \"10.0.0.1\"\n";
+    let text =
+        text + "[node]\ncoordinator = \"http://a:1\"\n[challenger]\naddress = \"10.0.0.1\"\n";
     assert!(parse(&text).is_ok());
 }
 

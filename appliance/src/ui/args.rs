@@ -377,7 +377,9 @@ fn finality(text: &str) -> Result<Finality, String> {
     match depth {
         Some(depth) => Ok(Finality::Depth(depth)),
         None if text == FINALIZED => Ok(Finality::Finalized),
-        None => Err(format!("expected {FINALIZED}, or a number of blocks from 0 to {DEPTH_MAX}")),
+        None => Err(format!(
+            "expected {FINALIZED}, or a number of blocks from 0 to {DEPTH_MAX}"
+        )),
     }
 }
 

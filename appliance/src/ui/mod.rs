@@ -31,8 +31,8 @@ use crate::keyfile::Keys;
 use args::{Command, DeployArgs, MeasureArgs};
 use plumbline_trust::identity::Address;
 use results::{
-    Balance, ChainReplay, ChainStatus, DeploymentView, Draw, MeasureResult, Participants, Receipt, RequestView,
-    VerifyResult,
+    Balance, ChainReplay, ChainStatus, DeploymentView, Draw, MeasureResult, Participants, Receipt,
+    RequestView, VerifyResult,
 };
 
 /// What the commands need of the appliance. Arguments and keys are checked before any of these is

@@ -96,7 +96,9 @@ async fn serve(
                 let raw = alloy::hex::decode(raw).unwrap();
                 own(json!(alloy::primitives::keccak256(raw)))
             }
-            (Vice::FalseReceipts, "eth_getTransactionReceipt") => own(false_receipt(anvil, &params)),
+            (Vice::FalseReceipts, "eth_getTransactionReceipt") => {
+                own(false_receipt(anvil, &params))
+            }
             _ => stand::post(anvil, &request),
         }
     });
@@ -175,7 +177,10 @@ async fn one_that_hangs_fails_or_dies_is_passed_over() {
     let told = client.latest_block().await.unwrap_err();
     assert!(matches!(told, ClientError::Unreachable { .. }), "{told}");
     let words = told.to_string();
-    assert!(words.contains(&format!("{}: no answer within 500 ms", all[1].url)), "{words}");
+    assert!(
+        words.contains(&format!("{}: no answer within 500 ms", all[1].url)),
+        "{words}"
+    );
     assert!(words.contains(&all[0].url), "{words}");
     // And it comes back by itself.
     all[1].turns(Vice::None);
@@ -236,7 +241,10 @@ async fn two_that_differ_stop_everything_and_both_are_named() {
     let w = World::new(On::Anvil, 0).await;
     let all = nodes(&w, &[Vice::None, Vice::OtherBlocks]).await;
     let words = connect(&all).await.unwrap_err().to_string();
-    assert!(words.contains(&all[0].url) && words.contains(&all[1].url), "{words}");
+    assert!(
+        words.contains(&all[0].url) && words.contains(&all[1].url),
+        "{words}"
+    );
     all[1].turns(Vice::None);
     let endpoints = connect(&all).await.unwrap();
     let client = client(&w, &endpoints).await;
@@ -286,6 +294,12 @@ async fn false_receipts_are_outvoted_by_two_and_stop_where_there_is_one() {
     let torn = client(&w, &endpoints).await;
     let told = torn.mint_lab(torn.address(), U256::from(1)).await;
     let words = told.unwrap_err().to_string();
-    assert!(words.contains("contradict each other at transaction"), "{words}");
-    assert!(words.contains(&all[0].url) && words.contains(&all[1].url), "{words}");
+    assert!(
+        words.contains("contradict each other at transaction"),
+        "{words}"
+    );
+    assert!(
+        words.contains(&all[0].url) && words.contains(&all[1].url),
+        "{words}"
+    );
 }

@@ -1,9 +1,11 @@
 //! The contracts and the engines, through the client that everyone uses.
 //!
-//! On both engines, the embedded one and an anvil process: `flow`: a measurement from request to withdrawal ·
-//! `refusals`: everything that is refused, on both sides of each boundary. On anvil: `reorg`: each step
-//! undone under way, fees, nonces · `endpoints`: nodes that die, hang or lie. On the embedded engine: `estimator`: the contract's arithmetic against a plain one in Rust · `engine`:
-//! durability, conservation, replay · `rpc`: the JSON-RPC, in process and over HTTP.
+//! On both engines, the embedded one and an anvil process: `flow`: a measurement from request to
+//! withdrawal · `refusals`: everything that is refused, on both sides of each boundary.
+//! On anvil: `reorg`: each step undone under way, finality, fees, nonces · `endpoints`: nodes that die,
+//! hang or lie. On the embedded engine: `estimator`: the contract's arithmetic against a plain one in Rust ·
+//! `engine`: durability, conservation, replay · `rpc`: the JSON-RPC, in process and over HTTP.
+//! What they stand on: `stand`, `world`.
 // Lints let only test functions unwrap; here everything is one, or serves one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -2,8 +2,8 @@
 
 use alloy::primitives::{Address, B256, U256};
 use alloy::sol_types::SolCall;
-use plumbline::chain::client::{ClientError, role};
 use plumbline::chain::ChainClient;
+use plumbline::chain::client::{ClientError, role};
 use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission};
 use plumbline_contracts::abi::participants::Participants;
 use plumbline_contracts::abi::vault::Vault;

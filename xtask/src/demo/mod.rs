@@ -156,11 +156,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Everything between an idle machine and the figures.
-fn prove(
-    args: &Args,
-    binary: &Path,
-    anvil: Option<&Path>,
-) -> Result<(Figures, Option<PathBuf>)> {
+fn prove(args: &Args, binary: &Path, anvil: Option<&Path>) -> Result<(Figures, Option<PathBuf>)> {
     let started = Instant::now();
     let directory = RunDirectory::make(args.keep)?;
     let path = directory.path.clone();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256, U256};
+use alloy::primitives::{Address, B256};
 use alloy::transports::{RpcError, TransportErrorKind};
 use plumbline_contracts::{Refusal, explain};
 
@@ -144,9 +144,9 @@ pub enum ClientError {
         /// On which chain.
         chain_id: u64,
         /// Native coin it has, wei.
-        has: U256,
+        has: u128,
         /// Native coin it needs at most, wei.
-        needs: U256,
+        needs: u128,
     },
     /// The endpoints do not serve.
     #[error(transparent)]
@@ -193,7 +193,9 @@ impl ClientError {
                     message: payload.message.into_owned(),
                 },
             },
-            RpcError::Transport(TransportErrorKind::Custom(error)) if error.is::<EndpointsError>() => {
+            RpcError::Transport(TransportErrorKind::Custom(error))
+                if error.is::<EndpointsError>() =>
+            {
                 match error.downcast::<EndpointsError>().map(|e| *e) {
                     Ok(told @ EndpointsError::Disagree { .. }) => Self::Endpoints(told),
                     Ok(told) => Self::Unreachable {

@@ -15,6 +15,7 @@
 
 mod calls;
 mod error;
+mod flight;
 mod history;
 mod measurements;
 mod patience;
@@ -68,7 +69,7 @@ pub struct ChainClient {
     endpoints: Option<Arc<Endpoints>>,
     patience: Patience,
     turn: Mutex<()>,
-    claims: send::Claims,
+    claims: flight::Claims,
 }
 
 impl ChainClient {
@@ -94,7 +95,7 @@ impl ChainClient {
             endpoints: None,
             patience: Patience::IMMEDIATE,
             turn: Mutex::new(()),
-            claims: send::Claims::default(),
+            claims: flight::Claims::default(),
         }
     }
 

@@ -9,20 +9,20 @@
 //! ```
 //! All variants of one transaction share a nonce, so at most one of them is ever in a block.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope};
 use alloy::eips::eip2718::Encodable2718;
 use alloy::eips::{BlockId, BlockNumberOrTag};
 use alloy::network::{ReceiptResponse, TransactionResponse as _};
-use alloy::primitives::{Address, B256, Bytes, TxKind, U256};
+use alloy::primitives::{Address, Bytes, TxKind, U256};
 use alloy::providers::Provider;
 use alloy::rpc::types::TransactionReceipt;
 use alloy::signers::SignerSync;
 use alloy::sol_types::SolCall;
 use tokio::time::Instant;
 
+use super::flight::{Claim, Fees, Flight, Variant};
 use super::types::Sent;
 use super::{ChainClient, ClientError, LOOK};
 use crate::chain::finality::Finality;
@@ -31,78 +31,9 @@ use crate::chain::rpc::Confirmation;
 /// How often a call is sent anew after another transaction took its nonce. Each time took a settled
 /// block; who loses more often shares its key.
 const DISPLACED_MAX: usize = 8;
-
-/// Nonces of transactions on their way, so that none is used twice while a reorganised one is out of
-/// every block.
-pub(super) type Claims = Arc<Mutex<BTreeSet<u64>>>;
-
-/// A nonce in use, until dropped.
-struct Claim {
-    nonce: u64,
-    all: Claims,
-}
-
-impl Claim {
-    /// The first nonce from `next` on that is not in use.
-    fn first(next: u64, all: &Claims) -> Self {
-        let mut used = all.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut nonce = next;
-        while !used.insert(nonce) {
-            nonce += 1;
-        }
-        Self {
-            nonce,
-            all: Arc::clone(all),
-        }
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        let mut used = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        used.remove(&self.nonce);
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Fees {
-    max: u128,
-    priority: u128,
-}
-
-impl Fees {
-    /// An eighth more, as nodes ask of a replacement; one wei at least.
-    fn raised(self) -> Self {
-        let more = |fee: u128| fee.saturating_add(fee.div_ceil(8).max(1));
-        Self {
-            max: more(self.max),
-            priority: more(self.priority),
-        }
-    }
-}
-
-/// One variant of a transaction.
-struct Variant {
-    hash: B256,
-    raw: Vec<u8>,
-}
-
-/// A transaction on its way.
-struct Flight {
-    what: &'static str,
-    to: TxKind,
-    input: Bytes,
-    claim: Claim,
-    gas: u64,
-    fees: Fees,
-    /// Newest last.
-    variants: Vec<Variant>,
-    began: Instant,
-    /// When the newest variant was made.
-    fresh: Instant,
-    /// How it stood when last looked at.
-    stands: String,
-}
+/// How long a nonce must be used, and the transaction unknown, before it is given up: nodes behind one
+/// address can be a block apart.
+const DISPLACED_AFTER: Duration = Duration::from_secs(3);
 
 /// How a broadcast was taken.
 enum Taken {
@@ -185,7 +116,9 @@ impl ChainClient {
         let next = self.ask(what, next).await?;
         let estimate = async {
             let trial = self.trial_of(to, input.clone());
-            self.provider.estimate_gas(trial).await
+            // Not as of the pool: a transaction that is stuck there is going to be replaced.
+            let latest = BlockId::latest();
+            self.provider.estimate_gas(trial).block(latest).await
         };
         let gas = self.ask(what, estimate).await?;
         let fees = self.fees(what).await?;
@@ -201,6 +134,7 @@ impl ChainClient {
             variants: Vec::new(),
             began: now,
             fresh: now,
+            taken: None,
             stands: "not sent yet".to_owned(),
         };
         self.sign(&mut flight)?;
@@ -319,12 +253,9 @@ impl ChainClient {
             return Ok(Place::Open);
         }
         if self.settled_nonce(flight.what).await? > flight.claim.nonce {
-            // It may have come into a block, and that block may have settled, between the two questions.
-            return Ok(match self.receipt(flight).await? {
-                Some(receipt) => Place::Block(receipt),
-                None => Place::Displaced,
-            });
+            return self.displaced(flight).await;
         }
+        flight.taken = None;
         if !self.is_pooled(flight).await? {
             flight.stands = "neither in a block nor in the pool".to_owned();
             *must_send = true;
@@ -333,6 +264,19 @@ impl ChainClient {
             *must_send = self.raise(flight)?;
         }
         Ok(Place::Open)
+    }
+
+    /// Its nonce is used, yet it is in no block that the node shows. A node may count a transaction a
+    /// moment before it shows its receipt, so only what stays so, and is unknown by its hash, is lost.
+    async fn displaced(&self, flight: &mut Flight) -> Result<Place, ClientError> {
+        flight.stands = "in no block, and its nonce is used".to_owned();
+        let since = *flight.taken.get_or_insert_with(Instant::now);
+        let is_lost = since.elapsed() >= DISPLACED_AFTER && !self.is_pooled(flight).await?;
+        Ok(match self.receipt(flight).await? {
+            Some(receipt) => Place::Block(receipt),
+            None if is_lost => Place::Displaced,
+            None => Place::Open,
+        })
     }
 
     /// Makes a variant that pays more, if any may be paid.
@@ -405,10 +349,20 @@ impl ChainClient {
             return Err(error);
         }
         // Where it is, or who took its nonce, is seen by looking.
-        if says(&["already known", "already imported", "known transaction", "nonce too low"]) {
+        if says(&[
+            "already known",
+            "already imported",
+            "known transaction",
+            "nonce too low",
+        ]) {
             return Ok(Taken::Well);
         }
-        if says(&["underpriced", "less than block base fee", "fee too low", "below base fee"]) {
+        if says(&[
+            "underpriced",
+            "less than block base fee",
+            "fee too low",
+            "below base fee",
+        ]) {
             return Ok(Taken::Underpriced);
         }
         Err(error)
@@ -423,8 +377,8 @@ impl ChainClient {
             what: flight.what,
             account,
             chain_id: self.deployment.chain_id,
-            has,
-            needs: U256::from(flight.gas) * U256::from(flight.fees.max),
+            has: has.saturating_to(),
+            needs: u128::from(flight.gas).saturating_mul(flight.fees.max),
         })
     }
 
@@ -518,33 +472,5 @@ impl ChainClient {
                 Ok(false)
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_raised_fee_is_an_eighth_more_and_never_the_same() {
-        let raised = |max, priority| {
-            let fees = Fees { max, priority }.raised();
-            (fees.max, fees.priority)
-        };
-        assert_eq!(raised(0, 0), (1, 1));
-        assert_eq!(raised(7, 8), (8, 9));
-        assert_eq!(raised(1_000, 1), (1_125, 2));
-        assert_eq!(raised(u128::MAX, 9), (u128::MAX, 11));
-    }
-
-    #[test]
-    fn a_nonce_in_use_is_not_used_again() {
-        let all = Claims::default();
-        let one = Claim::first(5, &all);
-        let two = Claim::first(5, &all);
-        assert_eq!((one.nonce, two.nonce), (5, 6));
-        drop(one);
-        assert_eq!(Claim::first(5, &all).nonce, 5);
-        assert_eq!(Claim::first(6, &all).nonce, 7);
     }
 }

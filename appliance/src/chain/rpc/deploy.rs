@@ -33,7 +33,9 @@ pub enum DeployError {
         error: Box<ClientError>,
     },
     /// All steps were taken, yet a contract is not where it was planned.
-    #[error("the contracts are not where they were planned: {0}; run one process with a key, and run the command again")]
+    #[error(
+        "the contracts are not where they were planned: {0}; run one process with a key, and run the command again"
+    )]
     Astray(Box<ClientError>),
 }
 
@@ -120,7 +122,11 @@ async fn chain_id(url: &str) -> Result<u64, EndpointsError> {
 async fn next_nonce(url: &str, chain_id: u64, account: Address) -> Result<u64, EndpointsError> {
     let node = Endpoint::new(url, chain_id)?;
     let count: U64 = node
-        .ask("eth_getTransactionCount", &json!([account, "latest"]), ATTEMPT)
+        .ask(
+            "eth_getTransactionCount",
+            &json!([account, "latest"]),
+            ATTEMPT,
+        )
         .await
         .map_err(|fault| silent(url, chain_id, fault.into_words()))?;
     Ok(count.to())

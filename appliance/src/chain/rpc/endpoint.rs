@@ -207,7 +207,9 @@ impl Endpoint {
 
     async fn post(&self, body: Vec<u8>) -> Result<Vec<u8>, String> {
         let request = self.http.post(self.parsed.clone());
-        let request = request.header("content-type", "application/json").body(body);
+        let request = request
+            .header("content-type", "application/json")
+            .body(body);
         let mut answer = request.send().await.map_err(|e| chained(&e))?;
         if !answer.status().is_success() {
             return Err(format!("HTTP status {}", answer.status()));

@@ -111,9 +111,8 @@ impl Endpoints {
                 if id.is_none() {
                     return Ok(Value::Null);
                 }
-                serde_json::from_slice(&answer).map_err(|e| {
-                    self.none(&[format!("an answer to {method} is not JSON: {e}")])
-                })?
+                serde_json::from_slice(&answer)
+                    .map_err(|e| self.none(&[format!("an answer to {method} is not JSON: {e}")]))?
             }
             Some(method) => refusal(
                 &id.clone().unwrap_or_default(),
@@ -133,8 +132,8 @@ fn refusal(id: &Value, code: i64, message: &str) -> Value {
 mod tests {
     use super::*;
     use crate::chain::finality::Finality;
-    use crate::chain::rpc::endpoint::Endpoint;
     use crate::chain::rpc::Options;
+    use crate::chain::rpc::endpoint::Endpoint;
     use std::sync::Arc;
 
     /// Nobody listens there: what is answered is answered without a node.

@@ -96,10 +96,14 @@ impl Show for DeploymentView {
         ]);
         // All there are, whichever they are: every field that is an address.
         let all = serde_json::to_value(self.deployment).unwrap_or_default();
-        let rows = all.as_object().into_iter().flatten().filter_map(|(name, value)| {
-            let address = value.as_str()?.to_owned();
-            Some(vec![name.clone(), address])
-        });
+        let rows = all
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, value)| {
+                let address = value.as_str()?.to_owned();
+                Some(vec![name.clone(), address])
+            });
         format!("{head}\n\n{}", table(&["contract", "address"], &[], rows))
     }
 }
