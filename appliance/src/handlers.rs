@@ -8,7 +8,8 @@ use plumbline_proof::backhaul::params::Terms;
 use plumbline_trust::identity::Address;
 
 use crate::chain::embedded::{self, FollowError, Upstream};
-use crate::chain::{ChainClient, ClientError};
+use crate::chain::rpc::{self, DeployError};
+use crate::chain::{ChainClient, ClientError, EndpointsError};
 use crate::config::{Config, CoordinatorUrl};
 use crate::control::client::{Api, ApiError};
 use crate::keyfile::Keys;
@@ -16,10 +17,10 @@ use crate::role::ledger;
 use crate::role::outcome::{self, units};
 use crate::role::payer::{self, Order, PayError};
 use crate::topology;
-use crate::ui::args::{MeasureArgs, Until};
+use crate::ui::args::{DeployArgs, MeasureArgs, Until};
 use crate::ui::results::{
-    Balance, ChainReplay, ChainStatus, CheckResult, Draw, MeasureResult, Participants, Receipt,
-    RequestView, VerifyOutcome, VerifyResult,
+    Balance, ChainReplay, ChainStatus, CheckResult, DeploymentView, Draw, MeasureResult,
+    Participants, Receipt, RequestView, VerifyOutcome, VerifyResult,
 };
 use crate::ui::{CopyWork, Failure, Handlers, Progress};
 use alloy::primitives::{B256, U256};
@@ -53,6 +54,16 @@ impl From<ClientError> for Failure {
                 Self::unreachable(error)
             }
             _ => Self::chain(error),
+        }
+    }
+}
+
+impl From<DeployError> for Failure {
+    fn from(error: DeployError) -> Self {
+        match error {
+            DeployError::Endpoints(EndpointsError::Address { .. }) => Self::usage(error),
+            DeployError::Endpoints(_) => Self::unreachable(error),
+            DeployError::Step { .. } | DeployError::Astray(_) => Self::chain(error),
         }
     }
 }
@@ -215,6 +226,42 @@ impl Handlers for Appliance {
                 block: Some(sent.block),
                 gas_used: sent.gas_used,
             })
+        })
+    }
+
+    fn chain_deploy(&self, args: &DeployArgs, keys: Keys) -> Result<DeploymentView, Failure> {
+        let unwritten = |path: &Path, why: String| {
+            Failure::usage(format!(
+                "--out {}: {why}; allowed: a new file in an existing directory",
+                path.display()
+            ))
+        };
+        // Before any gas is paid.
+        if let Some(out) = &args.out {
+            let parent = out.parent().filter(|p| !p.as_os_str().is_empty());
+            if out.exists() {
+                return Err(unwritten(out, "there is something already".into()));
+            }
+            if parent.is_some_and(|p| !p.is_dir()) {
+                return Err(unwritten(out, "there is no such directory".into()));
+            }
+        }
+        let told = |line: &str| eprintln!("▸ {line}");
+        let parameters = args.parameters();
+        let done = block_on(async {
+            rpc::deploy(&args.rpc, keys.signer(), &parameters, args.finality, &told)
+                .await
+                .map_err(Failure::from)
+        })?;
+        let text = serde_json::to_string_pretty(&done.deployment).map_err(Failure::chain)?;
+        if let Some(out) = &args.out {
+            std::fs::write(out, text + "\n").map_err(|e| unwritten(out, e.to_string()))?;
+        }
+        Ok(DeploymentView {
+            deployer: done.deployer.to_string(),
+            deployment: done.deployment,
+            block: done.block,
+            gas_used: done.steps.iter().map(|(_, _, gas)| gas).sum(),
         })
     }
 

@@ -19,12 +19,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plumbline_contracts::Parameters;
+use plumbline_contracts::{Deployment, Parameters};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::chain::client::role as bits;
-use crate::chain::{ChainClient, Embedded, Genesis, Options};
+use crate::chain::{ChainClient, Embedded, Endpoints, Engine, Genesis, Options, rpc};
 use crate::config::{self, Config, PathChoice, Role};
 use crate::control::server;
 use crate::datapath::{self, Receiver, ReceiverConfig};
@@ -207,8 +207,8 @@ async fn coordinate(
         .local_addr()
         .map_or_else(|_| part.listen.to_string(), |a| a.to_string());
     let url = format!("http://{url}");
-    let engine = open_chain(&config.state_dir, part, keys)?;
-    let chain = Arc::new(ChainClient::in_process(&engine, keys.signer()));
+    let (engine, chain) = open_chain(&config.state_dir, part, keys, tasks).await?;
+    let chain = Arc::new(chain);
     let joining = Joining {
         roles: bits::COORDINATOR,
         operator: None,
@@ -241,23 +241,78 @@ async fn coordinate(
     Ok(url)
 }
 
-fn open_chain(
+/// The chain, of this process or behind its nodes: `chain.engine` is the whole difference.
+async fn open_chain(
     state_dir: &Path,
     part: &config::Coordinator,
     keys: &Keys,
+    tasks: &mut JoinSet<Failure>,
+) -> Result<(Engine, ChainClient), Failure> {
+    match &part.chain.engine {
+        config::Engine::Embedded => {
+            let embedded = found_chain(state_dir, &part.chain, keys)?;
+            let client = ChainClient::in_process(&embedded, keys.signer());
+            Ok((Engine::Embedded(embedded), client))
+        }
+        config::Engine::Rpc(rpc) => {
+            let deployment = read_deployment(&rpc.deployment, part.chain.chain_id)?;
+            let options = rpc::Options::new(rpc.finality);
+            let endpoints = Endpoints::connect(&rpc.endpoints, deployment.chain_id, options)
+                .await
+                .map_err(Failure::unreachable)?;
+            let client = ChainClient::connect(&endpoints, keys.signer(), deployment)
+                .await
+                .map_err(|e| reach(e.into()))?;
+            let watched = endpoints.clone();
+            tasks.spawn(async move {
+                watched.watch().await;
+                Failure::chain("the comparison of the chain's endpoints ended")
+            });
+            Ok((Engine::Rpc(endpoints), client))
+        }
+    }
+}
+
+/// Where the contracts are, from the file that `plumbline chain deploy` wrote.
+fn read_deployment(file: &Path, chain_id: u64) -> Result<Deployment, Failure> {
+    let refuse = |why: String| {
+        Failure::usage(format!(
+            "[chain] deployment: {}: {why}; allowed: a file that `plumbline chain deploy --out FILE` wrote",
+            file.display()
+        ))
+    };
+    let text = std::fs::read_to_string(file).map_err(|e| refuse(e.to_string()))?;
+    let deployment: Deployment = serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))?;
+    if deployment.chain_id != chain_id {
+        return Err(refuse(format!(
+            "it is of chain {}, but chain_id is {chain_id}",
+            deployment.chain_id
+        )));
+    }
+    Ok(deployment)
+}
+
+/// The chain variables that a configuration describes.
+pub(crate) fn parameters(chain: &config::Chain) -> Parameters {
+    Parameters {
+        min_stake: chain.min_stake,
+        unbonding_s: UNBONDING_S,
+        live_interval_s: chain.live_interval.as_secs(),
+        coordinator_fee: chain.coordinator_fee,
+        dispute_window_s: chain.dispute_window.as_secs(),
+        ..Parameters::default()
+    }
+}
+
+fn found_chain(
+    state_dir: &Path,
+    chain: &config::Chain,
+    keys: &Keys,
 ) -> Result<Arc<Embedded>, Failure> {
-    let chain = &part.chain;
     let genesis = Genesis {
         chain_id: chain.chain_id,
         deployer: keys.signer(),
-        parameters: Parameters {
-            min_stake: chain.min_stake,
-            unbonding_s: UNBONDING_S,
-            live_interval_s: chain.live_interval.as_secs(),
-            coordinator_fee: chain.coordinator_fee,
-            dispute_window_s: chain.dispute_window.as_secs(),
-            ..Parameters::default()
-        },
+        parameters: parameters(chain),
     };
     Embedded::open(
         &state_dir.join("chain"),

@@ -103,9 +103,12 @@ const CONTRACTS: [Need; 2] = [
     need(
         "npm",
         Probe::Program("npm"),
-        "fetches the Solidity compiler",
+        "fetches the Solidity compiler, and anvil",
     ),
 ];
+
+/// To settle on anvil.
+const ANVIL: [Need; 1] = [need("npm", Probe::Program("npm"), "fetches anvil")];
 
 /// To measure against what one would otherwise use.
 const BENCH: [Need; 1] = [need(
@@ -139,6 +142,8 @@ const VM: [Need; 4] = [
 pub(crate) enum Purpose {
     /// Build the product and run it in a lab.
     Demo,
+    /// The same, settled on anvil.
+    DemoOnAnvil,
     /// Everything.
     Test,
     /// Only a lab.
@@ -203,6 +208,7 @@ pub(crate) fn prepare(purpose: Purpose, say: &dyn Fn(&str)) -> Result<()> {
         Purpose::Build => BUILD.to_vec(),
         Purpose::Lab => LAB.to_vec(),
         Purpose::Demo => [&BUILD[..], &LAB].concat(),
+        Purpose::DemoOnAnvil => [&BUILD[..], &LAB, &ANVIL].concat(),
         Purpose::Test => [&BUILD[..], &OTHER_BINDING, &LAB, &CONTRACTS].concat(),
         Purpose::Bench => [&BUILD[..], &LAB, &BENCH].concat(),
         Purpose::Bindings => [&BUILD[..], &OTHER_BINDING, &LAB].concat(),

@@ -12,6 +12,7 @@
 #![allow(clippy::print_stdout)] // a command line tool: standard output is its purpose
 #![allow(unreachable_pub)] // in a binary nothing is reachable from outside
 
+mod anvil;
 mod bench;
 mod cargo;
 mod contracts;

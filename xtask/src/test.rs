@@ -1,12 +1,13 @@
 //! `cargo xtask test`: everything there is, each step run even if an earlier one failed.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
 use crate::machine::{Privilege, Purpose};
-use crate::{cargo, contracts, ebpf, machine, vm};
+use crate::{anvil, cargo, contracts, ebpf, machine, vm};
 
 /// What to run.
 #[derive(Debug, clap::Args)]
@@ -101,8 +102,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         tally.step("contracts --check", || contracts::run(true));
         tally.step("ebpf --check", || ebpf::run(true));
     }
+    // Tests that need it say so themselves where it cannot be had.
+    let mut anvil = None;
+    tally.step("anvil", || {
+        anvil = Some(anvil::install(&|line| println!("{line}"))?);
+        Ok(())
+    });
     println!("── cargo test");
-    tests(args, privilege, &mut tally)?;
+    tests(args, privilege, anvil.as_deref(), &mut tally)?;
     println!("{} passed, {} failed", tally.passed, tally.failed);
     if tally.failed > 0 {
         bail!("failed: {}", tally.names.join(", "));
@@ -111,8 +118,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Runs cargo's tests, shows what they print, and adds up their summaries.
-fn tests(args: &Args, privilege: Privilege, tally: &mut Tally) -> Result<()> {
+fn tests(args: &Args, privilege: Privilege, anvil: Option<&Path>, tally: &mut Tally) -> Result<()> {
     let mut command = cargo::command(&["test", "--release", "--workspace", "--no-fail-fast"]);
+    if let Some(anvil) = anvil {
+        command.env(anvil::VARIABLE, anvil);
+    }
     command.args(args.filter.as_ref()).stdout(Stdio::piped());
     if privilege == Privilege::Sudo {
         // Built as this user, run as root.

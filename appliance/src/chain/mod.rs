@@ -2,16 +2,25 @@
 //!
 //! ```text
 //!   ChainClient ── alloy ──┬── transport ── Embedded      (this process: revm + redb)
-//!     one code path        └── HTTP ─────── any node that speaks Ethereum's JSON-RPC
+//!     one code path        ├── transport ── Endpoints     (any EVM chain: several nodes, none trusted alone)
+//!                          └── HTTP ─────── a coordinator's /rpc, or one node
+//!   Engine ── what a coordinator runs: either, behind its /rpc and its health check
 //! ```
 //!
 //! Claim: whoever uses [`ChainClient`] cannot tell which of the two it talks to, and every refusal of a
-//! contract arrives as a sentence. What it does not promise: waiting for finality of a chain that can
-//! reorganise; against the embedded engine an answer is final. Tests: `appliance/tests/chain/`.
+//! contract arrives as a sentence. What is acknowledged is settled: at once on the embedded engine, where
+//! nothing can be undone; elsewhere as [`Finality`] says. What it does not promise: that a single read of
+//! another chain is settled too; it is of that chain's newest block. Tests: `appliance/tests/chain/`.
 
 pub mod client;
 pub mod embedded;
+mod engine;
+pub mod finality;
+pub mod rpc;
 pub mod transport;
 
 pub use client::{ChainClient, ClientError, Sent};
 pub use embedded::{ChainError, Embedded, Genesis, Options};
+pub use engine::Engine;
+pub use finality::Finality;
+pub use rpc::{Endpoints, EndpointsError};

@@ -29,6 +29,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::chain::Finality;
+
 pub use mistake::{ConfigErrors, Mistake};
 pub use reader::KnownKey;
 pub use units::Rate;
@@ -186,10 +188,23 @@ impl LogLevel {
 }
 
 /// Which chain the coordinator settles on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Engine {
     /// The EVM in this process, durable in `state_dir`.
     Embedded,
+    /// Another chain, through its nodes.
+    Rpc(RpcEngine),
+}
+
+/// What `engine = "rpc"` needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RpcEngine {
+    /// Nodes of the chain, asked in this order.
+    pub endpoints: Vec<String>,
+    /// Where the contracts are, resolved: made by `plumbline chain deploy`.
+    pub deployment: PathBuf,
+    /// When a block counts as settled.
+    pub finality: Finality,
 }
 
 /// Which receive path a prover takes.
@@ -210,7 +225,7 @@ pub enum PathChoice {
 pub struct Coordinator {
     /// Where the HTTP API listens.
     pub listen: SocketAddr,
-    /// The chain it hosts.
+    /// The chain it hosts, or settles on.
     pub chain: Chain,
 }
 

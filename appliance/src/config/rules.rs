@@ -9,7 +9,10 @@ use toml::de::DeValue;
 
 use super::units::{self, Rate};
 use super::{CoordinatorUrl, Role, Roles};
+use crate::chain::finality::{DEPTH_MAX, FINALIZED, Finality};
 
+/// Most nodes of one chain: each is asked whenever money moves.
+const ENDPOINTS_MAX: usize = 16;
 /// Longest operator name: it is one 32-byte word in the contract.
 const OPERATOR_MAX_BYTES: usize = 32;
 /// Longest interface name: IFNAMSIZ (16) less its terminating zero.
@@ -316,6 +319,70 @@ impl Rule for Coordinator {
     }
     fn read(&self, value: &DeValue<'_>) -> Result<CoordinatorUrl, String> {
         string(value)?.parse()
+    }
+}
+
+/// Nodes of a chain.
+pub(super) struct Endpoints;
+
+impl Rule for Endpoints {
+    type Out = Vec<String>;
+    fn allowed(&self) -> String {
+        format!(
+            "an array of 1 to {ENDPOINTS_MAX} URLs, each once, such as \"http://127.0.0.1:8545\""
+        )
+    }
+    fn read(&self, value: &DeValue<'_>) -> Result<Vec<String>, String> {
+        let array = value
+            .as_array()
+            .ok_or_else(|| format!("wrong type: expected an array, found {}", kind(value)))?;
+        if !(1..=ENDPOINTS_MAX).contains(&array.len()) {
+            return Err(format!("{} entries", array.len()));
+        }
+        let mut all = Vec::with_capacity(array.len());
+        for item in array {
+            let text = string(item.get_ref())?;
+            let uri: http::Uri = text
+                .parse()
+                .map_err(|e| format!("\"{text}\" is not a URL ({e})"))?;
+            if uri.scheme_str() != Some("http") {
+                return Err(format!(
+                    "\"{text}\" does not begin with http:// (put a proxy before a node that speaks TLS)"
+                ));
+            }
+            if all.iter().any(|other| other == text) {
+                return Err(format!(
+                    "\"{text}\" is listed twice: it cannot vouch for itself"
+                ));
+            }
+            all.push(text.to_owned());
+        }
+        Ok(all)
+    }
+}
+
+/// When a block counts as settled.
+pub(super) struct Settled;
+
+impl Rule for Settled {
+    type Out = Finality;
+    fn allowed(&self) -> String {
+        format!(
+            "\"{FINALIZED}\", or how many blocks must lie on top, an integer from 0 to {DEPTH_MAX}"
+        )
+    }
+    fn read(&self, value: &DeValue<'_>) -> Result<Finality, String> {
+        if let Some(text) = value.as_str() {
+            return match text {
+                FINALIZED => Ok(Finality::Finalized),
+                _ => Err("unknown word".into()),
+            };
+        }
+        let depth = IntegerIn {
+            min: 0,
+            max: DEPTH_MAX,
+        };
+        depth.read(value).map(Finality::Depth)
     }
 }
 

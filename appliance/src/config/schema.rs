@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::reader::Reader;
 use super::rules::{
-    self, Amount, DurationIn, FilePath, Flag, HostAddress, IntegerIn, Interface, ListOf, Listen,
-    OneOf, Operator, RateAboveZero, RoleSet,
+    self, Amount, DurationIn, Endpoints, FilePath, Flag, HostAddress, IntegerIn, Interface, ListOf,
+    Listen, OneOf, Operator, RateAboveZero, RoleSet, Settled,
 };
 use super::units;
 use super::{
-    Chain, Challenger, Config, Coordinator, Engine, LogLevel, Node, PathChoice, Prover, Role, Roles,
+    Chain, Challenger, Config, Coordinator, Engine, LogLevel, Node, PathChoice, Prover, Role,
+    Roles, RpcEngine,
 };
 
 /// A node that misses a single heartbeat must not fall out of the live pool.
@@ -60,7 +61,7 @@ pub(super) fn read(r: &mut Reader<'_>, path: &Path) -> Option<Config> {
     let log = r.or("log.level", "\"info\"", &level);
     // With unreadable roles nothing is known to be missing; what is there is checked all the same.
     let chosen = roles.unwrap_or_default();
-    let coordinator = coordinator(r);
+    let coordinator = coordinator(r, here, chosen);
     let node = node(r, chosen);
     let prover = prover(r, chosen);
     let challenger = challenger(r, chosen);
@@ -83,13 +84,50 @@ pub(super) fn read(r: &mut Reader<'_>, path: &Path) -> Option<Config> {
     })
 }
 
-fn coordinator(r: &mut Reader<'_>) -> Option<Coordinator> {
-    let listen = r.or("coordinator.listen", "\"127.0.0.1:7300\"", &Listen);
-    let engine = r.or(
+/// Which engine, without what it needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum EngineWord {
+    Embedded,
+    Rpc,
+}
+
+/// The engine and its keys: those of the other one may stay in the file, so that the word alone decides.
+fn engine(r: &mut Reader<'_>, here: &Path, roles: Roles) -> Option<Engine> {
+    let word = r.or(
         "chain.engine",
         "\"embedded\"",
-        &OneOf(&[("embedded", Engine::Embedded)]),
+        &OneOf(&[("embedded", EngineWord::Embedded), ("rpc", EngineWord::Rpc)]),
     );
+    let is_needed = word == Some(EngineWord::Rpc) && roles.has(Role::Coordinator);
+    let because = |what| is_needed.then_some(what);
+    let endpoints = r.required(
+        "chain.rpc",
+        &Endpoints,
+        because("engine = \"rpc\" settles on the chain behind these nodes"),
+    );
+    let deployment = r.required(
+        "chain.deployment",
+        &FilePath,
+        because(
+            "engine = \"rpc\" must know where the contracts are; `plumbline chain deploy --out FILE` writes it",
+        ),
+    );
+    let finality = r.or("chain.finality", "\"finalized\"", &Settled);
+    Some(match word? {
+        EngineWord::Embedded => Engine::Embedded,
+        // A file without the coordinator role needs none of it.
+        EngineWord::Rpc if !is_needed => Engine::Embedded,
+        EngineWord::Rpc => Engine::Rpc(RpcEngine {
+            endpoints: endpoints?,
+            deployment: here.join(deployment?),
+            finality: finality?,
+        }),
+    })
+}
+
+fn coordinator(r: &mut Reader<'_>, here: &Path, roles: Roles) -> Option<Coordinator> {
+    let listen = r.or("coordinator.listen", "\"127.0.0.1:7300\"", &Listen);
+    let engine = engine(r, here, roles);
     // Largest id that wallets written in JavaScript keep exact.
     let chain_id = r.or(
         "chain.chain_id",

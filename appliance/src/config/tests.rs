@@ -201,6 +201,18 @@ fn both_sides_of_each_bound() {
         ("chain", "coordinator_fee", "0", "-1"),
         ("chain", "lab_token", "false", "\"false\""),
         ("chain", "engine", "\"embedded\"", "\"remote\""),
+        ("chain", "finality", "0", "-1"),
+        ("chain", "finality", "10000", "10001"),
+        ("chain", "finality", "\"finalized\"", "\"safe\""),
+        ("chain", "rpc", "[\"http://a:1\"]", "[]"),
+        ("chain", "rpc", "[\"http://a:1\"]", "[\"https://a:1\"]"),
+        (
+            "chain",
+            "rpc",
+            "[\"http://a:1\", \"http://a:2\"]",
+            "[\"http://a:1\", \"http://a:1\"]",
+        ),
+        ("chain", "deployment", "\"d.json\"", "\"\""),
         ("coordinator", "listen", "\"10.0.0.1:1\"", "\"10.0.0.1:0\""),
         (
             "coordinator",
@@ -270,6 +282,28 @@ fn both_sides_of_each_bound() {
             "{section}.{key} = {outside}"
         );
     }
+}
+
+#[test]
+fn the_engine_is_one_word_and_says_what_it_misses() {
+    let file = |engine: &str, more: &str| {
+        format!("roles = [\"coordinator\"]\nkey = \"k\"\n[chain]\nengine = \"{engine}\"\n{more}")
+    };
+    let engine = |text: &str| parse(text).unwrap().coordinator.unwrap().chain.engine;
+    assert_eq!(wrong(&file("rpc", "")), ["chain.rpc", "chain.deployment"]);
+    let more = "rpc = [\"http://a:1\", \"http://b:1\"]\ndeployment = \"d.json\"\nfinality = 3\n";
+    assert_eq!(engine(&file("embedded", more)), Engine::Embedded);
+    let Engine::Rpc(rpc) = engine(&file("rpc", more)) else {
+        panic!("the word decides");
+    };
+    assert_eq!(rpc.endpoints, ["http://a:1", "http://b:1"]);
+    assert_eq!(rpc.finality, Finality::Depth(3));
+    assert!(rpc.deployment.ends_with("d.json"));
+    // Who does not coordinate needs no chain.
+    let text = file("rpc", "").replace("coordinator", "challenger");
+    let text =
+        text + "[node]\ncoordinator = \"http://a:1\"\n[challenger]\naddress = \"10.0.0.1\"\n";
+    assert!(parse(&text).is_ok());
 }
 
 #[test]

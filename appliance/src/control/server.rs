@@ -196,8 +196,11 @@ async fn metrics(State(hub): State<Arc<Hub>>) -> Served<Response> {
 }
 
 async fn rpc(State(hub): State<Arc<Hub>>, body: Bytes) -> Response {
-    let answer = hub.engine.rpc_bytes(&body).await;
-    ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
+    match hub.engine.rpc_bytes(&body).await {
+        Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
+        // Not an answer of the chain: whoever asked tries again, as if nobody had been there.
+        Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+    }
 }
 
 #[derive(Deserialize)]

@@ -6,7 +6,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use plumbline_trust::identity::Address;
 
+use plumbline_contracts::Parameters;
+
 use super::exit::Failure;
+use crate::chain::finality::{DEPTH_MAX, FINALIZED, Finality};
 use crate::config::units::{self, parse_amount, parse_duration};
 use crate::config::{CoordinatorUrl, Rate};
 
@@ -282,6 +285,11 @@ pub enum ChainCommand {
         #[command(flatten)]
         ask: AskArgs,
     },
+    /// Put the contracts on a chain, through one of its nodes
+    ///
+    /// Makes new ones each time: contracts never change. The key's address pays for gas and owns the
+    /// vault.
+    Deploy(DeployArgs),
     /// Re-execute a stored or exported chain from its first block and compare every root
     Verify {
         /// Directory of the chain (a coordinator's state_dir), a backup, or an export
@@ -371,6 +379,55 @@ pub enum Until {
     Latest,
 }
 
+/// `plumbline chain deploy`.
+#[derive(Debug, Args)]
+pub struct DeployArgs {
+    /// A node of the chain, http://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    pub rpc: String,
+    /// Key file of who deploys
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// Write where the contracts are to this file, for chain.deployment; never overwritten
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// When the deployment counts as settled: finalized, or how many blocks must lie on top
+    #[arg(long, value_name = "WHEN", default_value = "finalized", value_parser = finality)]
+    pub finality: Finality,
+    /// Least stake of a participant, base units
+    #[arg(long, value_name = "UNITS", default_value = "1000", value_parser = parse_amount)]
+    pub min_stake: u128,
+    /// Between leaving and getting the stake back, whole seconds
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = whole_seconds)]
+    pub unbonding: Duration,
+    /// How long one heartbeat keeps a node in the live pool, whole seconds
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = whole_seconds)]
+    pub live_interval: Duration,
+    /// Flat fee of the coordinator a request, base units
+    #[arg(long, value_name = "UNITS", default_value = "1000", value_parser = parse_amount)]
+    pub coordinator_fee: u128,
+    /// Between a report and its settlement, whole seconds
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = whole_seconds)]
+    pub dispute_window: Duration,
+    /// How to write the result.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+impl DeployArgs {
+    /// The chain variables asked for.
+    pub fn parameters(&self) -> Parameters {
+        Parameters {
+            min_stake: self.min_stake,
+            unbonding_s: self.unbonding.as_secs(),
+            live_interval_s: self.live_interval.as_secs(),
+            coordinator_fee: self.coordinator_fee,
+            dispute_window_s: self.dispute_window.as_secs(),
+            ..Parameters::default()
+        }
+    }
+}
+
 /// `plumbline man`.
 #[derive(Debug, Args)]
 pub struct ManArgs {
@@ -392,6 +449,26 @@ fn address(text: &str) -> Result<Address, String> {
         return Err("expected 0x and 40 hexadecimal digits".into());
     }
     text.parse()
+}
+
+fn finality(text: &str) -> Result<Finality, String> {
+    let depth = text.parse().ok().filter(|depth| *depth <= DEPTH_MAX);
+    match depth {
+        Some(depth) => Ok(Finality::Depth(depth)),
+        None if text == FINALIZED => Ok(Finality::Finalized),
+        None => Err(format!(
+            "expected {FINALIZED}, or a number of blocks from 0 to {DEPTH_MAX}"
+        )),
+    }
+}
+
+/// The contracts count in seconds.
+fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if time.is_zero() || time.subsec_nanos() != 0 {
+        return Err("expected whole seconds, 1s at least".into());
+    }
+    Ok(time)
 }
 
 fn claim(text: &str) -> Result<Rate, String> {

@@ -30,11 +30,11 @@ pub use progress::{Progress, Silent, Stage, for_terminal};
 
 use crate::config::{Config, CoordinatorUrl};
 use crate::keyfile::Keys;
-use args::{Command, MeasureArgs};
+use args::{Command, DeployArgs, MeasureArgs};
 use plumbline_trust::identity::Address;
 use results::{
-    Balance, ChainReplay, ChainStatus, Draw, MeasureResult, Participants, Receipt, RequestView,
-    VerifyResult,
+    Balance, ChainReplay, ChainStatus, DeploymentView, Draw, MeasureResult, Participants, Receipt,
+    RequestView, VerifyResult,
 };
 
 /// What the commands need of the appliance. Arguments and keys are checked before any of these is
@@ -78,6 +78,8 @@ pub trait Handlers {
         keys: Keys,
         amount: u128,
     ) -> Result<Receipt, Failure>;
+    /// Puts the contracts on a chain.
+    fn chain_deploy(&self, args: &DeployArgs, keys: Keys) -> Result<DeploymentView, Failure>;
     /// Re-executes a stored chain from its first block.
     fn chain_verify(&self, directory: &Path) -> Result<ChainReplay, Failure>;
     /// Makes another file of a chain; every block of it is executed again.

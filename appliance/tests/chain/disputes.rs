@@ -10,9 +10,22 @@ use plumbline_contracts::{
 };
 use plumbline_trust::{Address as Account, selection};
 
+use crate::stand::{On, on_both_engines};
 use crate::world::{
     FEE, STAKE, World, fund, join, key, parameters, refused, registration, seeds, tick,
 };
+
+on_both_engines!(
+    two_commitments_cost_the_prover_its_stake_and_the_result_its_meaning,
+    two_reports_cost_the_challenger_its_stake_and_its_pay,
+    what_is_no_offence_is_refused,
+    an_honest_majority_upholds_and_the_liar_and_the_silent_lose,
+    a_false_alarm_costs_its_bond_and_the_result_stands,
+    a_jury_without_majority_is_hung_and_costs_nobody_but_the_silent,
+    without_jurors_a_dispute_ends_and_nothing_stays_locked,
+    disputes_and_votes_that_cannot_be_are_refused_by_name,
+    the_jury_is_drawn_by_stake_as_anyone_can_repeat_and_never_from_the_parties,
+);
 
 const SALT: B256 = B256::repeat_byte(0x5a);
 const EVIDENCE: B256 = B256::repeat_byte(0xe5);
@@ -81,7 +94,7 @@ async fn two_reports(w: &World, id: B256, index: u16, times: [u64; 2]) -> Offenc
 }
 
 async fn reporter(w: &World) -> ChainClient {
-    let client = ChainClient::in_process(&w.chain, key(60));
+    let client = w.chain.client(key(60)).await;
     fund(&client).await;
     client
 }
@@ -93,9 +106,8 @@ fn price_of_offence() -> (u128, u128) {
     (taken, taken * u128::from(p.reporter_percent) / 100)
 }
 
-#[tokio::test]
-async fn two_commitments_cost_the_prover_its_stake_and_the_result_its_meaning() {
-    let w = World::new(5).await;
+async fn two_commitments_cost_the_prover_its_stake_and_the_result_its_meaning(on: On) {
+    let w = World::new(on, 5).await;
     let id = w.reported(1).await;
     let backhaul = w.chain.deployment().backhaul;
     let reporter = reporter(&w).await;
@@ -155,9 +167,8 @@ async fn two_commitments_cost_the_prover_its_stake_and_the_result_its_meaning() 
     w.assert_conserved().await;
 }
 
-#[tokio::test]
-async fn two_reports_cost_the_challenger_its_stake_and_its_pay() {
-    let w = World::new(5).await;
+async fn two_reports_cost_the_challenger_its_stake_and_its_pay(on: On) {
+    let w = World::new(on, 5).await;
     let id = w.reported(1).await;
     let backhaul = w.chain.deployment().backhaul;
     let reporter = reporter(&w).await;
@@ -183,9 +194,8 @@ async fn two_reports_cost_the_challenger_its_stake_and_its_pay() {
     w.assert_conserved().await;
 }
 
-#[tokio::test]
-async fn what_is_no_offence_is_refused() {
-    let w = World::new(5).await;
+async fn what_is_no_offence_is_refused(on: On) {
+    let w = World::new(on, 5).await;
     let id = w.reported(1).await;
     let backhaul = w.chain.deployment().backhaul;
     let reporter = reporter(&w).await;
@@ -233,7 +243,7 @@ async fn what_is_no_offence_is_refused() {
 async fn jurors(w: &World, count: u8) -> Vec<ChainClient> {
     let mut list = Vec::new();
     for number in 0..count {
-        let client = ChainClient::in_process(&w.chain, key(70 + number));
+        let client = w.chain.client(key(70 + number)).await;
         fund(&client).await;
         let mut registration = registration(70 + number, role::JUROR);
         if number % 2 == 1 {
@@ -277,14 +287,15 @@ async fn trial(w: &World, id: B256, count: u8) -> Trial {
     w.payer.draw_jury(case).await.unwrap();
     let found = w.payer.case_of(case).await.unwrap().unwrap();
     assert_eq!((found.stage, found.evidence), (Stage::Drawn, EVIDENCE));
-    let seats = found.jurors.iter().map(|address| {
-        let place = jurors.iter().position(|j| j.address() == *address).unwrap();
-        ChainClient::in_process(&w.chain, jurors[place].signer().clone())
-    });
+    let mut seats = Vec::new();
+    for address in &found.jurors {
+        let seat = jurors.iter().find(|j| j.address() == *address).unwrap();
+        seats.push(w.chain.client(seat.signer().clone()).await);
+    }
     Trial {
         dispute,
         case,
-        seats: seats.collect(),
+        seats,
         reporter,
         accused,
     }
@@ -324,9 +335,8 @@ impl Trial {
 const UPHELD: Option<Ruling> = Some(Ruling::Upheld);
 const REJECTED: Option<Ruling> = Some(Ruling::Rejected);
 
-#[tokio::test]
-async fn an_honest_majority_upholds_and_the_liar_and_the_silent_lose() {
-    let w = World::new(5).await;
+async fn an_honest_majority_upholds_and_the_liar_and_the_silent_lose(on: On) {
+    let w = World::new(on, 5).await;
     let id = w.reported(1).await;
     let t = trial(&w, id, 7).await;
     let mut stakes = Vec::new();
@@ -359,9 +369,8 @@ async fn an_honest_majority_upholds_and_the_liar_and_the_silent_lose() {
     w.assert_conserved().await;
 }
 
-#[tokio::test]
-async fn a_false_alarm_costs_its_bond_and_the_result_stands() {
-    let w = World::new(5).await;
+async fn a_false_alarm_costs_its_bond_and_the_result_stands(on: On) {
+    let w = World::new(on, 5).await;
     let id = w.reported(1).await;
     let t = trial(&w, id, 5).await;
     let before = w.payer.totals().await.unwrap().burnt;
@@ -384,13 +393,12 @@ async fn a_false_alarm_costs_its_bond_and_the_result_stands() {
     w.assert_conserved().await;
 }
 
-#[tokio::test]
-async fn a_jury_without_majority_is_hung_and_costs_nobody_but_the_silent() {
+async fn a_jury_without_majority_is_hung_and_costs_nobody_but_the_silent(on: On) {
     for votes in [
         [UPHELD, UPHELD, REJECTED, REJECTED, None],
         [UPHELD, UPHELD, None, None, None],
     ] {
-        let w = World::new(5).await;
+        let w = World::new(on, 5).await;
         let id = w.reported(1).await;
         let t = trial(&w, id, 5).await;
         t.vote(&w, &votes).await;
@@ -408,9 +416,8 @@ async fn a_jury_without_majority_is_hung_and_costs_nobody_but_the_silent() {
     }
 }
 
-#[tokio::test]
-async fn without_jurors_a_dispute_ends_and_nothing_stays_locked() {
-    let w = World::new(5).await;
+async fn without_jurors_a_dispute_ends_and_nothing_stays_locked(on: On) {
+    let w = World::new(on, 5).await;
     let backhaul = w.chain.deployment().backhaul;
     let accused = w.prover.address();
     let reporter = reporter(&w).await;
@@ -448,9 +455,8 @@ async fn without_jurors_a_dispute_ends_and_nothing_stays_locked() {
     w.assert_conserved().await;
 }
 
-#[tokio::test]
-async fn disputes_and_votes_that_cannot_be_are_refused_by_name() {
-    let w = World::new(5).await;
+async fn disputes_and_votes_that_cannot_be_are_refused_by_name(on: On) {
+    let w = World::new(on, 5).await;
     let id = w.reported(1).await;
     let backhaul = w.chain.deployment().backhaul;
     let reporter = reporter(&w).await;
@@ -508,12 +514,11 @@ async fn disputes_and_votes_that_cannot_be_are_refused_by_name() {
     assert_eq!(refused(w.payer.conclude(none).await), "UnknownDispute");
 }
 
-#[tokio::test]
-async fn the_jury_is_drawn_by_stake_as_anyone_can_repeat_and_never_from_the_parties() {
-    let w = World::new(5).await;
+async fn the_jury_is_drawn_by_stake_as_anyone_can_repeat_and_never_from_the_parties(on: On) {
+    let w = World::new(on, 5).await;
     let id = w.reported(1).await;
     // A juror of the prover's operator, and one that registers after the case is opened.
-    let relative = ChainClient::in_process(&w.chain, key(90));
+    let relative = w.chain.client(key(90)).await;
     fund(&relative).await;
     let mut related = registration(90, role::JUROR);
     related.operator = registration(3, role::PROVER).operator;

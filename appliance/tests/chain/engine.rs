@@ -13,22 +13,24 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+use crate::stand::{On, Stand};
 use crate::world::{CHAIN_ID, TestClock, World, genesis, key, tick};
 
 #[tokio::test]
 async fn comes_back_at_the_same_block_and_replays_to_the_same_root() {
-    let w = World::new(5).await;
+    let w = World::new(On::Embedded, 5).await;
     let id = w.running(&w.ask(1)).await;
     let posted = w.submission(id, &[1_600; 5], &[(7, 8); 5]).await;
     w.coordinator.report(id, &posted).await.unwrap();
     let before = w.payer.latest_block().await.unwrap();
     let outcome = w.payer.result_of(id).await.unwrap();
-    let World {
-        chain, clock, dir, ..
-    } = {
+    let World { chain, clock, .. } = {
         let mut w = w;
         w.challengers.clear();
         w
+    };
+    let Stand::Embedded { chain, dir } = chain else {
+        panic!("another engine");
     };
     let deployment = chain.deployment();
     close(chain);
@@ -111,7 +113,7 @@ async fn blocks_come_at_an_interval_and_time_never_runs_back() {
     let first = client.latest_block().await.unwrap();
     clock.pass(7);
     let later = until(&client, |b| b.timestamp == first.timestamp + 7).await;
-    clock.0.fetch_sub(100, std::sync::atomic::Ordering::SeqCst);
+    clock.back(100);
     let last = until(&client, |b| b.number > later.number + 2).await;
     assert_eq!(last.timestamp, later.timestamp);
     drop(client);

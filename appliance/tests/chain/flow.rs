@@ -4,7 +4,19 @@ use alloy::primitives::{B256, U256, keccak256};
 use alloy::sol_types::SolValue;
 use plumbline_contracts::{State, Verdict};
 
+use crate::stand::{On, on_both_engines};
 use crate::world::{CLAIM, FEE, PURSE, STAKE, World, refused, seeds};
+
+on_both_engines!(
+    a_true_claim_passes_and_everyone_is_paid,
+    a_false_claim_fails_with_the_true_figure_and_is_paid_all_the_same,
+    verdicts_turn_exactly_at_95_percent,
+    too_few_reports_are_inconclusive_and_count_only_themselves,
+    timeout_returns_all_from_every_open_state,
+    cancel_returns_all_before_the_draw_and_not_after,
+    too_few_live_challengers_end_it_with_a_refund,
+    stake_comes_back_after_the_delay,
+);
 
 /// 960 Mbit/s, 100 ms, 4 honest: 2000 packets each, 8000 in all.
 const CAP: u32 = 2_000;
@@ -13,9 +25,8 @@ const ESCROW: u128 = 8_000 * PRICE_OF_PACKET + FEE;
 /// 8000 packets of 1500 bytes in this time are 960 Mbit/s.
 const TT: u64 = 100_000_000;
 
-#[tokio::test]
-async fn a_true_claim_passes_and_everyone_is_paid() {
-    let w = World::new(7).await;
+async fn a_true_claim_passes_and_everyone_is_paid(on: On) {
+    let w = World::new(on, 7).await;
     let request = w.ask(1);
     let (cap, target, escrow) = w.payer.quote(&request).await.unwrap();
     assert_eq!(cap, U256::from(CAP));
@@ -102,9 +113,8 @@ async fn a_true_claim_passes_and_everyone_is_paid() {
     );
 }
 
-#[tokio::test]
-async fn a_false_claim_fails_with_the_true_figure_and_is_paid_all_the_same() {
-    let w = World::new(5).await;
+async fn a_false_claim_fails_with_the_true_figure_and_is_paid_all_the_same(on: On) {
+    let w = World::new(on, 5).await;
     let id = w.running(&w.ask(1)).await;
     let counts = [480; 5];
     let posted = w.submission(id, &counts, &[(TT, TT); 5]).await;
@@ -119,10 +129,9 @@ async fn a_false_claim_fails_with_the_true_figure_and_is_paid_all_the_same() {
     w.assert_conserved().await;
 }
 
-#[tokio::test]
-async fn verdicts_turn_exactly_at_95_percent() {
+async fn verdicts_turn_exactly_at_95_percent(on: On) {
     // point·100 ≥ 95·claim: with 8000 packets the longest passing time is 8·8000·1500·1e9 / 912e6.
-    let w = World::new(5).await;
+    let w = World::new(on, 5).await;
     let counts = [1_600; 5];
     let limit = 8 * 8_000 * 1_500 * 1_000_000_000_u128 / 912_000_000;
     let limit = u64::try_from(limit).unwrap();
@@ -146,9 +155,8 @@ async fn verdicts_turn_exactly_at_95_percent() {
     }
 }
 
-#[tokio::test]
-async fn too_few_reports_are_inconclusive_and_count_only_themselves() {
-    let w = World::new(5).await;
+async fn too_few_reports_are_inconclusive_and_count_only_themselves(on: On) {
+    let w = World::new(on, 5).await;
     for (nonce, reports, verdict) in [
         (1, 4, Verdict::Pass),
         (2, 3, Verdict::Inconclusive),
@@ -173,9 +181,8 @@ async fn too_few_reports_are_inconclusive_and_count_only_themselves() {
     );
 }
 
-#[tokio::test]
-async fn timeout_returns_all_from_every_open_state() {
-    let w = World::new(5).await;
+async fn timeout_returns_all_from_every_open_state(on: On) {
+    let w = World::new(on, 5).await;
     let created = w.payer.request(&w.ask(1)).await.unwrap().0;
     let selected = w.selected(&w.ask(2)).await;
     let running = w.running(&w.ask(3)).await;
@@ -195,9 +202,8 @@ async fn timeout_returns_all_from_every_open_state() {
     w.assert_conserved().await;
 }
 
-#[tokio::test]
-async fn cancel_returns_all_before_the_draw_and_not_after() {
-    let w = World::new(5).await;
+async fn cancel_returns_all_before_the_draw_and_not_after(on: On) {
+    let w = World::new(on, 5).await;
     let (id, _) = w.payer.request(&w.ask(1)).await.unwrap();
     assert_eq!(refused(w.prover.cancel(id).await), "NotPayer");
     w.payer.cancel(id).await.unwrap();
@@ -216,9 +222,8 @@ async fn cancel_returns_all_before_the_draw_and_not_after() {
     w.assert_conserved().await;
 }
 
-#[tokio::test]
-async fn too_few_live_challengers_end_it_with_a_refund() {
-    let w = World::new(5).await;
+async fn too_few_live_challengers_end_it_with_a_refund(on: On) {
+    let w = World::new(on, 5).await;
     let (id, _) = w.payer.request(&w.ask(1)).await.unwrap();
     w.clock.pass(60);
     // Four are fresh; the fifth heartbeat is one second too old.
@@ -235,9 +240,8 @@ async fn too_few_live_challengers_end_it_with_a_refund() {
     w.assert_conserved().await;
 }
 
-#[tokio::test]
-async fn stake_comes_back_after_the_delay() {
-    let w = World::new(1).await;
+async fn stake_comes_back_after_the_delay(on: On) {
+    let w = World::new(on, 1).await;
     let leaver = &w.challengers[0];
     assert_eq!(refused(leaver.reclaim().await), "NotLeaving");
     leaver.leave().await.unwrap();

@@ -5,16 +5,23 @@ use alloy::primitives::{Address, U256};
 use plumbline::chain::ChainClient;
 use plumbline_contracts::State;
 
+use crate::stand::{On, on_both_engines};
 use crate::world::{CLAIM, FEE, World, key, parameters, refused, tick};
 
-fn governor(w: &World) -> ChainClient {
-    ChainClient::in_process(&w.chain, key(1))
+on_both_engines!(
+    a_change_holds_after_its_notice_and_only_for_what_begins_later,
+    what_a_governor_cannot_do_is_refused_by_name,
+    a_retired_proof_begins_nothing_and_pays_out_all,
+    a_deadline_must_leave_time_for_a_dispute_before_stakes_are_gone,
+);
+
+async fn governor(w: &World) -> ChainClient {
+    w.chain.client(key(1)).await
 }
 
-#[tokio::test]
-async fn a_change_holds_after_its_notice_and_only_for_what_begins_later() {
-    let w = World::new(5).await;
-    let governor = governor(&w);
+async fn a_change_holds_after_its_notice_and_only_for_what_begins_later(on: On) {
+    let w = World::new(on, 5).await;
+    let governor = governor(&w).await;
     let name = "coordinator_fee";
     assert_eq!(w.payer.variable(name).await.unwrap(), U256::from(FEE));
     let before = w.reported(1).await;
@@ -43,10 +50,9 @@ async fn a_change_holds_after_its_notice_and_only_for_what_begins_later() {
     w.assert_conserved().await;
 }
 
-#[tokio::test]
-async fn what_a_governor_cannot_do_is_refused_by_name() {
-    let w = World::new(0).await;
-    let governor = governor(&w);
+async fn what_a_governor_cannot_do_is_refused_by_name(on: On) {
+    let w = World::new(on, 0).await;
+    let governor = governor(&w).await;
     let stranger = &w.payer;
     let name = "unbonding_s";
     let told = refused(stranger.schedule(name, 5).await);
@@ -65,12 +71,11 @@ async fn what_a_governor_cannot_do_is_refused_by_name() {
     assert_eq!(w.payer.variables().await.unwrap().len(), 14);
 }
 
-#[tokio::test]
-async fn a_retired_proof_begins_nothing_and_pays_out_all() {
-    let w = World::new(5).await;
+async fn a_retired_proof_begins_nothing_and_pays_out_all(on: On) {
+    let w = World::new(on, 5).await;
     let id = w.reported(1).await;
     let backhaul = w.chain.deployment().backhaul;
-    governor(&w).retire(backhaul).await.unwrap();
+    governor(&w).await.retire(backhaul).await.unwrap();
     assert_eq!(refused(w.payer.request(&w.ask(2)).await), "NotAModule");
     w.clock.pass(30);
     w.payer.finalize(id).await.unwrap();
@@ -78,13 +83,12 @@ async fn a_retired_proof_begins_nothing_and_pays_out_all() {
     assert_eq!(w.payer.escrow_of(id).await.unwrap(), U256::ZERO);
     w.coordinator.withdraw().await.unwrap();
     w.assert_conserved().await;
-    let told = refused(governor(&w).admit("backhaul", backhaul).await);
+    let told = refused(governor(&w).await.admit("backhaul", backhaul).await);
     assert_eq!(told, "AlreadyAdmitted");
 }
 
-#[tokio::test]
-async fn a_deadline_must_leave_time_for_a_dispute_before_stakes_are_gone() {
-    let w = World::new(0).await;
+async fn a_deadline_must_leave_time_for_a_dispute_before_stakes_are_gone(on: On) {
+    let w = World::new(on, 0).await;
     let p = parameters();
     let bound =
         p.unbonding_s - p.dispute_window_s - p.jury_draw_s - p.jury_commit_s - p.jury_reveal_s;

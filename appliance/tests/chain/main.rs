@@ -1,16 +1,20 @@
-//! The contracts and the embedded engine, through the client that everyone uses.
+//! The contracts and the engines, through the client that everyone uses.
 //!
-//! `flow`: a measurement from request to withdrawal · `refusals`: everything that is refused, on both sides
-//! of each boundary · `disputes`: offences in one step, juries, slashes · `governance`: chain variables and
-//! modules · `estimator`: the contract's arithmetic against a plain one in Rust · `engine`:
-//! order, replay, reopening · `power` (on a `platter`), `crash`, `damage`: what may happen to the file ·
-//! `keep`: backup and export · `follow`: the same chain elsewhere · `rpc`: the JSON-RPC, in process and over HTTP.
+//! On both engines, the embedded one and an anvil process: `flow`: a measurement from request to
+//! withdrawal · `refusals`: everything that is refused, on both sides of each boundary · `disputes`:
+//! offences in one step, juries, slashes · `governance`: chain variables and modules.
+//! On anvil: `reorg`: each step undone under way, finality, fees, nonces · `endpoints`: nodes that die,
+//! hang or lie. On the embedded engine: `estimator`: the contract's arithmetic against a plain one in Rust ·
+//! `engine`: order, replay, reopening · `power` (on a `platter`), `crash`, `damage`: what may happen to the
+//! file · `keep`: backup and export · `follow`: the same chain elsewhere · `rpc`: the JSON-RPC, in process
+//! and over HTTP. What they stand on: `stand`, `world`.
 // Lints let only test functions unwrap; here everything is one, or serves one.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod crash;
 mod damage;
 mod disputes;
+mod endpoints;
 mod engine;
 mod estimator;
 mod flow;
@@ -20,5 +24,7 @@ mod keep;
 mod platter;
 mod power;
 mod refusals;
+mod reorg;
 mod rpc;
+mod stand;
 mod world;

@@ -1,11 +1,9 @@
 //! What is refused, with its name, on both sides of each boundary.
 
-use std::sync::Arc;
-
 use alloy::primitives::{Address, B256, U256};
 use alloy::sol_types::SolCall;
+use plumbline::chain::ChainClient;
 use plumbline::chain::client::{ClientError, role};
-use plumbline::chain::{ChainClient, Embedded};
 use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission};
 use plumbline_contracts::abi::participants::Participants;
 use plumbline_contracts::abi::registry::Registry;
@@ -13,10 +11,21 @@ use plumbline_contracts::abi::vault::Vault;
 use plumbline_contracts::{State, Timing, explain};
 use serde_json::json;
 
+use crate::stand::{On, Stand, on_both_engines};
 use crate::world::{CLAIM, PURSE, STAKE, World, fund, join, key, refused, registration, seeds};
 
+on_both_engines!(
+    registration_is_refused_with_a_reason,
+    heartbeats_must_open_what_was_committed,
+    requests_are_refused_with_a_reason_and_lock_nothing,
+    the_draw_waits_for_a_later_closed_round_and_excludes_the_parties,
+    only_the_coordinator_begins_and_reports_in_order,
+    a_submission_is_checked_to_the_last_signature,
+    the_vault_obeys_its_modules_and_its_owner_only,
+);
+
 /// Tries `call` as `from` and gives the name of the refusal, or none.
-async fn tried<C: SolCall>(chain: &Arc<Embedded>, from: Address, to: Address, call: &C) -> String {
+async fn tried<C: SolCall>(chain: &Stand, from: Address, to: Address, call: &C) -> String {
     let data = format!("0x{}", alloy::hex::encode(call.abi_encode()));
     let request = json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_call",
         "params": [{ "from": from, "to": to, "data": data }, "latest"] });
@@ -29,10 +38,9 @@ async fn tried<C: SolCall>(chain: &Arc<Embedded>, from: Address, to: Address, ca
     explain(&alloy::hex::decode(data).unwrap()).unwrap().name
 }
 
-#[tokio::test]
-async fn registration_is_refused_with_a_reason() {
-    let w = World::new(0).await;
-    let poor = ChainClient::in_process(&w.chain, key(50));
+async fn registration_is_refused_with_a_reason(on: On) {
+    let w = World::new(on, 0).await;
+    let poor = w.chain.client(key(50)).await;
     let good = registration(50, role::CHALLENGER);
     assert_eq!(
         refused(poor.register(&good).await),
@@ -121,9 +129,8 @@ async fn registration_is_refused_with_a_reason() {
     w.assert_conserved().await;
 }
 
-#[tokio::test]
-async fn heartbeats_must_open_what_was_committed() {
-    let w = World::new(0).await;
+async fn heartbeats_must_open_what_was_committed(on: On) {
+    let w = World::new(on, 0).await;
     let c = join(&w.chain, 20, role::CHALLENGER).await;
     let (one, two) = (B256::repeat_byte(1), B256::repeat_byte(2));
     let hash = plumbline::chain::client::commitment;
@@ -150,9 +157,8 @@ async fn heartbeats_must_open_what_was_committed() {
     );
 }
 
-#[tokio::test]
-async fn requests_are_refused_with_a_reason_and_lock_nothing() {
-    let w = World::new(5).await;
+async fn requests_are_refused_with_a_reason_and_lock_nothing(on: On) {
+    let w = World::new(on, 5).await;
     let good = w.ask(1);
     let change = |f: &dyn Fn(&mut Request)| {
         let mut request = good.clone();
@@ -248,11 +254,10 @@ async fn requests_are_refused_with_a_reason_and_lock_nothing() {
     w.assert_conserved().await;
 }
 
-#[tokio::test]
-async fn the_draw_waits_for_a_later_closed_round_and_excludes_the_parties() {
-    let w = World::new(6).await;
+async fn the_draw_waits_for_a_later_closed_round_and_excludes_the_parties(on: On) {
+    let w = World::new(on, 6).await;
     // One of the prover's own operator, the payer and the prover itself: none may be drawn.
-    let kin = ChainClient::in_process(&w.chain, key(60));
+    let kin = w.chain.client(key(60)).await;
     fund(&kin).await;
     let mut own = registration(60, role::CHALLENGER);
     own.operator = [3; 32];
@@ -282,9 +287,8 @@ async fn the_draw_waits_for_a_later_closed_round_and_excludes_the_parties() {
     assert_eq!(refused(w.payer.select(id).await), "DeadlinePassed");
 }
 
-#[tokio::test]
-async fn only_the_coordinator_begins_and_reports_in_order() {
-    let w = World::new(5).await;
+async fn only_the_coordinator_begins_and_reports_in_order(on: On) {
+    let w = World::new(on, 5).await;
     let id = w.selected(&w.ask(1)).await;
     let hash = B256::repeat_byte(1);
     let posted = w.submission(id, &[1; 5], &[(1, 1); 5]).await;
@@ -320,9 +324,8 @@ async fn only_the_coordinator_begins_and_reports_in_order() {
     w.assert_conserved().await;
 }
 
-#[tokio::test]
-async fn a_submission_is_checked_to_the_last_signature() {
-    let w = World::new(5).await;
+async fn a_submission_is_checked_to_the_last_signature(on: On) {
+    let w = World::new(on, 5).await;
     let id = w.running(&w.ask(1)).await;
     let times = [(5, 6); 5];
     let good = w
@@ -417,9 +420,8 @@ async fn a_submission_is_checked_to_the_last_signature() {
     w.coordinator.report(id, &good).await.unwrap();
 }
 
-#[tokio::test]
-async fn the_vault_obeys_its_modules_and_its_owner_only() {
-    let w = World::new(1).await;
+async fn the_vault_obeys_its_modules_and_its_owner_only(on: On) {
+    let w = World::new(on, 1).await;
     let (chain, vault) = (&w.chain, w.chain.deployment().vault);
     let (owner, stranger) = (key(1).address(), w.payer.address());
     let (id, amount) = (B256::ZERO, U256::from(1));

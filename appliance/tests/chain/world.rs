@@ -1,17 +1,18 @@
 //! A chain with everyone on it, whose clock the test holds.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256, U256};
 use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
 use plumbline::chain::client::{ClientError, Registration, Seeds, Sent, role};
-use plumbline::chain::{ChainClient, Embedded, Genesis, Options};
+use plumbline::chain::{ChainClient, Genesis, Options};
 use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission, Timing as PostedTiming};
 use plumbline_contracts::{Parameters, Timing, commit_digest, domain, report_digest};
-use tempfile::TempDir;
+
+use crate::stand::{Anvil, On, Stand};
 
 pub(crate) const CHAIN_ID: u64 = 7_331;
 pub(crate) const START: u64 = 1_700_000_000;
@@ -47,20 +48,39 @@ pub(crate) fn genesis() -> Genesis {
     }
 }
 
+/// Time of the chain; anvil, where there is one, is moved with it.
 #[derive(Clone)]
-pub(crate) struct TestClock(pub(crate) Arc<AtomicU64>);
+pub(crate) struct TestClock {
+    seconds: Arc<AtomicU64>,
+    driven: Arc<Mutex<Option<Arc<Anvil>>>>,
+}
 
 impl TestClock {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(AtomicU64::new(START)))
+        Self {
+            seconds: Arc::new(AtomicU64::new(START)),
+            driven: Arc::default(),
+        }
     }
 
     pub(crate) fn now(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
+        self.seconds.load(Ordering::SeqCst)
     }
 
     pub(crate) fn pass(&self, seconds: u64) {
-        self.0.fetch_add(seconds, Ordering::SeqCst);
+        self.seconds.fetch_add(seconds, Ordering::SeqCst);
+        if let Some(anvil) = &*self.driven.lock().unwrap() {
+            anvil.set_time(self.now());
+        }
+    }
+
+    /// As a clock does that was set wrong; the embedded engine's only.
+    pub(crate) fn back(&self, seconds: u64) {
+        self.seconds.fetch_sub(seconds, Ordering::SeqCst);
+    }
+
+    pub(crate) fn drive(&self, anvil: &Arc<Anvil>) {
+        *self.driven.lock().unwrap() = Some(Arc::clone(anvil));
     }
 
     /// Blocks only when asked for.
@@ -74,13 +94,12 @@ impl TestClock {
 }
 
 pub(crate) struct World {
-    pub(crate) chain: Arc<Embedded>,
+    pub(crate) chain: Stand,
     pub(crate) clock: TestClock,
     pub(crate) payer: ChainClient,
     pub(crate) prover: ChainClient,
     pub(crate) coordinator: ChainClient,
     pub(crate) challengers: Vec<ChainClient>,
-    pub(crate) dir: TempDir,
 }
 
 pub(crate) fn registration(number: u8, roles: u32) -> Registration {
@@ -96,8 +115,8 @@ pub(crate) fn registration(number: u8, roles: u32) -> Registration {
 }
 
 /// Mints, allows and registers.
-pub(crate) async fn join(chain: &Arc<Embedded>, number: u8, roles: u32) -> ChainClient {
-    let client = ChainClient::in_process(chain, key(number));
+pub(crate) async fn join(chain: &Stand, number: u8, roles: u32) -> ChainClient {
+    let client = chain.client(key(number)).await;
     fund(&client).await;
     client.register(&registration(number, roles)).await.unwrap();
     client
@@ -114,11 +133,14 @@ pub(crate) fn seeds(client: &ChainClient) -> Seeds {
 }
 
 impl World {
-    pub(crate) async fn new(challengers: u8) -> Self {
-        let dir = TempDir::new().unwrap();
+    pub(crate) async fn new(on: On, challengers: u8) -> Self {
         let clock = TestClock::new();
-        let chain = Embedded::open(dir.path(), &genesis(), clock.options()).unwrap();
-        let payer = ChainClient::in_process(&chain, key(2));
+        let chain = Stand::new(on, &clock).await;
+        Self::on(chain, clock, challengers).await
+    }
+
+    pub(crate) async fn on(chain: Stand, clock: TestClock, challengers: u8) -> Self {
+        let payer = chain.client(key(2)).await;
         fund(&payer).await;
         let prover = join(&chain, 3, role::PROVER).await;
         let coordinator = join(&chain, 4, role::COORDINATOR).await;
@@ -133,7 +155,6 @@ impl World {
             prover,
             coordinator,
             challengers: list,
-            dir,
         };
         world.beat().await;
         world

@@ -25,6 +25,12 @@ use crate::process::{Process, ProcessError};
 /// Longest from a daemon's start to its `ready` line: deploying the contracts, registering, attaching XDP.
 const READY: Duration = Duration::from_secs(20);
 
+/// Port of anvil's JSON-RPC, where there is one: its own default.
+const ANVIL: u16 = 8545;
+
+/// The chain's id: what a coordinator's configuration says where it says nothing.
+const CHAIN_ID: u64 = 7310;
+
 /// Port of the coordinator's API.
 const API: u16 = 7300;
 
@@ -48,6 +54,14 @@ pub enum CastError {
     /// `plumbline key new` did not make a key.
     #[error("plumbline key new ended with {status}: {words}")]
     Key {
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said.
+        words: String,
+    },
+    /// `plumbline chain deploy` did not deploy.
+    #[error("plumbline chain deploy ended with {status}: {words}")]
+    Deploy {
         /// How it ended.
         status: ExitStatus,
         /// What it said.
@@ -99,6 +113,8 @@ pub struct Cast {
     actors: Vec<Actor>,
     /// Daemons started so far: each has log files of its own.
     started: u32,
+    /// The chain, where it is not the coordinator's own; dropped after the daemons.
+    chain: Option<Process>,
 }
 
 impl Cast {
@@ -114,6 +130,7 @@ impl Cast {
             coordinator: format!("http://{listen}"),
             actors: Vec::new(),
             started: 0,
+            chain: None,
         };
         cast.new_key(&cast.payer_key())?;
         for host in lab.plan().hosts() {
@@ -155,6 +172,55 @@ impl Cast {
         };
         let text = std::fs::read_to_string(&path).map_err(fail)?;
         self.write(host, &format!("{text}{toml}\n"))
+    }
+
+    /// Starts the anvil at `program` on the coordinator's host, where every host reaches it, puts the
+    /// contracts on it, and has the coordinator settle there instead of on a chain of its own. Before
+    /// the coordinator is started.
+    ///
+    /// # Errors
+    /// Anvil did not come up, or the contracts could not be deployed.
+    pub fn settle_on_anvil(&mut self, lab: &Lab, program: &Path) -> Result<(), CastError> {
+        let host = lab.address(Host::Coordinator)?.to_string();
+        let mut command = lab.command(Host::Coordinator, &program.to_string_lossy());
+        command.args(["--host", &host, "--port", &ANVIL.to_string()]);
+        command.args(["--chain-id", &CHAIN_ID.to_string()]);
+        // Nobody in a lab has native coin, so gas costs nothing.
+        command.args(["--gas-price", "0", "--block-base-fee-per-gas", "0"]);
+        command.arg("--disable-min-priority-fee");
+        // A block for each transaction, and one each second, so that its clock moves.
+        command.args(["--mixed-mining", "--block-time", "1"]);
+        // Finalized is what lies two epochs back: two blocks.
+        command.args(["--slots-in-an-epoch", "1"]);
+        let mut anvil = Process::start("anvil", command, &self.directory)?;
+        let listening = |line: &str| line.starts_with("Listening on").then_some(());
+        anvil.await_line("the line that says it listens", READY, listening)?;
+        self.chain = Some(anvil);
+
+        let url = format!("http://{host}:{ANVIL}");
+        let deployment = self.directory.join("deployment.json");
+        let key = self.directory.join("coordinator.key");
+        let mut command = lab.command(Host::Coordinator, &self.binary.to_string_lossy());
+        command.args(["chain", "deploy", "--json", "--rpc", &url, "--key"]);
+        command.arg(key).arg("--out").arg(deployment);
+        let mut deploy = Process::start("deploy", command, &self.directory)?;
+        let (status, _) = deploy.output(READY)?;
+        if !status.success() {
+            let words = deploy.tail();
+            return Err(CastError::Deploy { status, words });
+        }
+        let path = self.config(Host::Coordinator);
+        let fail = |source| CastError::File {
+            path: path.clone(),
+            source,
+        };
+        let text = std::fs::read_to_string(&path).map_err(fail)?;
+        let rpc =
+            format!("engine = \"rpc\"\nrpc = [\"{url}\"]\ndeployment = \"deployment.json\"\n");
+        self.write(
+            Host::Coordinator,
+            &text.replace("engine = \"embedded\"\n", &rpc),
+        )
     }
 
     fn write(&self, host: Host, toml: &str) -> Result<(), CastError> {
@@ -294,6 +360,9 @@ impl Cast {
     pub fn stop_all(&mut self) -> Result<(), CastError> {
         while let Some(host) = self.actors.last().map(|actor| actor.host) {
             self.stop(host)?;
+        }
+        if let Some(mut chain) = self.chain.take() {
+            chain.stop()?;
         }
         Ok(())
     }

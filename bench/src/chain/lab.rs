@@ -52,6 +52,10 @@ fn parameters() -> Parameters {
         live_interval_s: 3_600,
         coordinator_fee: 77,
         dispute_window_s: DISPUTE_WINDOW_S,
+        jury_draw_s: 60,
+        jury_commit_s: 60,
+        jury_reveal_s: 60,
+        ..Parameters::default()
     }
 }
 
@@ -107,7 +111,7 @@ impl Lab {
         &self,
         name: &str,
         number: usize,
-        roles: u8,
+        roles: u32,
     ) -> Result<(ChainClient, u64)> {
         let client = self.funded(name, number).await?;
         let word = |what: &str| keccak256(format!("plumbline bench {what} {name} {number}")).0;

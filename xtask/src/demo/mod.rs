@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail};
 use plumbline_lab::{Cast, Host, Lab, Plan, Process, Shape, WirePlan};
 
 use crate::machine::{Privilege, Purpose};
-use crate::{cargo, interrupt, machine, units};
+use crate::{anvil, cargo, interrupt, machine, units};
 use figures::{Figures, Measured, Verified};
 
 /// Phase of a measurement unless the delay asks for more: the published method's own (NDSS 2024).
@@ -64,6 +64,9 @@ pub(crate) struct Args {
     /// Duration of the measurement [default: 100ms, or 20 round trips if longer].
     #[arg(long, value_parser = units::time)]
     duration: Option<Duration>,
+    /// What the proof is settled on: the coordinator's own chain, or an anvil process beside it.
+    #[arg(long, value_enum, default_value_t = Engine::Embedded)]
+    engine: Engine,
     /// Write the figures to this file, and the evidence beside it (.bundle).
     #[arg(long)]
     json: Option<PathBuf>,
@@ -76,6 +79,15 @@ pub(crate) struct Args {
     /// Use this `plumbline` instead of building it.
     #[arg(long)]
     binary: Option<PathBuf>,
+}
+
+/// The chain of the demo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Engine {
+    /// In the coordinator's process.
+    Embedded,
+    /// Foundry's anvil, through JSON-RPC as any EVM chain.
+    Anvil,
 }
 
 impl Args {
@@ -107,7 +119,15 @@ impl Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     args.plan().check()?;
     let privilege = Privilege::detect().require("the demo")?;
-    machine::prepare(Purpose::Demo, &|line| args.say(line))?;
+    let purpose = match args.engine {
+        Engine::Embedded => Purpose::Demo,
+        Engine::Anvil => Purpose::DemoOnAnvil,
+    };
+    machine::prepare(purpose, &|line| args.say(line))?;
+    let anvil = match args.engine {
+        Engine::Embedded => None,
+        Engine::Anvil => Some(anvil::install(&|line| args.say(line))?),
+    };
     let binary = match &args.binary {
         Some(binary) => binary
             .canonicalize()
@@ -121,7 +141,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         args.say("lab: network namespaces and XDP need root; asking sudo");
         return machine::elevate(&[OsString::from("--binary"), binary.into_os_string()]);
     }
-    let (figures, kept) = prove(args, &binary)?;
+    let (figures, kept) = prove(args, &binary, anvil.as_deref())?;
     println!("{}", table::render(&figures));
     if let Some(file) = &args.json {
         let text = serde_json::to_string_pretty(&figures.json())?;
@@ -136,7 +156,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Everything between an idle machine and the figures.
-fn prove(args: &Args, binary: &Path) -> Result<(Figures, Option<PathBuf>)> {
+fn prove(args: &Args, binary: &Path, anvil: Option<&Path>) -> Result<(Figures, Option<PathBuf>)> {
     let started = Instant::now();
     let directory = RunDirectory::make(args.keep)?;
     let path = directory.path.clone();
@@ -157,6 +177,10 @@ fn prove(args: &Args, binary: &Path) -> Result<(Figures, Option<PathBuf>)> {
         args.challengers + 2
     ));
     let mut cast = Cast::prepare(&lab, binary, &directory.path)?;
+    if let Some(anvil) = anvil {
+        args.say("chain: anvil beside the coordinator, contracts by `plumbline chain deploy`");
+        cast.settle_on_anvil(&lab, anvil)?;
+    }
     cast.start_all(&lab)?;
     args.say(&format!(
         "proof: {} claimed, {} corrupt at most",

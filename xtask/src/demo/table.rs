@@ -161,11 +161,10 @@ fn money(figures: &Figures) -> String {
     } else {
         "NOT CONSERVED"
     };
-    table.add_row([
-        "chain".to_owned(),
-        figures.measured.text("/chain/engine"),
-        conserved.to_owned(),
-    ]);
+    // A node tells its version behind its name.
+    let engine = figures.measured.text("/chain/engine");
+    let engine = engine.split('/').next().unwrap_or_default().to_owned();
+    table.add_row(["chain".to_owned(), engine, conserved.to_owned()]);
     align_right(&mut table);
     table.to_string()
 }

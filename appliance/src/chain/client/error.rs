@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256};
 use alloy::transports::{RpcError, TransportErrorKind};
 use plumbline_contracts::{Refusal, explain};
+
+use crate::chain::rpc::EndpointsError;
 
 /// Why a chain did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +86,71 @@ pub enum ClientError {
         /// What is wrong with it.
         why: String,
     },
+    /// A transaction is not settled after all patience. It may be later; asking the contract tells.
+    #[error(
+        "{endpoint}: {what}: transaction {hash} is not settled after {} s: {stands}; it may still be: look at the \
+         contract's state before sending again",
+        after.as_secs()
+    )]
+    NotSettled {
+        /// Where.
+        endpoint: String,
+        /// What was asked.
+        what: &'static str,
+        /// The newest variant of the transaction.
+        hash: B256,
+        /// How long was waited.
+        after: Duration,
+        /// How it stood at the end.
+        stands: String,
+    },
+    /// Other transactions of the same key took the nonce each time.
+    #[error(
+        "{what}: other transactions of {account} took its nonce {times} times: run one process with a key, not two"
+    )]
+    Displaced {
+        /// What was asked.
+        what: &'static str,
+        /// Whose key.
+        account: Address,
+        /// How often.
+        times: usize,
+    },
+    /// The chain asks for a higher fee than may be paid.
+    #[error(
+        "{endpoint}: {what}: the chain asks for more than {most} wei a unit of gas, which is the most that is paid: \
+         try again when it is less busy"
+    )]
+    TooExpensive {
+        /// Where.
+        endpoint: String,
+        /// What was asked.
+        what: &'static str,
+        /// Most that is paid, wei.
+        most: u128,
+    },
+    /// The account cannot pay for gas.
+    #[error(
+        "{endpoint}: {what}: insufficient funds for gas: {account} has {has} wei on chain {chain_id} and needs up to \
+         {needs}: send it native coin of that chain"
+    )]
+    Funds {
+        /// Where.
+        endpoint: String,
+        /// What was asked.
+        what: &'static str,
+        /// Who pays.
+        account: Address,
+        /// On which chain.
+        chain_id: u64,
+        /// Native coin it has, wei.
+        has: u128,
+        /// Native coin it needs at most, wei.
+        needs: u128,
+    },
+    /// The endpoints do not serve.
+    #[error(transparent)]
+    Endpoints(EndpointsError),
     /// The key could not sign.
     #[error("cannot sign {what}: {why}")]
     Signing {
@@ -126,6 +193,21 @@ impl ClientError {
                     message: payload.message.into_owned(),
                 },
             },
+            RpcError::Transport(TransportErrorKind::Custom(error))
+                if error.is::<EndpointsError>() =>
+            {
+                match error.downcast::<EndpointsError>().map(|e| *e) {
+                    Ok(told @ EndpointsError::Disagree { .. }) => Self::Endpoints(told),
+                    Ok(told) => Self::Unreachable {
+                        endpoint,
+                        why: told.to_string(),
+                    },
+                    Err(other) => Self::Unreachable {
+                        endpoint,
+                        why: other.to_string(),
+                    },
+                }
+            }
             RpcError::Transport(kind) => Self::Unreachable {
                 endpoint,
                 why: chained(&kind),

@@ -4,57 +4,61 @@
 //!   calls, measurements, disputes,   typed, one line each
 //!   variables, history
 //!     │
-//!   send() ── one at a time: nonce ─ estimate (refusals come here) ─ sign ─ send ─ receipt
+//!   send() ── one at a time into a block: nonce ─ estimate (refusals come here) ─ sign ─ broadcast;
+//!     │       then beside each other until settled
 //!   read() ── eth_call at the newest block
 //! ```
 //!
 //! Claim: calls of one client may run concurrently; their transactions do not collide, because each has
-//! its turn and takes its nonce from the chain. Two clients with one key do collide: the chain refuses
-//! one of the transactions and nothing is done twice.
+//! its turn and takes its nonce from the chain. Two clients with one key do collide: the chain takes one
+//! of two transactions, the other is refused or sent anew, and nothing is done twice. What is
+//! acknowledged is settled ([`Patience`]).
 
 mod calls;
 mod disputes;
 mod error;
+mod flight;
 mod history;
 mod measurements;
+mod patience;
 mod seeds;
+mod send;
 mod types;
 mod variables;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope};
-use alloy::eips::eip2718::Encodable2718;
-use alloy::network::{Ethereum, ReceiptResponse};
-use alloy::primitives::{Address, B256, Bytes, TxKind, U256};
+use alloy::network::Ethereum;
+use alloy::primitives::{Address, Bytes, TxKind};
 use alloy::providers::{Provider, RootProvider};
 use alloy::rpc::client::RpcClient;
 use alloy::rpc::types::{TransactionInput, TransactionRequest};
-use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::SolCall;
 use alloy::transports::http::{Http, reqwest};
 use alloy::transports::{RpcError, TransportErrorKind};
 use plumbline_contracts::Deployment;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 use super::embedded::Embedded;
+use super::finality::Finality;
+use super::rpc::{Endpoints, FINALITY_METHOD, Transport};
 use super::transport::InProcess;
 
 pub use disputes::{Case, JuryDraw, Offence, Ruling, Stage, vote_hash};
 pub use error::ClientError;
+pub use patience::Patience;
 pub use seeds::{Seeds, commitment};
 pub use types::{
     BlockInfo, Drawn, Measurement, Outcome, Participant, Registration, Sent, Totals, role,
 };
 pub use variables::Held;
 
-/// How long one answer may take.
+/// How long one answer may take, the attempts at several endpoints included.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How long a transaction may take into a block.
-const INCLUSION: Duration = Duration::from_secs(60);
+/// What the embedded engine calls itself.
+const EMBEDDED: &str = "embedded";
 /// First and longest pause between two looks for a receipt: an embedded chain has it at once, others make
 /// a block every few seconds.
 const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -66,7 +70,11 @@ pub struct ChainClient {
     signer: PrivateKeySigner,
     deployment: Deployment,
     endpoint: String,
+    /// Who confirms what is settled; `None` where one door leads to the chain.
+    endpoints: Option<Arc<Endpoints>>,
+    patience: Patience,
     turn: Mutex<()>,
+    claims: flight::Claims,
 }
 
 impl ChainClient {
@@ -74,13 +82,60 @@ impl ChainClient {
     #[must_use]
     pub fn in_process(chain: &Arc<Embedded>, signer: PrivateKeySigner) -> Self {
         let rpc = RpcClient::new(InProcess::new(Arc::clone(chain)), true);
+        let endpoint = "embedded chain".to_owned();
+        Self::new(rpc, signer, chain.deployment(), endpoint)
+    }
+
+    fn new(
+        rpc: RpcClient,
+        signer: PrivateKeySigner,
+        deployment: Deployment,
+        endpoint: String,
+    ) -> Self {
         Self {
             provider: RootProvider::new(rpc),
             signer,
-            deployment: chain.deployment(),
-            endpoint: "embedded chain".to_owned(),
+            deployment,
+            endpoint,
+            endpoints: None,
+            patience: Patience::IMMEDIATE,
             turn: Mutex::new(()),
+            claims: flight::Claims::default(),
         }
+    }
+
+    /// A client of the chain behind `endpoints`, whose contracts are those of `deployment`.
+    ///
+    /// # Errors
+    /// If no endpoint answers, or there are no such contracts.
+    pub async fn connect(
+        endpoints: &Arc<Endpoints>,
+        signer: PrivateKeySigner,
+        deployment: Deployment,
+    ) -> Result<Self, ClientError> {
+        let client = Self::unchecked(endpoints, signer, deployment);
+        client.check().await?;
+        Ok(client)
+    }
+
+    /// As [`Self::connect`], where the contracts may not be there yet.
+    pub(super) fn unchecked(
+        endpoints: &Arc<Endpoints>,
+        signer: PrivateKeySigner,
+        deployment: Deployment,
+    ) -> Self {
+        let rpc = RpcClient::new(Transport(Arc::clone(endpoints)), false);
+        let mut client = Self::new(rpc, signer, deployment, endpoints.names());
+        client.patience = Patience::until(endpoints.finality());
+        client.endpoints = Some(Arc::clone(endpoints));
+        client
+    }
+
+    /// Another patience than the chain's own.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// A client of the node at `url`, whose contracts are those of `deployment`.
@@ -103,19 +158,27 @@ impl ChainClient {
             .no_proxy()
             .build()
             .map_err(|e| malformed(e.to_string()))?;
-        let client = Self {
-            provider: RootProvider::new(RpcClient::new(Http::with_client(http, parsed), false)),
-            signer,
-            deployment,
-            endpoint: url.to_owned(),
-            turn: Mutex::new(()),
-        };
+        let rpc = RpcClient::new(Http::with_client(http, parsed), false);
+        let mut client = Self::new(rpc, signer, deployment, url.to_owned());
+        if client.engine().await? != EMBEDDED {
+            client.patience = Patience::until(client.finality().await?);
+        }
         client.check().await?;
         Ok(client)
     }
 
+    /// When a coordinator calls a block settled; a plain node does not know the question, and then it is
+    /// the chain's own word that counts.
+    async fn finality(&self) -> Result<Finality, ClientError> {
+        let told = async { self.provider.raw_request(FINALITY_METHOD.into(), ()).await };
+        match self.ask("when a block is settled", told).await {
+            Err(ClientError::Rejected { .. }) => Ok(Finality::Finalized),
+            told => told,
+        }
+    }
+
     /// Whether this is the chain, and these are the contracts.
-    async fn check(&self) -> Result<(), ClientError> {
+    pub(super) async fn check(&self) -> Result<(), ClientError> {
         let wrong = |why: String| ClientError::WrongChain {
             endpoint: self.endpoint.clone(),
             why,
@@ -173,84 +236,14 @@ impl ChainClient {
         C::abi_decode_returns(&output).map_err(|e| self.malformed(what, e.to_string()))
     }
 
-    /// Sends a transaction and waits until it is in a block.
-    pub(super) async fn send<C: SolCall>(
-        &self,
-        what: &'static str,
-        to: Address,
-        call: &C,
-    ) -> Result<Sent, ClientError> {
-        let input: Bytes = call.abi_encode().into();
-        let _turn = self.turn.lock().await;
-        let from = self.signer.address();
-        let nonce = async { self.provider.get_transaction_count(from).await };
-        let nonce = self.ask(what, nonce).await?;
-        let estimate = async {
-            let trial = self.trial(to, input.clone());
-            self.provider.estimate_gas(trial).await
-        };
-        let gas = self.ask(what, estimate).await?;
-        let fees = async { self.provider.estimate_eip1559_fees().await };
-        let fees = self.ask(what, fees).await?;
-        let tx = TxEip1559 {
-            chain_id: self.deployment.chain_id,
-            nonce,
-            // What it needs may grow a little until its block is made: more participants, another day.
-            gas_limit: gas + gas / 4,
-            max_fee_per_gas: fees.max_fee_per_gas,
-            max_priority_fee_per_gas: fees.max_priority_fee_per_gas,
-            to: TxKind::Call(to),
-            value: U256::ZERO,
-            access_list: Default::default(),
-            input: input.clone(),
-        };
-        let signature = self.signer.sign_hash_sync(&tx.signature_hash());
-        let signature = signature.map_err(|e| ClientError::Signing {
-            what,
-            why: e.to_string(),
-        })?;
-        let raw = TxEnvelope::Eip1559(tx.into_signed(signature)).encoded_2718();
-        let pending = async { self.provider.send_raw_transaction(&raw).await };
-        let hash = *self.ask(what, pending).await?.tx_hash();
-        self.wait(what, hash, to, input).await
-    }
-
-    async fn wait(
-        &self,
-        what: &'static str,
-        hash: B256,
-        to: Address,
-        input: Bytes,
-    ) -> Result<Sent, ClientError> {
-        let deadline = Instant::now() + INCLUSION;
-        let mut pause = LOOK.0;
-        loop {
-            let receipt = async { self.provider.get_transaction_receipt(hash).await };
-            if let Some(receipt) = self.ask(what, receipt).await? {
-                if receipt.status() {
-                    return Ok(Sent {
-                        hash,
-                        block: receipt.block_number().unwrap_or_default(),
-                        gas_used: receipt.gas_used(),
-                    });
-                }
-                // Something came between estimate and block; asked again, the contract says what.
-                let again = async { self.provider.call(self.trial(to, input)).await };
-                self.ask(what, again).await?;
-                return Err(ClientError::Failed { what, hash });
-            }
-            if Instant::now() + pause > deadline {
-                return Err(self.timed_out(what, INCLUSION));
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LOOK.1);
-        }
-    }
-
     fn trial(&self, to: Address, input: Bytes) -> TransactionRequest {
+        self.trial_of(TxKind::Call(to), input)
+    }
+
+    fn trial_of(&self, to: TxKind, input: Bytes) -> TransactionRequest {
         TransactionRequest {
             from: Some(self.signer.address()),
-            to: Some(TxKind::Call(to)),
+            to: Some(to),
             input: TransactionInput::new(input),
             ..TransactionRequest::default()
         }

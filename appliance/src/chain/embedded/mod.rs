@@ -30,10 +30,10 @@ mod audit;
 mod copy;
 mod disk;
 mod execute;
-mod fork;
 mod export;
 mod file;
 mod follow;
+mod fork;
 mod genesis;
 mod message;
 mod reads;
@@ -52,12 +52,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use plumbline_contracts::Deployment;
 
-pub use fork::{Effect, Fork, Move};
 pub use copy::{CopyError, backup, restore};
 pub use disk::StoreError;
 pub use export::{Watch, export, import, is_export, verify_export};
 pub use file::OpenError;
 pub use follow::{FollowError, Until, Upstream, follow};
+pub use fork::{Effect, Fork, Move};
 pub use genesis::Genesis;
 pub use rpc::{MAX_BATCH, MAX_LOG_BLOCKS, MAX_LOGS, MAX_REQUEST_BYTES};
 pub use seal::{Convicted, Equivocation, NoEquivocation, SignedHead};

@@ -10,7 +10,7 @@ use plumbline_proof::backhaul::record::Refusal;
 use plumbline_trust::NetworkKey;
 use tokio::sync::{Notify, watch};
 
-use crate::chain::{ChainClient, Embedded};
+use crate::chain::{ChainClient, Engine};
 use crate::clock;
 use crate::control::SessionSummary;
 use crate::metrics::Metrics;
@@ -48,8 +48,8 @@ pub struct Hub {
     pub network: Arc<NetworkKey>,
     /// Our own settlement address, chain and contracts.
     pub chain: Arc<ChainClient>,
-    /// The chain in this process.
-    pub engine: Arc<Embedded>,
+    /// What the chain runs on.
+    pub engine: Engine,
     /// Session logs and results on disk.
     pub store: Arc<Store>,
     /// Where bundles lie.
@@ -65,7 +65,7 @@ impl Hub {
     pub fn new(
         network: Arc<NetworkKey>,
         chain: Arc<ChainClient>,
-        engine: Arc<Embedded>,
+        engine: Engine,
         store: Store,
         directory: &Path,
         metrics: Arc<Metrics>,

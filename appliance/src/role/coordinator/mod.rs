@@ -59,7 +59,8 @@ pub async fn watch(hub: Arc<Hub>) {
 }
 
 async fn unseen(hub: &Hub, next: &mut u64) -> Result<Vec<B256>, ClientError> {
-    let head = hub.chain.latest_block().await?.number;
+    // Only what is settled: a request that moves to another block must not be passed by.
+    let head = hub.chain.settled_height().await?;
     if *next > head {
         return Ok(Vec::new());
     }

@@ -57,6 +57,12 @@ pub(crate) fn execute(
                 Exit::Ok,
             )
         }
+        ChainCommand::Deploy(args) => {
+            let keys = Keys::load(&args.key)?;
+            let json = args.output.json;
+            let result = handlers.chain_deploy(&args, keys)?;
+            done(&result, json, style, Exit::Ok)
+        }
         ChainCommand::Verify { directory, output } => {
             let result = handlers.chain_verify(&directory)?;
             done(&result, output.json, style, result.exit())

@@ -8,7 +8,7 @@ use plumbline_trust::identity::Address;
 
 use crate::config::{Config, CoordinatorUrl};
 use crate::keyfile::Keys;
-use crate::ui::args::MeasureArgs;
+use crate::ui::args::{DeployArgs, MeasureArgs};
 use crate::ui::results::*;
 use crate::ui::{Cli, CopyWork, Exit, Failure, Handlers, Progress, execute};
 
@@ -58,6 +58,9 @@ impl Handlers for Refusing {
     }
     fn chain_faucet(&self, _: &CoordinatorUrl, _: Keys, amount: u128) -> Result<Receipt, Failure> {
         self.refuse(&format!("faucet {amount}"))
+    }
+    fn chain_deploy(&self, args: &DeployArgs, _: Keys) -> Result<DeploymentView, Failure> {
+        self.refuse(&format!("deploy {} {:?}", args.rpc, args.parameters()))
     }
     fn chain_verify(&self, directory: &Path) -> Result<ChainReplay, Failure> {
         self.refuse(&format!("replay {}", directory.display()))

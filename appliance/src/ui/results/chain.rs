@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use plumbline_contracts::Deployment;
 use plumbline_trust::identity::{Address, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +69,41 @@ impl Show for ChainStatus {
             .contracts
             .iter()
             .map(|(name, address)| vec![name.clone(), address.to_string()]);
+        format!("{head}\n\n{}", table(&["contract", "address"], &[], rows))
+    }
+}
+
+/// `plumbline chain deploy`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeploymentView {
+    /// Who deployed.
+    pub deployer: String,
+    /// Where the contracts are.
+    pub deployment: Deployment,
+    /// Block of the last transaction.
+    pub block: u64,
+    /// Gas of all transactions.
+    pub gas_used: u64,
+}
+
+impl Show for DeploymentView {
+    fn render_human(&self, _: Style) -> String {
+        let head = fields(&[
+            ("deployer", self.deployer.clone()),
+            ("chain id", self.deployment.chain_id.to_string()),
+            ("block", self.block.to_string()),
+            ("gas", self.gas_used.to_string()),
+        ]);
+        // All there are, whichever they are: every field that is an address.
+        let all = serde_json::to_value(self.deployment).unwrap_or_default();
+        let rows = all
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, value)| {
+                let address = value.as_str()?.to_owned();
+                Some(vec![name.clone(), address])
+            });
         format!("{head}\n\n{}", table(&["contract", "address"], &[], rows))
     }
 }

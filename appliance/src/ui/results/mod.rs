@@ -8,7 +8,8 @@ mod ready;
 mod verify;
 
 pub use chain::{
-    Balance, ChainReplay, ChainStatus, Draw, ParticipantView, Participants, Receipt, RequestView,
+    Balance, ChainReplay, ChainStatus, DeploymentView, Draw, ParticipantView, Participants,
+    Receipt, RequestView,
 };
 pub use key::KeyResult;
 pub use measure::{

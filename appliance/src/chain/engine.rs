@@ -1,0 +1,36 @@
+//! The chain that a coordinator runs, or looks at: what its health check and its `/rpc` need of it.
+
+use std::sync::Arc;
+
+use super::{Embedded, Endpoints, EndpointsError};
+
+/// What a coordinator settles on.
+#[derive(Clone, Debug)]
+pub enum Engine {
+    /// The chain of this process.
+    Embedded(Arc<Embedded>),
+    /// Another chain, through its nodes.
+    Rpc(Arc<Endpoints>),
+}
+
+impl Engine {
+    /// Why nothing goes on; `None` while it does. For health checks.
+    #[must_use]
+    pub fn halted(&self) -> Option<String> {
+        match self {
+            Self::Embedded(chain) => chain.halted().map(str::to_owned),
+            Self::Rpc(endpoints) => endpoints.trouble().map(|e| e.to_string()),
+        }
+    }
+
+    /// Answers JSON-RPC, given as bytes. Empty when there is nothing to answer.
+    ///
+    /// # Errors
+    /// The chain cannot be asked now.
+    pub async fn rpc_bytes(&self, request: &[u8]) -> Result<Vec<u8>, EndpointsError> {
+        match self {
+            Self::Embedded(chain) => Ok(chain.rpc_bytes(request).await),
+            Self::Rpc(endpoints) => endpoints.rpc_bytes(request).await,
+        }
+    }
+}
