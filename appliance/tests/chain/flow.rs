@@ -53,7 +53,7 @@ async fn a_true_claim_passes_and_everyone_is_paid(on: On) {
     assert_eq!(w.payer.selected_of(id).await.unwrap(), drawn.selected);
 
     let setup = B256::repeat_byte(9);
-    let began = w.coordinator.begin(id, setup).await.unwrap();
+    w.coordinator.begin(id, setup).await.unwrap();
     assert_eq!(w.payer.request_of(id).await.unwrap().setup_hash, setup);
     // The last one reports a time far off: it is not paid, and the median does not move.
     let times = [
@@ -65,7 +65,7 @@ async fn a_true_claim_passes_and_everyone_is_paid(on: On) {
     ];
     let counts = [1_900, 1_900, 1_900, 1_900, 400];
     let posted = w.submission(id, &counts, &times).await;
-    let reported = w.coordinator.report(id, &posted).await.unwrap();
+    w.coordinator.report(id, &posted).await.unwrap();
     let outcome = w.payer.result_of(id).await.unwrap().unwrap();
     assert_eq!(outcome.verdict, Verdict::Pass);
     assert_eq!(outcome.point, u128::from(CLAIM));
@@ -83,7 +83,7 @@ async fn a_true_claim_passes_and_everyone_is_paid(on: On) {
     assert_eq!(outcome.guaranteed, curve[1]);
 
     w.clock.pass(30);
-    let finalized = w.payer.finalize(id).await.unwrap();
+    w.payer.finalize(id).await.unwrap();
     assert_eq!(w.payer.state_of(id).await.unwrap(), State::Final);
     let pay = U256::from(1_900 * PRICE_OF_PACKET);
     for (index, address) in drawn.selected.iter().enumerate() {
@@ -96,21 +96,12 @@ async fn a_true_claim_passes_and_everyone_is_paid(on: On) {
     assert_eq!(w.payer.owed(w.payer.address()).await.unwrap(), rest);
     assert_eq!(w.payer.escrow_of(id).await.unwrap(), U256::ZERO);
 
-    let withdrawn = w.payer.withdraw().await.unwrap();
+    w.payer.withdraw().await.unwrap();
     let left = w.payer.balance(w.payer.address()).await.unwrap();
     assert_eq!(left, U256::from(PURSE) - U256::from(ESCROW) + rest);
     assert_eq!(refused(w.payer.withdraw().await), "NothingOwed");
     assert_eq!(refused(w.payer.finalize(id).await), "WrongState");
     w.assert_conserved().await;
-    println!(
-        "gas: request {} select(7→5) {} begin {} report(5) {} finalize(4 paid) {} withdraw {}",
-        requested.gas_used,
-        selected.gas_used,
-        began.gas_used,
-        reported.gas_used,
-        finalized.gas_used,
-        withdrawn.gas_used
-    );
 }
 
 async fn a_false_claim_fails_with_the_true_figure_and_is_paid_all_the_same(on: On) {

@@ -8,7 +8,7 @@ use plumbline::chain::embedded::{Replayed, verify_on};
 use plumbline::chain::{ChainClient, Embedded};
 
 use crate::platter::{Chance, Platter};
-use crate::world::{TestClock, fund, genesis, join, key, seeds, tick};
+use crate::world::{TestClock, enter, fund, genesis, key, seeds, tick};
 use plumbline::chain::client::role;
 
 /// Cuts of a run in CI, and with `PLUMBLINE_FULL=1`.
@@ -52,7 +52,9 @@ pub(crate) async fn run(platter: &Platter, rounds: usize) -> Vec<Acknowledged> {
     note(platter, &one, &mut list).await;
     let mut challengers = Vec::new();
     for number in 10..13 {
-        challengers.push(join(&chain, number, role::CHALLENGER).await);
+        let challenger = ChainClient::in_process(&chain, key(number));
+        enter(&challenger, number, role::CHALLENGER).await;
+        challengers.push(challenger);
         note(platter, &one, &mut list).await;
     }
     for round in 0..rounds {

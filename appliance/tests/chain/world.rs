@@ -117,9 +117,14 @@ pub(crate) fn registration(number: u8, roles: u32) -> Registration {
 /// Mints, allows and registers.
 pub(crate) async fn join(chain: &Stand, number: u8, roles: u32) -> ChainClient {
     let client = chain.client(key(number)).await;
-    fund(&client).await;
-    client.register(&registration(number, roles)).await.unwrap();
+    enter(&client, number, roles).await;
     client
+}
+
+/// Mints, allows and registers `client`.
+pub(crate) async fn enter(client: &ChainClient, number: u8, roles: u32) {
+    fund(client).await;
+    client.register(&registration(number, roles)).await.unwrap();
 }
 
 pub(crate) async fn fund(client: &ChainClient) {

@@ -35,6 +35,10 @@ const DISPLACED_MAX: usize = 8;
 /// address can be a block apart.
 const DISPLACED_AFTER: Duration = Duration::from_secs(3);
 
+/// What a transaction may need in the next block beyond what it needs in the newest one: the first
+/// heartbeat of a block opens a round, which writes two new slots of 22,100 gas.
+const NEXT_BLOCK_GAS: u64 = 60_000;
+
 /// How a broadcast was taken.
 enum Taken {
     /// It is in the pool, or on its way there, or in a block.
@@ -114,13 +118,7 @@ impl ChainClient {
         // waited for, and no gap is left before this one.
         let next = async { self.provider.get_transaction_count(from).await };
         let next = self.ask(what, next).await?;
-        let estimate = async {
-            let trial = self.trial_of(to, input.clone());
-            // Not as of the pool: a transaction that is stuck there is going to be replaced.
-            let latest = BlockId::latest();
-            self.provider.estimate_gas(trial).block(latest).await
-        };
-        let gas = self.ask(what, estimate).await?;
+        let gas = self.gas_for(what, to, input.clone(), next).await?;
         let fees = self.fees(what).await?;
         let now = Instant::now();
         let mut flight = Flight {
@@ -128,8 +126,7 @@ impl ChainClient {
             to,
             input,
             claim: Claim::first(next, &self.claims),
-            // What it needs may grow a little until its block is made: more participants, another day.
-            gas: gas + gas / 4,
+            gas,
             fees,
             variants: Vec::new(),
             began: now,
@@ -139,6 +136,34 @@ impl ChainClient {
         };
         self.sign(&mut flight)?;
         Ok(flight)
+    }
+
+    /// Gas to allow. As of the block that would be made now; if a transaction of ours is stuck in the pool,
+    /// which will be replaced and must not count, as of the newest block.
+    async fn gas_for(
+        &self,
+        what: &'static str,
+        to: TxKind,
+        input: Bytes,
+        next: u64,
+    ) -> Result<u64, ClientError> {
+        let pooled = async {
+            let count = self.provider.get_transaction_count(self.address());
+            count.pending().await
+        };
+        let stuck = self.ask(what, pooled).await? > next;
+        let trial = self.trial_of(to, input);
+        let estimate = async {
+            let block = if stuck {
+                BlockId::latest()
+            } else {
+                BlockId::pending()
+            };
+            self.provider.estimate_gas(trial).block(block).await
+        };
+        let gas = self.ask(what, estimate).await?;
+        // What it needs may grow a little until its block is made: more participants, another day.
+        Ok(gas + gas / 4 + if stuck { NEXT_BLOCK_GAS } else { 0 })
     }
 
     async fn fees(&self, what: &'static str) -> Result<Fees, ClientError> {

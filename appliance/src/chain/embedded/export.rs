@@ -130,7 +130,7 @@ enum Sink {
     /// Into a chain's directory.
     Copy(Box<Copy>),
     /// Nowhere: they are only executed.
-    Trial(Box<Replay>, audit::Founder),
+    Trial(Box<(Replay, audit::Founder)>),
 }
 
 /// Makes a chain in `dir`, where there is none, from a stream; every block is executed again.
@@ -156,7 +156,7 @@ pub fn verify_export(input: &mut impl Read, watch: Watch<'_>) -> Result<Replayed
         let (record, deployment) = audit::parse(founding, Path::new("the stream"))?;
         let replay = Replay::new(&record, deployment)?;
         let founder = audit::Founder::new(&record, founding)?;
-        Ok(Sink::Trial(Box::new(replay), founder))
+        Ok(Sink::Trial(Box::new((replay, founder))))
     })
 }
 
@@ -195,7 +195,8 @@ fn read(
         number += 1;
         match &mut sink {
             Sink::Copy(copy) => copy.push(&block)?,
-            Sink::Trial(replay, founder) => {
+            Sink::Trial(trial) => {
+                let (replay, founder) = &mut **trial;
                 let (executed, _, diff) = founder.execute(replay, &block)?;
                 replay.accept(&executed, diff);
             }
@@ -207,7 +208,7 @@ fn read(
     take(input, &mut hash, "its end")?;
     let replayed = match sink {
         Sink::Copy(mut copy) => copy.finish()?,
-        Sink::Trial(replay, _) => replay.result(),
+        Sink::Trial(trial) => trial.0.result(),
     };
     if (u64::from_le_bytes(height), hash) != (replayed.height, replayed.hash.0) {
         let words = format!("ends with another block than its last, {}", replayed.height);

@@ -130,7 +130,7 @@ impl Endpoints {
             }
         }
         let what = format!("block {number}");
-        let (right, wrong) = majority(hashes, &what, "hash", |hash| hash.to_string())?;
+        let (right, wrong) = majority(&hashes, &what, "hash", |hash| hash.to_string())?;
         for endpoint in right {
             endpoint.acquit();
         }
@@ -183,7 +183,7 @@ impl Endpoints {
             .filter(|(r, _)| r.block_hash == block_hash)
             .map(|(_, who)| who.len())
             .sum();
-        let (_, wrong) = match majority(seen, &what, "receipt in block", told) {
+        let (_, wrong) = match majority(&seen, &what, "receipt in block", told) {
             Ok(parted) => parted,
             Err(error) => {
                 self.settle(Some(error.clone()));
@@ -250,7 +250,7 @@ type Parted = (Vec<Arc<Endpoint>>, Vec<(Arc<Endpoint>, String)>);
 
 /// Parts those of the majority from the others, each of whom gets the reason.
 fn majority<K: Ord>(
-    said: BTreeMap<K, Vec<Arc<Endpoint>>>,
+    said: &BTreeMap<K, Vec<Arc<Endpoint>>>,
     what: &str,
     noun: &str,
     words: impl Fn(&K) -> String,

@@ -103,7 +103,7 @@ pub async fn deploy(
     })
 }
 
-fn silent(url: &str, chain_id: u64, why: String) -> EndpointsError {
+fn silent(url: &str, chain_id: u64, why: &str) -> EndpointsError {
     EndpointsError::None {
         chain_id,
         told: format!("{url}: {why}"),
@@ -115,7 +115,7 @@ async fn chain_id(url: &str) -> Result<u64, EndpointsError> {
     let id: U64 = node
         .call_unchecked("eth_chainId", &json!([]), ATTEMPT)
         .await
-        .map_err(|fault| silent(url, 0, fault.into_words()))?;
+        .map_err(|fault| silent(url, 0, &fault.into_words()))?;
     Ok(id.to())
 }
 
@@ -128,6 +128,6 @@ async fn next_nonce(url: &str, chain_id: u64, account: Address) -> Result<u64, E
             ATTEMPT,
         )
         .await
-        .map_err(|fault| silent(url, chain_id, fault.into_words()))?;
+        .map_err(|fault| silent(url, chain_id, &fault.into_words()))?;
     Ok(count.to())
 }

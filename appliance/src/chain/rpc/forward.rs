@@ -98,11 +98,11 @@ impl Endpoints {
     async fn one(&self, request: Value) -> Result<Value, EndpointsError> {
         let id = request.get("id").cloned();
         let answer = match request.get("method").and_then(Value::as_str) {
-            None => refusal(
-                &id.clone().unwrap_or_default(),
-                MALFORMED,
-                "method is missing or no string",
-            ),
+            // Whoever sent it meant something: this is no notification.
+            None => {
+                let words = "method is missing or no string";
+                return Ok(refusal(&id.unwrap_or_default(), MALFORMED, words));
+            }
             Some(FINALITY_METHOD) => {
                 json!({ "jsonrpc": "2.0", "id": id, "result": self.finality() })
             }

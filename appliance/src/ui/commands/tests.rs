@@ -208,6 +208,7 @@ fn every_command_has_its_page_with_the_exit_codes() {
         [
             "plumbline-chain-backup.1",
             "plumbline-chain-balance.1",
+            "plumbline-chain-deploy.1",
             "plumbline-chain-draw.1",
             "plumbline-chain-export.1",
             "plumbline-chain-faucet.1",
