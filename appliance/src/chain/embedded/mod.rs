@@ -185,7 +185,8 @@ impl Embedded {
         options: Options,
     ) -> Result<Arc<Self>, ChainError> {
         let disk = Disk::new(file::database(store, name)?);
-        if disk.founding()?.is_none() {
+        let founded = file::guarded(|| disk.founding());
+        if founded.map_err(|why| OpenError::damaged(name, why))??.is_none() {
             found(&disk, genesis, &options)?;
         }
         Self::resume(disk, name, genesis, options)
