@@ -20,7 +20,7 @@ pub mod rpc;
 pub mod transport;
 
 pub use client::{ChainClient, ClientError, Sent};
-pub use embedded::{ChainError, Embedded, Genesis, Options};
+pub use embedded::{ChainError, Effect, Embedded, Fork, Genesis, Move, Options};
 pub use engine::Engine;
 pub use finality::Finality;
 pub use rpc::{Endpoints, EndpointsError};

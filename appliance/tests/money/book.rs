@@ -1,0 +1,442 @@
+//! The shadow ledger: what every account and every id should have, by the rules and not by the contracts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy::primitives::{Address, B256, Log, U256};
+use alloy::sol_types::{SolCall, SolEventInterface};
+use plumbline::chain::Move;
+use plumbline_contracts::abi::backhaul::Backhaul::{self, BackhaulEvents};
+use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission};
+use plumbline_contracts::abi::beacon::Beacon::BeaconEvents;
+use plumbline_contracts::abi::disputes::Disputes::DisputesEvents;
+use plumbline_contracts::abi::jury::Jury::JuryEvents;
+use plumbline_contracts::abi::lab_token::LabToken::LabTokenEvents;
+use plumbline_contracts::abi::parameters::Parameters::ParametersEvents;
+use plumbline_contracts::abi::participants::Participants::ParticipantsEvents;
+use plumbline_contracts::abi::registry::Registry::RegistryEvents;
+use plumbline_contracts::abi::vault::Vault::VaultEvents;
+use plumbline_contracts::deploy::short;
+use plumbline_contracts::{Deployment, Parameters, Ruling, State};
+
+use crate::rules;
+
+pub(crate) struct Measured {
+    pub(crate) asked: Request,
+    pub(crate) escrow: U256,
+    pub(crate) fee: U256,
+    pub(crate) window: u64,
+    pub(crate) state: State,
+    pub(crate) selected: Vec<Address>,
+    pub(crate) posted: Option<Submission>,
+    pub(crate) reported_at: u64,
+    /// Whose offence is established: they get nothing here.
+    pub(crate) guilty: BTreeSet<Address>,
+}
+
+pub(crate) struct Case {
+    pub(crate) size: usize,
+    pub(crate) fee: U256,
+    pub(crate) penalty: U256,
+    pub(crate) funder: Address,
+    pub(crate) draw_until: u64,
+    pub(crate) commit_until: u64,
+    pub(crate) reveal_until: u64,
+    pub(crate) jurors: Vec<Address>,
+    pub(crate) committed: BTreeSet<Address>,
+    pub(crate) votes: BTreeMap<Address, u8>,
+    pub(crate) ruling: Option<u8>,
+}
+
+pub(crate) struct Quarrel {
+    pub(crate) subject: B256,
+    pub(crate) accused: Address,
+    pub(crate) reporter: Address,
+    pub(crate) case: B256,
+    bond: U256,
+    percents: (U256, U256),
+    pub(crate) over: bool,
+}
+
+/// A movement of one transaction, to be explained by the rules.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Flow {
+    Credit(Address, B256, Address, U256),
+    Burn(Address, B256, U256),
+    Slash(Address, U256, Address, U256),
+    Unstake(Address, U256),
+}
+
+pub(crate) struct Book {
+    d: Deployment,
+    pub(crate) stake: BTreeMap<Address, U256>,
+    pub(crate) owed: BTreeMap<Address, U256>,
+    pub(crate) escrow: BTreeMap<(Address, B256), U256>,
+    pub(crate) tokens: BTreeMap<Address, U256>,
+    pub(crate) burnt: U256,
+    pub(crate) held: U256,
+    variables: BTreeMap<B256, Vec<(u64, U256)>>,
+    pub(crate) measured: BTreeMap<B256, Measured>,
+    pub(crate) cases: BTreeMap<B256, Case>,
+    pub(crate) quarrels: BTreeMap<B256, Quarrel>,
+    pub(crate) leaving: BTreeMap<Address, u64>,
+    pub(crate) beats: BTreeMap<Address, u64>,
+    paid: BTreeSet<(B256, u16)>,
+    early: BTreeMap<B256, BTreeSet<Address>>,
+    /// Names of events, as the functions that only modules may call show themselves.
+    pub(crate) seen: BTreeMap<&'static str, u64>,
+}
+
+fn seconds(value: U256) -> u64 {
+    value.saturating_to()
+}
+
+impl Book {
+    pub(crate) fn new(d: Deployment, parameters: &Parameters) -> Self {
+        let first = |v: &plumbline_contracts::deploy::Variable| {
+            (short(v.name), vec![(0, U256::from(v.value))])
+        };
+        Self {
+            d,
+            stake: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            escrow: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            burnt: U256::ZERO,
+            held: U256::ZERO,
+            variables: parameters.variables().iter().map(first).collect(),
+            measured: BTreeMap::new(),
+            cases: BTreeMap::new(),
+            quarrels: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            beats: BTreeMap::new(),
+            paid: BTreeSet::new(),
+            early: BTreeMap::new(),
+            seen: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn variable(&self, name: &str, time: u64) -> U256 {
+        let values = &self.variables[&short(name)];
+        let now = values.iter().rev().find(|(from, _)| *from <= time);
+        now.unwrap().1
+    }
+
+    /// Takes in what one transaction did at `time`, and panics if the rules do not explain it.
+    pub(crate) fn take(&mut self, time: u64, one: &Move, logs: &[Log]) {
+        let mut flows = Vec::new();
+        let mut expected = Vec::new();
+        // A slash is computed from the stake as it was before the transaction moved it.
+        let stakes = self.stake.clone();
+        for log in logs {
+            if log.address == self.d.vault {
+                self.vault(log, &mut flows);
+            }
+        }
+        for log in logs {
+            let a = log.address;
+            if a == self.d.backhaul {
+                self.backhaul(time, one, log, &mut expected);
+            } else if a == self.d.jury {
+                self.jury(time, log, &stakes, &mut expected);
+            } else if a == self.d.disputes {
+                self.disputes(time, log, &stakes, &mut expected);
+            } else if a == self.d.participants {
+                self.participants(time, log, &mut expected);
+            } else {
+                self.others(log);
+            }
+        }
+        // Nothing moved and nothing to move are the same.
+        let moved = |f: &Flow| match f {
+            Flow::Credit(.., x) | Flow::Burn(.., x) | Flow::Unstake(_, x) => !x.is_zero(),
+            Flow::Slash(_, x, ..) => !x.is_zero(),
+        };
+        flows.retain(moved);
+        expected.retain(moved);
+        flows.sort();
+        expected.sort();
+        assert_eq!(flows, expected, "the rules do not explain what {one:?} moved");
+    }
+
+    fn vault(&mut self, log: &Log, flows: &mut Vec<Flow>) {
+        let event = VaultEvents::decode_log(log).unwrap().data;
+        let name = match event {
+            VaultEvents::Staked(e) => {
+                *self.stake.entry(e.account).or_default() += e.amount;
+                self.held += e.amount;
+                "Vault.stakeFrom"
+            }
+            VaultEvents::Unstaked(e) => {
+                *self.stake.get_mut(&e.account).unwrap() -= e.amount;
+                *self.owed.entry(e.account).or_default() += e.amount;
+                flows.push(Flow::Unstake(e.account, e.amount));
+                "Vault.unstake"
+            }
+            VaultEvents::Locked(e) => {
+                let before = self.escrow.insert((e.module, e.id), e.amount);
+                assert!(before.is_none_or(|b| b.is_zero()), "locked twice");
+                self.held += e.amount;
+                "Vault.lock"
+            }
+            VaultEvents::Credited(e) => {
+                *self.escrow.get_mut(&(e.module, e.id)).unwrap() -= e.amount;
+                *self.owed.entry(e.to).or_default() += e.amount;
+                flows.push(Flow::Credit(e.module, e.id, e.to, e.amount));
+                // A refund is the credit of all that is left.
+                *self.seen.entry("Vault.refund").or_default() += 1;
+                "Vault.credit"
+            }
+            VaultEvents::Slashed(e) => {
+                *self.stake.entry(e.account).or_default() -= e.amount;
+                *self.owed.entry(e.reporter).or_default() += e.share;
+                self.burnt += e.amount - e.share;
+                flows.push(Flow::Slash(e.account, e.amount, e.reporter, e.share));
+                "Vault.slash"
+            }
+            VaultEvents::Burnt(e) => {
+                *self.escrow.get_mut(&(e.module, e.id)).unwrap() -= e.amount;
+                self.burnt += e.amount;
+                flows.push(Flow::Burn(e.module, e.id, e.amount));
+                "Vault.burn"
+            }
+            VaultEvents::Withdrawn(e) => {
+                assert_eq!(self.owed.insert(e.account, U256::ZERO), Some(e.amount));
+                self.held -= e.amount;
+                return;
+            }
+        };
+        *self.seen.entry(name).or_default() += 1;
+    }
+
+    fn others(&mut self, log: &Log) {
+        if log.address == self.d.token {
+            if let LabTokenEvents::Transfer(e) = LabTokenEvents::decode_log(log).unwrap().data {
+                if !e.from.is_zero() {
+                    *self.tokens.get_mut(&e.from).unwrap() -= e.value;
+                }
+                *self.tokens.entry(e.to).or_default() += e.value;
+            }
+        } else if log.address == self.d.parameters {
+            let event = ParametersEvents::decode_log(log).unwrap().data;
+            if let ParametersEvents::Scheduled(e) = event {
+                let values = self.variables.get_mut(&e.name).unwrap();
+                values.push((seconds(e.from), e.value));
+            }
+        } else if log.address == self.d.beacon {
+            if let BeaconEvents::Heartbeat(e) = BeaconEvents::decode_log(log).unwrap().data {
+                self.beats.insert(e.account, e.count);
+            }
+        } else if log.address == self.d.registry {
+            RegistryEvents::decode_log(log).unwrap();
+        }
+    }
+
+    fn participants(&mut self, time: u64, log: &Log, expected: &mut Vec<Flow>) {
+        match ParticipantsEvents::decode_log(log).unwrap().data {
+            ParticipantsEvents::Leaving(e) => {
+                let bound = seconds(self.variable("unbonding_s", time));
+                assert_eq!(e.leaveAt, time + bound, "bound for another time");
+                self.leaving.insert(e.account, e.leaveAt);
+            }
+            ParticipantsEvents::Left(e) => {
+                let leave_at = self.leaving.remove(&e.account).unwrap();
+                assert!(time >= leave_at, "a stake left before its time");
+                expected.push(Flow::Unstake(e.account, e.stake));
+            }
+            ParticipantsEvents::Slashed(_) => {
+                *self.seen.entry("Participants.slash").or_default() += 1;
+            }
+            _ => {}
+        }
+    }
+
+    fn backhaul(&mut self, time: u64, one: &Move, log: &Log, expected: &mut Vec<Flow>) {
+        let module = self.d.backhaul;
+        match BackhaulEvents::decode_log(log).unwrap().data {
+            BackhaulEvents::Requested(e) => {
+                let fee = self.variable("coordinator_fee", time);
+                assert_eq!(e.escrow, rules::escrow(&e.request) + fee, "another price");
+                assert_eq!(self.escrow[&(module, e.id)], e.escrow);
+                let measured = Measured {
+                    asked: e.request,
+                    escrow: e.escrow,
+                    fee,
+                    window: seconds(self.variable("dispute_window_s", time)),
+                    state: State::Created,
+                    selected: Vec::new(),
+                    posted: None,
+                    reported_at: 0,
+                    guilty: self.early.remove(&e.id).unwrap_or_default(),
+                };
+                assert!(self.measured.insert(e.id, measured).is_none());
+            }
+            BackhaulEvents::Selected(e) => {
+                let m = self.step(e.id, &[State::Created], State::Selected);
+                m.selected = e.selected;
+            }
+            BackhaulEvents::Began(e) => {
+                self.step(e.id, &[State::Selected], State::Running);
+            }
+            BackhaulEvents::Reported(e) => {
+                let m = self.step(e.id, &[State::Running], State::Reported);
+                assert!(time <= m.asked.deadline);
+                let call = Backhaul::reportCall::abi_decode(&one.input).unwrap();
+                m.posted = Some(call.posted);
+                m.reported_at = time;
+            }
+            BackhaulEvents::Contested(e) => {
+                let m = self.step(e.id, &[State::Reported], State::Disputed);
+                assert!(time < m.reported_at + m.window, "contested too late");
+                *self.seen.entry("Backhaul.contest").or_default() += 1;
+            }
+            BackhaulEvents::Ruled(e) => {
+                let m = self.step(e.id, &[State::Disputed], State::Reported);
+                if e.upheld {
+                    m.guilty.insert(e.accused);
+                }
+                *self.seen.entry("Backhaul.ruled").or_default() += 1;
+            }
+            BackhaulEvents::Paid(e) => {
+                assert!(self.paid.insert((e.id, e.index)), "paid twice: {e:?}");
+            }
+            BackhaulEvents::Finalized(e) => {
+                let m = self.step(e.id, &[State::Reported], State::Final);
+                let due = m.reported_at + m.window;
+                assert!(time >= due, "paid out {} s early", due.saturating_sub(time));
+                expected.extend(rules::payout(module, e.id, m));
+            }
+            BackhaulEvents::TimedOut(e) => {
+                let open = [State::Created, State::Selected, State::Running];
+                let m = self.step(e.id, &open, State::TimedOut);
+                assert!(time > m.asked.deadline);
+                expected.push(Flow::Credit(module, e.id, m.asked.payer, m.escrow));
+            }
+            BackhaulEvents::Cancelled(e) => {
+                let m = self.step(e.id, &[State::Created], State::Cancelled);
+                expected.push(Flow::Credit(module, e.id, m.asked.payer, m.escrow));
+            }
+            _ => {}
+        }
+    }
+
+    fn step(&mut self, id: B256, from: &[State], to: State) -> &mut Measured {
+        let m = self.measured.get_mut(&id).unwrap();
+        assert!(from.contains(&m.state), "{id} went from {} to {to}", m.state);
+        m.state = to;
+        m
+    }
+
+    fn jury(
+        &mut self,
+        time: u64,
+        log: &Log,
+        stakes: &BTreeMap<Address, U256>,
+        expected: &mut Vec<Flow>,
+    ) {
+        match JuryEvents::decode_log(log).unwrap().data {
+            JuryEvents::Opened(e) => {
+                let case = Case {
+                    size: e.size.to(),
+                    fee: self.variable("juror_fee", time),
+                    penalty: self.variable("juror_penalty", time),
+                    funder: Address::ZERO,
+                    draw_until: seconds(e.drawUntil),
+                    commit_until: 0,
+                    reveal_until: 0,
+                    jurors: Vec::new(),
+                    committed: BTreeSet::new(),
+                    votes: BTreeMap::new(),
+                    ruling: None,
+                };
+                assert!(self.cases.insert(e.id, case).is_none());
+                *self.seen.entry("Jury.open").or_default() += 1;
+            }
+            JuryEvents::Drawn(e) => {
+                let case = self.cases.get_mut(&e.id).unwrap();
+                assert!(case.jurors.is_empty(), "drawn twice");
+                assert_eq!(e.jurors.iter().collect::<BTreeSet<_>>().len(), case.size);
+                case.jurors = e.jurors;
+                case.commit_until = seconds(e.commitUntil);
+                case.reveal_until = seconds(e.revealUntil);
+            }
+            JuryEvents::Committed(e) => {
+                let case = self.cases.get_mut(&e.id).unwrap();
+                assert!(case.jurors.contains(&e.juror) && case.committed.insert(e.juror));
+            }
+            JuryEvents::Revealed(e) => {
+                let case = self.cases.get_mut(&e.id).unwrap();
+                assert!(case.committed.contains(&e.juror));
+                assert!(time > case.commit_until && time <= case.reveal_until);
+                assert!(case.votes.insert(e.juror, e.vote).is_none());
+            }
+            JuryEvents::Settled(e) => {
+                let case = self.cases.get_mut(&e.id).unwrap();
+                assert!(case.ruling.is_none(), "settled twice");
+                if !case.jurors.is_empty() {
+                    assert!(time > case.reveal_until, "settled early");
+                }
+                assert_eq!(e.ruling, rules::ruling(case), "another ruling than the votes");
+                case.ruling = Some(e.ruling);
+                expected.extend(rules::settle(self.d.jury, e.id, case, stakes));
+            }
+            JuryEvents::Paid(_) => {}
+        }
+    }
+
+    fn disputes(
+        &mut self,
+        time: u64,
+        log: &Log,
+        stakes: &BTreeMap<Address, U256>,
+        expected: &mut Vec<Flow>,
+    ) {
+        match DisputesEvents::decode_log(log).unwrap().data {
+            DisputesEvents::Announced(_) => {}
+            DisputesEvents::Disputed(e) => {
+                assert_eq!(e.bond, self.variable("dispute_bond", time));
+                self.cases.get_mut(&e.caseId).unwrap().funder = e.reporter;
+                let quarrel = Quarrel {
+                    subject: e.subject,
+                    accused: e.accused,
+                    reporter: e.reporter,
+                    case: e.caseId,
+                    bond: e.bond,
+                    percents: self.percents(time),
+                    over: false,
+                };
+                assert!(self.quarrels.insert(e.id, quarrel).is_none());
+            }
+            DisputesEvents::Concluded(e) => {
+                let quarrel = self.quarrels.get_mut(&e.id).unwrap();
+                assert!(!std::mem::replace(&mut quarrel.over, true), "concluded twice");
+                let ruling = self.cases[&quarrel.case].ruling.unwrap();
+                assert_eq!(e.ruling, ruling);
+                let module = self.d.disputes;
+                expected.push(if ruling == Ruling::Rejected as u8 {
+                    Flow::Burn(module, e.id, quarrel.bond)
+                } else {
+                    Flow::Credit(module, e.id, quarrel.reporter, quarrel.bond)
+                });
+                if ruling == Ruling::Upheld as u8 {
+                    let (q, of) = (&*quarrel, quarrel.percents);
+                    expected.push(rules::punishment(q.accused, q.reporter, of, stakes));
+                }
+            }
+            DisputesEvents::Proven(e) => {
+                let of = self.percents(time);
+                expected.push(rules::punishment(e.guilty, e.reporter, of, stakes));
+                if let Some(m) = self.measured.get_mut(&e.subject) {
+                    m.guilty.insert(e.guilty);
+                } else {
+                    self.early.entry(e.subject).or_default().insert(e.guilty);
+                }
+                *self.seen.entry("Backhaul.faulted").or_default() += 1;
+            }
+        }
+    }
+
+    fn percents(&self, time: u64) -> (U256, U256) {
+        let get = |name| self.variable(name, time);
+        (get("offence_percent"), get("reporter_percent"))
+    }
+}

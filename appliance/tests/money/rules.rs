@@ -1,0 +1,119 @@
+//! What is paid to whom, written down a second time, from the documents and not from the Solidity.
+
+use std::collections::BTreeMap;
+
+use alloy::primitives::{Address, B256, U256};
+use plumbline_contracts::Ruling;
+use plumbline_contracts::abi::backhaul::IBackhaul::Request;
+
+use crate::book::{Case, Flow, Measured};
+
+/// Bytes of a data packet at the IP layer.
+const PACKET_BYTES: u64 = 1_500;
+
+/// Most packets that count of one challenger: its share of claim × duration, rounded up.
+pub(crate) fn cap(asked: &Request) -> u64 {
+    let bits = u128::from(asked.claimBps) * u128::from(asked.durationMs);
+    let share = u128::from(8 * PACKET_BYTES) * u128::from(asked.n - asked.f) * 1_000;
+    u64::try_from(bits.div_ceil(share)).unwrap()
+}
+
+/// Price of all packets that can count.
+pub(crate) fn escrow(asked: &Request) -> U256 {
+    let packets = u64::from(asked.n - asked.f) * cap(asked);
+    U256::from(asked.pricePerByte) * U256::from(PACKET_BYTES) * U256::from(packets)
+}
+
+fn median(values: &[u64]) -> u64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    let n = sorted.len();
+    if n % 2 == 1 {
+        sorted[n / 2]
+    } else {
+        u64::midpoint(sorted[n / 2 - 1], sorted[n / 2])
+    }
+}
+
+/// Each challenger that reported, in time with the others and without offence, has its bytes; the
+/// coordinator its fee, unless it is guilty; the payer the rest.
+pub(crate) fn payout(module: Address, id: B256, m: &Measured) -> Vec<Flow> {
+    let posted = m.posted.as_ref().unwrap();
+    let times: Vec<u64> = posted.reports.iter().map(|r| r.ttNs).collect();
+    let mut flows = Vec::new();
+    let mut rest = m.escrow;
+    if !times.is_empty() {
+        let middle = median(&times);
+        let distances: Vec<u64> = times.iter().map(|t| t.abs_diff(middle)).collect();
+        let bound = (u128::from(median(&distances)) * 3).max(u128::from(middle / 20));
+        for (report, distance) in posted.reports.iter().zip(distances) {
+            let who = m.selected[usize::from(report.index)];
+            if u128::from(distance) > bound || m.guilty.contains(&who) {
+                continue;
+            }
+            let count = posted.counts[usize::from(report.index)];
+            let amount = U256::from(m.asked.pricePerByte)
+                * U256::from(PACKET_BYTES)
+                * U256::from(count);
+            flows.push(Flow::Credit(module, id, who, amount));
+            rest -= amount;
+        }
+    }
+    if !m.guilty.contains(&m.asked.coordinator) {
+        flows.push(Flow::Credit(module, id, m.asked.coordinator, m.fee));
+        rest -= m.fee;
+    }
+    flows.push(Flow::Credit(module, id, m.asked.payer, rest));
+    flows
+}
+
+/// More than half of the seats must vote, and more than half of the votes agree.
+pub(crate) fn ruling(case: &Case) -> u8 {
+    let of = |vote: Ruling| case.votes.values().filter(|v| **v == vote as u8).count();
+    let (upheld, rejected) = (of(Ruling::Upheld), of(Ruling::Rejected));
+    let won = if 2 * (upheld + rejected) <= case.size || upheld == rejected {
+        Ruling::Hung
+    } else if upheld > rejected {
+        Ruling::Upheld
+    } else {
+        Ruling::Rejected
+    };
+    won as u8
+}
+
+/// The majority is paid, the minority and the silent lose, the funder has the rest.
+pub(crate) fn settle(
+    module: Address,
+    id: B256,
+    case: &Case,
+    stakes: &BTreeMap<Address, U256>,
+) -> Vec<Flow> {
+    let ruling = ruling(case);
+    let mut rest = case.fee * U256::from(case.size);
+    let mut flows = Vec::new();
+    for juror in &case.jurors {
+        let vote = case.votes.get(juror);
+        if vote.is_some_and(|v| *v == ruling || ruling == Ruling::Hung as u8) {
+            flows.push(Flow::Credit(module, id, *juror, case.fee));
+            rest -= case.fee;
+        } else {
+            let stake = stakes.get(juror).copied().unwrap_or_default();
+            let taken = case.penalty.min(stake);
+            flows.push(Flow::Slash(*juror, taken, Address::ZERO, U256::ZERO));
+        }
+    }
+    flows.push(Flow::Credit(module, id, case.funder, rest));
+    flows
+}
+
+/// A part of the stake is taken, and a part of that goes to who showed it.
+pub(crate) fn punishment(
+    guilty: Address,
+    reporter: Address,
+    (of_stake, of_that): (U256, U256),
+    stakes: &BTreeMap<Address, U256>,
+) -> Flow {
+    let percent = |x: U256, p: U256| x * p / U256::from(100);
+    let taken = percent(stakes.get(&guilty).copied().unwrap_or_default(), of_stake);
+    Flow::Slash(guilty, taken, reporter, percent(taken, of_that))
+}
