@@ -11,31 +11,43 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// Rebuilds `appliance/contracts/artifacts`, or with `check` compares them with a fresh build.
+/// Folder of the sources, below `appliance/contracts/solidity`, and where their artifacts are committed:
+/// the product's, and what only tests deploy.
+const SETS: [(&str, &str); 2] = [
+    ("", "appliance/contracts/artifacts"),
+    ("test", "appliance/tests/money/artifacts"),
+];
+
+/// Rebuilds the artifacts of every set, or with `check` compares them with a fresh build.
 ///
 /// # Errors
 /// If node or npm is missing or fails, if a source does not compile, if the files cannot be written,
 /// or with `check` if an artifact is stale, missing or left over.
 pub fn run(check: bool) -> Result<()> {
-    let contracts = root()?.join("appliance/contracts");
-    let solidity = contracts.join("solidity");
-    let committed = contracts.join("artifacts");
+    let root = root()?;
+    let solidity = root.join("appliance/contracts/solidity");
     let ci = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
     execute("npm", Command::new("npm").args(ci).current_dir(&solidity))?;
+    for (folder, place) in SETS {
+        set(&root, &solidity, folder, place, check)?;
+    }
+    Ok(())
+}
 
+fn set(root: &Path, solidity: &Path, folder: &str, place: &str, check: bool) -> Result<()> {
+    let committed = root.join(place);
     // Built beside `node_modules`, which git ignores, and moved only when the whole build is good.
     let built = solidity.join("node_modules/.artifacts");
     remove(&built)?;
-    execute(
-        "node",
-        Command::new("node")
-            .arg("build.mjs")
-            .arg(&built)
-            .current_dir(&solidity),
-    )?;
+    let mut node = Command::new("node");
+    node.arg("build.mjs").arg(&built).current_dir(solidity);
+    if !folder.is_empty() {
+        node.arg(folder);
+    }
+    execute("node", &mut node)?;
     let fresh = read(&built)?;
     if check {
-        return compare(&fresh, &read(&committed)?);
+        return compare(place, &fresh, &read(&committed)?);
     }
     remove(&committed)?;
     fs::create_dir_all(&committed)?;
@@ -100,7 +112,11 @@ fn read(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     Ok(files)
 }
 
-fn compare(fresh: &BTreeMap<String, Vec<u8>>, committed: &BTreeMap<String, Vec<u8>>) -> Result<()> {
+fn compare(
+    place: &str,
+    fresh: &BTreeMap<String, Vec<u8>>,
+    committed: &BTreeMap<String, Vec<u8>>,
+) -> Result<()> {
     let mut wrong = Vec::new();
     for name in fresh.keys().chain(committed.keys()) {
         let what = match (fresh.get(name), committed.get(name)) {
@@ -109,7 +125,7 @@ fn compare(fresh: &BTreeMap<String, Vec<u8>>, committed: &BTreeMap<String, Vec<u
             (Some(_), None) => "is missing",
             (None, _) => "has no source",
         };
-        let line = format!("appliance/contracts/artifacts/{name} {what}");
+        let line = format!("{place}/{name} {what}");
         if !wrong.contains(&line) {
             wrong.push(line);
         }
@@ -136,8 +152,8 @@ mod tests {
     #[test]
     fn equal_passes_and_each_difference_is_named() {
         let fresh = files(&[("A.json", "1"), ("B.json", "2")]);
-        compare(&fresh, &fresh).unwrap();
-        let told = compare(&fresh, &files(&[("A.json", "0"), ("C.json", "3")]))
+        compare("place", &fresh, &fresh).unwrap();
+        let told = compare("place", &fresh, &files(&[("A.json", "0"), ("C.json", "3")]))
             .unwrap_err()
             .to_string();
         assert!(told.contains("A.json is stale"), "{told}");

@@ -73,6 +73,8 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         Result result;
         address[] selected;
         uint32[] counts;
+        // Proven guilty before there was a result: an account at most once for each kind of offence.
+        address[] guilty;
     }
 
     mapping(bytes32 id => Measurement) private _measurements;
@@ -177,6 +179,10 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         r.bundleHash = posted.bundleHash;
         (r.reporters, r.paid) = _bitmaps(posted.reports, output.outliers);
         emit Reported(id, verdict, output.point, guaranteed, output.curve, posted.bundleHash);
+        // Nobody loses twice for one offence, so nobody could prove it again now.
+        for (uint256 i = 0; i < m.guilty.length; ++i) {
+            _annul(id, m, m.guilty[i]);
+        }
     }
 
     /// @notice Pays out once the dispute window is over. Anyone may call it.
@@ -260,7 +266,9 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
     function faulted(bytes32 id, address guilty) external {
         _requireDisputes();
         Measurement storage m = _measurements[id];
-        if (m.state == State.Reported || m.state == State.Disputed) _annul(id, m, guilty);
+        State state = m.state;
+        if (state == State.Reported || state == State.Disputed) _annul(id, m, guilty);
+        else if (state == State.Created || state == State.Selected || state == State.Running) m.guilty.push(guilty);
     }
 
     /// @inheritdoc IProof

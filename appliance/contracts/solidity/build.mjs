@@ -1,4 +1,5 @@
-// node build.mjs OUT: compiles every contract in this folder and writes one artifact each,
+// node build.mjs OUT [FOLDER]: compiles every contract in this folder, or in FOLDER of it (test/: what
+// only tests deploy), and writes one artifact each,
 // OUT/<Name>.json = { abi, bytecode, deployedBytecode }: the same bytes on every machine.
 // Diagnostics go to stderr; any warning of the compiler about our own sources is an error.
 import { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
@@ -9,12 +10,16 @@ import { fileURLToPath } from "node:url";
 const here = dirname(fileURLToPath(import.meta.url));
 const out = process.argv[2];
 if (!out) {
-  process.stderr.write("usage: node build.mjs OUT\n");
+  process.stderr.write("usage: node build.mjs OUT [FOLDER]\n");
   process.exit(2);
 }
 const solc = createRequire(import.meta.url)("solc");
 
-const names = readdirSync(here).filter((name) => name.endsWith(".sol")).sort();
+const folder = process.argv[3] ?? "";
+const names = readdirSync(join(here, folder))
+  .filter((name) => name.endsWith(".sol"))
+  .sort()
+  .map((name) => join(folder, name));
 const sources = Object.fromEntries(
   names.map((name) => [name, { content: readFileSync(join(here, name), "utf8") }]),
 );
@@ -33,11 +38,14 @@ const input = {
 };
 
 const read = (path) => {
-  try {
-    return { contents: readFileSync(join(here, "node_modules", path), "utf8") };
-  } catch {
-    return { error: `${path}: not in node_modules; run npm ci` };
+  for (const from of [here, join(here, "node_modules")]) {
+    try {
+      return { contents: readFileSync(join(from, path), "utf8") };
+    } catch {
+      // Then from the next.
+    }
   }
+  return { error: `${path}: neither here nor in node_modules; run npm ci` };
 };
 
 const output = JSON.parse(solc.compile(JSON.stringify(input), { import: read }));

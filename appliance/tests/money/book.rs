@@ -48,7 +48,7 @@ pub(crate) struct Case {
 }
 
 pub(crate) struct Quarrel {
-    pub(crate) subject: B256,
+    subject: B256,
     pub(crate) accused: Address,
     pub(crate) reporter: Address,
     pub(crate) case: B256,
@@ -81,7 +81,6 @@ pub(crate) struct Book {
     pub(crate) leaving: BTreeMap<Address, u64>,
     pub(crate) beats: BTreeMap<Address, u64>,
     paid: BTreeSet<(B256, u16)>,
-    early: BTreeMap<B256, BTreeSet<Address>>,
     /// Names of events, as the functions that only modules may call show themselves.
     pub(crate) seen: BTreeMap<&'static str, u64>,
 }
@@ -110,7 +109,6 @@ impl Book {
             leaving: BTreeMap::new(),
             beats: BTreeMap::new(),
             paid: BTreeSet::new(),
-            early: BTreeMap::new(),
             seen: BTreeMap::new(),
         }
     }
@@ -182,8 +180,6 @@ impl Book {
                 *self.escrow.get_mut(&(e.module, e.id)).unwrap() -= e.amount;
                 *self.owed.entry(e.to).or_default() += e.amount;
                 flows.push(Flow::Credit(e.module, e.id, e.to, e.amount));
-                // A refund is the credit of all that is left.
-                *self.seen.entry("Vault.refund").or_default() += 1;
                 "Vault.credit"
             }
             VaultEvents::Slashed(e) => {
@@ -266,7 +262,7 @@ impl Book {
                     selected: Vec::new(),
                     posted: None,
                     reported_at: 0,
-                    guilty: self.early.remove(&e.id).unwrap_or_default(),
+                    guilty: BTreeSet::new(),
                 };
                 assert!(self.measured.insert(e.id, measured).is_none());
             }
@@ -310,6 +306,8 @@ impl Book {
                 let m = self.step(e.id, &open, State::TimedOut);
                 assert!(time > m.asked.deadline);
                 expected.push(Flow::Credit(module, e.id, m.asked.payer, m.escrow));
+                // The credit of all that is left.
+                *self.seen.entry("Vault.refund").or_default() += 1;
             }
             BackhaulEvents::Cancelled(e) => {
                 let m = self.step(e.id, &[State::Created], State::Cancelled);
@@ -418,6 +416,8 @@ impl Book {
                     Flow::Credit(module, e.id, quarrel.reporter, quarrel.bond)
                 });
                 if ruling == Ruling::Upheld as u8 {
+                    let m = self.measured.get_mut(&quarrel.subject).unwrap();
+                    assert!(m.guilty.contains(&quarrel.accused), "upheld and not annulled");
                     let (q, of) = (&*quarrel, quarrel.percents);
                     expected.push(rules::punishment(q.accused, q.reporter, of, stakes));
                 }
@@ -425,11 +425,7 @@ impl Book {
             DisputesEvents::Proven(e) => {
                 let of = self.percents(time);
                 expected.push(rules::punishment(e.guilty, e.reporter, of, stakes));
-                if let Some(m) = self.measured.get_mut(&e.subject) {
-                    m.guilty.insert(e.guilty);
-                } else {
-                    self.early.entry(e.subject).or_default().insert(e.guilty);
-                }
+                self.measured.get_mut(&e.subject).unwrap().guilty.insert(e.guilty);
                 *self.seen.entry("Backhaul.faulted").or_default() += 1;
             }
         }

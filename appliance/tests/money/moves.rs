@@ -135,6 +135,7 @@ fn spoil(s: &mut Stage, mut made: Named) -> Named {
             let place = 4 + s.chance.below(bytes.len() as u64 - 4) as usize;
             bytes[place] ^= 1 << s.chance.below(8);
             made.one.input = bytes.into();
+            made.bent = true;
         }
         _ => {}
     }

@@ -78,6 +78,8 @@ impl Tally {
 pub(crate) struct Named {
     pub(crate) name: &'static str,
     pub(crate) one: Move,
+    /// Whether its input was damaged: what is no encoding at all is refused without a word.
+    pub(crate) bent: bool,
 }
 
 pub(crate) fn named<C: SolCall>(name: &'static str, from: Address, to: Address, call: &C) -> Named {
@@ -86,7 +88,11 @@ pub(crate) fn named<C: SolCall>(name: &'static str, from: Address, to: Address, 
         to: Some(to),
         input: call.abi_encode().into(),
     };
-    Named { name, one }
+    Named {
+        name,
+        one,
+        bent: false,
+    }
 }
 
 pub(crate) struct Stage {
@@ -155,9 +161,12 @@ impl Stage {
         if let Some(why) = why {
             let named = moves[0].name;
             assert!(!effects[0].done, "{named}: a trial and the block differ");
-            // Out of gas, or a revert that says nothing, leaves everyone guessing.
-            let why = why.unwrap_or_else(|| panic!("{named} was refused without a word"));
-            *self.tally.reasons.entry(why.name).or_default() += 1;
+            assert!(effects[0].gas < Fork::MOVE_GAS, "{named} burnt all its gas");
+            match why {
+                Some(why) => *self.tally.reasons.entry(why.name).or_default() += 1,
+                // A revert that says nothing leaves everyone guessing.
+                None => assert!(moves[0].bent, "{named} was refused without a word"),
+            }
         }
         self.compare(moves);
         effects.iter().map(|e| e.done).collect()

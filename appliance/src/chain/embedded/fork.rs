@@ -46,6 +46,10 @@ pub struct Fork {
 }
 
 impl Fork {
+    /// Gas that a move of [`Self::block`] may take: a quarter of what the chain lets a transaction take,
+    /// so that what fits here has room to grow there.
+    pub const MOVE_GAS: u64 = TX_GAS_LIMIT / 4;
+
     /// Founds one, at `timestamp` (unix seconds).
     ///
     /// # Errors
@@ -148,7 +152,7 @@ fn envelope(one: &Move, nonce: u64, chain_id: u64) -> Recovered<TxEnvelope> {
     let tx = TxEip1559 {
         chain_id,
         nonce,
-        gas_limit: TX_GAS_LIMIT / 4,
+        gas_limit: Fork::MOVE_GAS,
         to: one.to.map_or(TxKind::Create, TxKind::Call),
         input: one.input.clone(),
         ..TxEip1559::default()
