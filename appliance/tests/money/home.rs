@@ -15,7 +15,7 @@ use plumbline_contracts::deploy::short;
 use crate::stage::{Actor, Named, Stage, named};
 
 /// It must go through.
-fn must(s: &mut Stage, one: Named) {
+pub(crate) fn must(s: &mut Stage, one: Named) {
     if let Err(why) = s.fork.call(s.now, &one.one) {
         let why = why.map_or_else(|| "no reason given".to_owned(), |r| r.to_string());
         panic!("{} must be possible and is not: {why}", one.name);
@@ -107,16 +107,29 @@ fn leave(s: &mut Stage) {
     renounce(s);
 }
 
-/// Without a governor nothing changes any more.
+/// The governor hands over, admits and retires once more, and goes: then nothing changes any more.
 fn renounce(s: &mut Stage) {
     let (registry, variables) = (s.d.registry, s.d.parameters);
+    let newOwner = s.actors[2].address();
     let owner = s.read(registry, &Registry::ownerCall {});
-    must(s, named("Registry.renounceOwnership", owner, registry, &Registry::renounceOwnershipCall {}));
+    let call = Registry::transferOwnershipCall { newOwner };
+    must(s, named("Registry.transferOwnership", owner, registry, &call));
+    must(s, named("Registry.acceptOwnership", newOwner, registry, &Registry::acceptOwnershipCall {}));
+    let module = Address::repeat_byte(0x77);
+    let call = Registry::admitCall { name: short("last"), module };
+    must(s, named("Registry.admit", newOwner, registry, &call));
+    must(s, named("Registry.retire", newOwner, registry, &Registry::retireCall { module }));
+    must(s, named("Registry.seal", newOwner, registry, &Registry::sealCall {}));
+    must(s, named("Registry.renounceOwnership", newOwner, registry, &Registry::renounceOwnershipCall {}));
     let owner = s.read(variables, &Variables::ownerCall {});
-    must(s, named("Parameters.renounceOwnership", owner, variables, &Variables::renounceOwnershipCall {}));
+    let call = Variables::transferOwnershipCall { newOwner };
+    must(s, named("Parameters.transferOwnership", owner, variables, &call));
+    must(s, named("Parameters.acceptOwnership", newOwner, variables, &Variables::acceptOwnershipCall {}));
     let call = Variables::scheduleCall {
         name: short("juror_fee"),
         value: Default::default(),
     };
-    assert_eq!(s.block(&[named("Parameters.schedule", owner, variables, &call)]), [false]);
+    must(s, named("Parameters.schedule", newOwner, variables, &call));
+    must(s, named("Parameters.renounceOwnership", newOwner, variables, &Variables::renounceOwnershipCall {}));
+    assert_eq!(s.block(&[named("Parameters.schedule", newOwner, variables, &call)]), [false]);
 }

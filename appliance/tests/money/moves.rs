@@ -48,7 +48,7 @@ pub(crate) enum Secret {
 /// What the actors know between blocks.
 #[derive(Default)]
 pub(crate) struct Plans {
-    nonce: u64,
+    pub(crate) nonce: u64,
     secrets: Vec<(Address, Secret)>,
     last: Option<Named>,
     /// Whether modules may be retired by now.
@@ -206,7 +206,7 @@ fn request(s: &mut Stage, plans: &mut Plans) -> Request {
 }
 
 /// What a coordinator would post: honest parties, some of them silent or slow.
-fn submission(s: &mut Stage, id: B256) -> Option<Submission> {
+pub(crate) fn submission(s: &mut Stage, id: B256) -> Option<Submission> {
     let m = &s.book.measured[&id];
     let (asked, selected) = (m.asked.clone(), m.selected.clone());
     let d = domain(s.d.chain_id, s.d.backhaul);
@@ -307,7 +307,7 @@ fn accuse(s: &mut Stage, plans: &mut Plans) -> Made {
         });
     }
     let (from, proof, salt) = (any(s), s.d.backhaul, word(s));
-    let (hash, secret) = if s.chance.percent(75) {
+    let (hash, secret) = if s.chance.percent(90) {
         let id = measured(s, &[State::Reported])?;
         let m = &s.book.measured[&id];
         let mut blamed = m.selected.clone();
@@ -327,7 +327,7 @@ fn accuse(s: &mut Stage, plans: &mut Plans) -> Made {
 }
 
 /// Two statements of one signer; now and then the same one twice, which is no offence.
-fn offence(s: &mut Stage) -> Option<Bytes> {
+pub(crate) fn offence(s: &mut Stage) -> Option<Bytes> {
     let all = [State::Created, State::Selected, State::Running, State::Reported, State::Disputed, State::Final];
     let id = measured(s, &all)?;
     let m = &s.book.measured[&id];
@@ -391,12 +391,23 @@ pub(crate) fn register(s: &Stage, account: Address, stake: u128) -> Named {
     named("Participants.register", account, s.d.participants, &call)
 }
 
+/// Those with a role who are not registered.
+fn absent(s: &Stage) -> Vec<Address> {
+    let gone = |a: &&Actor| {
+        let stake = s.book.stake.get(&a.address()).copied().unwrap_or_default();
+        a.roles != 0 && stake.is_zero()
+    };
+    s.actors.iter().filter(gone).map(Actor::address).collect()
+}
+
 fn take_part(s: &mut Stage) -> Made {
     let to = s.d.participants;
     let from = any(s);
     let leaving: Vec<Address> = s.book.leaving.keys().copied().collect();
     match s.chance.below(24) {
         0..=9 => {
+            let absent = absent(s);
+            let from = s.chance.pick(&absent).copied().unwrap_or(from);
             let stake = 950 + u128::from(s.chance.below(4_000));
             Some(register(s, from, stake))
         }
@@ -405,12 +416,12 @@ fn take_part(s: &mut Stage) -> Made {
             let call = Participants::setEndpointCall { endpoint };
             Some(named("Participants.setEndpoint", from, to, &call))
         }
-        12..=18 => {
+        12..=19 => {
             let amount = U256::from(s.chance.below(2_000));
             let call = Participants::topUpCall { amount };
             Some(named("Participants.topUp", from, to, &call))
         }
-        19 => Some(named("Participants.leave", from, to, &Participants::leaveCall {})),
+        20 if s.chance.percent(40) => Some(named("Participants.leave", from, to, &Participants::leaveCall {})),
         _ => {
             let from = *s.chance.pick(&leaving)?;
             Some(named("Participants.reclaim", from, to, &Participants::reclaimCall {}))
