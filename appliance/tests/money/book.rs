@@ -153,7 +153,10 @@ impl Book {
         expected.retain(moved);
         flows.sort();
         expected.sort();
-        assert_eq!(flows, expected, "the rules do not explain what {one:?} moved");
+        assert_eq!(
+            flows, expected,
+            "the rules do not explain what {one:?} moved"
+        );
     }
 
     fn vault(&mut self, log: &Log, flows: &mut Vec<Flow>) {
@@ -319,7 +322,11 @@ impl Book {
 
     fn step(&mut self, id: B256, from: &[State], to: State) -> &mut Measured {
         let m = self.measured.get_mut(&id).unwrap();
-        assert!(from.contains(&m.state), "{id} went from {} to {to}", m.state);
+        assert!(
+            from.contains(&m.state),
+            "{id} went from {} to {to}",
+            m.state
+        );
         m.state = to;
         m
     }
@@ -373,7 +380,11 @@ impl Book {
                 if !case.jurors.is_empty() {
                     assert!(time > case.reveal_until, "settled early");
                 }
-                assert_eq!(e.ruling, rules::ruling(case), "another ruling than the votes");
+                assert_eq!(
+                    e.ruling,
+                    rules::ruling(case),
+                    "another ruling than the votes"
+                );
                 case.ruling = Some(e.ruling);
                 expected.extend(rules::settle(self.d.jury, e.id, case, stakes));
             }
@@ -406,7 +417,10 @@ impl Book {
             }
             DisputesEvents::Concluded(e) => {
                 let quarrel = self.quarrels.get_mut(&e.id).unwrap();
-                assert!(!std::mem::replace(&mut quarrel.over, true), "concluded twice");
+                assert!(
+                    !std::mem::replace(&mut quarrel.over, true),
+                    "concluded twice"
+                );
                 let ruling = self.cases[&quarrel.case].ruling.unwrap();
                 assert_eq!(e.ruling, ruling);
                 let module = self.d.disputes;
@@ -417,7 +431,10 @@ impl Book {
                 });
                 if ruling == Ruling::Upheld as u8 {
                     let m = self.measured.get_mut(&quarrel.subject).unwrap();
-                    assert!(m.guilty.contains(&quarrel.accused), "upheld and not annulled");
+                    assert!(
+                        m.guilty.contains(&quarrel.accused),
+                        "upheld and not annulled"
+                    );
                     let (q, of) = (&*quarrel, quarrel.percents);
                     expected.push(rules::punishment(q.accused, q.reporter, of, stakes));
                 }
@@ -425,7 +442,11 @@ impl Book {
             DisputesEvents::Proven(e) => {
                 let of = self.percents(time);
                 expected.push(rules::punishment(e.guilty, e.reporter, of, stakes));
-                self.measured.get_mut(&e.subject).unwrap().guilty.insert(e.guilty);
+                self.measured
+                    .get_mut(&e.subject)
+                    .unwrap()
+                    .guilty
+                    .insert(e.guilty);
                 *self.seen.entry("Backhaul.faulted").or_default() += 1;
             }
         }

@@ -38,7 +38,10 @@ pub(crate) fn all(s: &mut Stage) {
         }
         let until = case.draw_until.max(case.reveal_until) + 1;
         later(s, until);
-        must(s, named("Jury.settle", stranger, s.d.jury, &Jury::settleCall { id }));
+        must(
+            s,
+            named("Jury.settle", stranger, s.d.jury, &Jury::settleCall { id }),
+        );
     }
     let ids: Vec<B256> = s.book.quarrels.keys().copied().collect();
     for id in ids {
@@ -62,11 +65,27 @@ fn end(s: &mut Stage, stranger: Address, id: B256) {
     match m.state {
         State::Created | State::Selected | State::Running => {
             later(s, deadline + 1);
-            must(s, named("Backhaul.timeout", stranger, to, &Backhaul::timeoutCall { id }));
+            must(
+                s,
+                named(
+                    "Backhaul.timeout",
+                    stranger,
+                    to,
+                    &Backhaul::timeoutCall { id },
+                ),
+            );
         }
         State::Reported => {
             later(s, due);
-            must(s, named("Backhaul.finalize", stranger, to, &Backhaul::finalizeCall { id }));
+            must(
+                s,
+                named(
+                    "Backhaul.finalize",
+                    stranger,
+                    to,
+                    &Backhaul::finalizeCall { id },
+                ),
+            );
         }
         State::Disputed => panic!("{id} is disputed and no dispute is open"),
         _ => {}
@@ -93,7 +112,10 @@ fn leave(s: &mut Stage) {
             must(s, named("Participants.reclaim", who, participants, &call));
         }
         if s.book.owed.get(&who).is_some_and(|o| !o.is_zero()) {
-            must(s, named("Vault.withdraw", who, vault, &Vault::withdrawCall {}));
+            must(
+                s,
+                named("Vault.withdraw", who, vault, &Vault::withdrawCall {}),
+            );
         }
     }
     assert_eq!(s.read(vault, &Vault::totalStakeCall {}), U256::ZERO);
@@ -113,23 +135,78 @@ fn renounce(s: &mut Stage) {
     let newOwner = s.actors[2].address();
     let owner = s.read(registry, &Registry::ownerCall {});
     let call = Registry::transferOwnershipCall { newOwner };
-    must(s, named("Registry.transferOwnership", owner, registry, &call));
-    must(s, named("Registry.acceptOwnership", newOwner, registry, &Registry::acceptOwnershipCall {}));
+    must(
+        s,
+        named("Registry.transferOwnership", owner, registry, &call),
+    );
+    must(
+        s,
+        named(
+            "Registry.acceptOwnership",
+            newOwner,
+            registry,
+            &Registry::acceptOwnershipCall {},
+        ),
+    );
     let module = Address::repeat_byte(0x77);
-    let call = Registry::admitCall { name: short("last"), module };
+    let call = Registry::admitCall {
+        name: short("last"),
+        module,
+    };
     must(s, named("Registry.admit", newOwner, registry, &call));
-    must(s, named("Registry.retire", newOwner, registry, &Registry::retireCall { module }));
-    must(s, named("Registry.seal", newOwner, registry, &Registry::sealCall {}));
-    must(s, named("Registry.renounceOwnership", newOwner, registry, &Registry::renounceOwnershipCall {}));
+    must(
+        s,
+        named(
+            "Registry.retire",
+            newOwner,
+            registry,
+            &Registry::retireCall { module },
+        ),
+    );
+    must(
+        s,
+        named("Registry.seal", newOwner, registry, &Registry::sealCall {}),
+    );
+    must(
+        s,
+        named(
+            "Registry.renounceOwnership",
+            newOwner,
+            registry,
+            &Registry::renounceOwnershipCall {},
+        ),
+    );
     let owner = s.read(variables, &Variables::ownerCall {});
     let call = Variables::transferOwnershipCall { newOwner };
-    must(s, named("Parameters.transferOwnership", owner, variables, &call));
-    must(s, named("Parameters.acceptOwnership", newOwner, variables, &Variables::acceptOwnershipCall {}));
+    must(
+        s,
+        named("Parameters.transferOwnership", owner, variables, &call),
+    );
+    must(
+        s,
+        named(
+            "Parameters.acceptOwnership",
+            newOwner,
+            variables,
+            &Variables::acceptOwnershipCall {},
+        ),
+    );
     let call = Variables::scheduleCall {
         name: short("juror_fee"),
         value: Default::default(),
     };
     must(s, named("Parameters.schedule", newOwner, variables, &call));
-    must(s, named("Parameters.renounceOwnership", newOwner, variables, &Variables::renounceOwnershipCall {}));
-    assert_eq!(s.block(&[named("Parameters.schedule", newOwner, variables, &call)]), [false]);
+    must(
+        s,
+        named(
+            "Parameters.renounceOwnership",
+            newOwner,
+            variables,
+            &Variables::renounceOwnershipCall {},
+        ),
+    );
+    assert_eq!(
+        s.block(&[named("Parameters.schedule", newOwner, variables, &call)]),
+        [false]
+    );
 }

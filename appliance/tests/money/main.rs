@@ -24,7 +24,10 @@
 
 mod book;
 mod chance;
+mod gas;
 mod home;
+mod hostile;
+mod house;
 mod moves;
 mod rules;
 mod script;
@@ -34,13 +37,23 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
+use alloy::primitives::keccak256;
+use serde_json::Value;
 use stage::{Stage, Tally};
 
 /// Calls of one sequence, before everyone goes home.
 const CALLS: u64 = 1_000;
 /// Contracts whose every function must have been done.
 const CONTRACTS: [&str; 9] = [
-    "LabToken", "Registry", "Parameters", "Vault", "Participants", "Beacon", "Jury", "Disputes", "Backhaul",
+    "LabToken",
+    "Registry",
+    "Parameters",
+    "Vault",
+    "Participants",
+    "Beacon",
+    "Jury",
+    "Disputes",
+    "Backhaul",
 ];
 
 /// One sequence, from the founding to the last withdrawal.
@@ -59,7 +72,11 @@ fn sequence(seed: u64) -> Tally {
             _ => 0,
         };
         plans.late = calls > CALLS * 9 / 10;
-        let size = if s.chance.percent(60) { 1 } else { 2 + s.chance.below(3) };
+        let size = if s.chance.percent(60) {
+            1
+        } else {
+            2 + s.chance.below(3)
+        };
         let block: Vec<_> = (0..size).map(|_| moves::next(&mut s, &mut plans)).collect();
         s.block(&block);
         calls += size;
@@ -71,20 +88,56 @@ fn sequence(seed: u64) -> Tally {
     s.tally
 }
 
-/// `Contract.function` of everything that can change something.
-fn functions() -> BTreeSet<String> {
+/// Name of the contract, of the function, and its selector, of everything that can change something.
+fn listed() -> Vec<(&'static str, String, [u8; 4])> {
     let artifacts = Path::new(env!("CARGO_MANIFEST_DIR")).join("contracts/artifacts");
-    let mut names = BTreeSet::new();
+    let mut list = Vec::new();
     for contract in CONTRACTS {
         let text = std::fs::read(artifacts.join(format!("{contract}.json"))).unwrap();
-        let artifact: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let artifact: Value = serde_json::from_slice(&text).unwrap();
         for item in artifact["abi"].as_array().unwrap() {
             if item["type"] == "function" && item["stateMutability"] == "nonpayable" {
-                names.insert(format!("{contract}.{}", item["name"].as_str().unwrap()));
+                let name = item["name"].as_str().unwrap().to_owned();
+                let signature = format!("{name}{}", types(&item["inputs"]));
+                let hash = keccak256(signature);
+                list.push((contract, name, [hash[0], hash[1], hash[2], hash[3]]));
             }
         }
     }
-    names
+    list
+}
+
+/// The types of parameters, as a selector is made from them.
+fn types(inputs: &Value) -> String {
+    let one = |input: &Value| {
+        let name = input["type"].as_str().unwrap();
+        match name.strip_prefix("tuple") {
+            Some(array) => format!("{}{array}", types(&input["components"])),
+            None => name.to_owned(),
+        }
+    };
+    let list: Vec<String> = inputs.as_array().unwrap().iter().map(one).collect();
+    format!("({})", list.join(","))
+}
+
+/// `Contract.function` of the same.
+fn functions() -> BTreeSet<String> {
+    listed()
+        .into_iter()
+        .map(|(c, f, _)| format!("{c}.{f}"))
+        .collect()
+}
+
+/// Name of the contract in a deployment, and selector, of the same.
+fn selectors() -> Vec<(String, [u8; 4])> {
+    let known = |contract: &str| match contract {
+        "LabToken" => "token".to_owned(),
+        other => other.to_lowercase(),
+    };
+    listed()
+        .into_iter()
+        .map(|(c, _, s)| (known(c), s))
+        .collect()
 }
 
 #[test]
@@ -113,18 +166,32 @@ fn nobody_gets_more_than_the_rules_give_and_nothing_is_stuck() {
     }
     let sum = |map: &std::collections::BTreeMap<String, u64>| map.values().sum::<u64>();
     for name in functions() {
-        let of = |map: &std::collections::BTreeMap<String, u64>| map.get(&name).copied().unwrap_or(0);
-        println!("  {name:32} {:6} done {:6} refused", of(&total.done), of(&total.refused));
+        let of =
+            |map: &std::collections::BTreeMap<String, u64>| map.get(&name).copied().unwrap_or(0);
+        println!(
+            "  {name:32} {:6} done {:6} refused",
+            of(&total.done),
+            of(&total.refused)
+        );
     }
     println!("  refusals by name: {:?}", total.reasons);
     let (done, refused) = (sum(&total.done), sum(&total.refused));
-    println!("money: {} calls, {done} done, {refused} refused, 0 broken", done + refused);
-    assert!(!total.reasons.contains_key("Panic"), "a contract failed instead of refusing");
+    println!(
+        "money: {} calls, {done} done, {refused} refused, 0 broken",
+        done + refused
+    );
+    assert!(
+        !total.reasons.contains_key("Panic"),
+        "a contract failed instead of refusing"
+    );
     let never: Vec<String> = functions()
         .into_iter()
         .filter(|name| !total.done.contains_key(name))
         .collect();
-    assert!(never.is_empty(), "never done, so nothing is proven of them: {never:?}");
+    assert!(
+        never.is_empty(),
+        "never done, so nothing is proven of them: {never:?}"
+    );
 }
 
 /// Eight bytes that differ from run to run.

@@ -130,7 +130,11 @@ pub(crate) fn next(s: &mut Stage, plans: &mut Plans) -> Named {
 fn spoil(s: &mut Stage, mut made: Named) -> Named {
     match s.chance.below(100) {
         0..=3 => made.one.from = any(s),
-        4..=6 if ["Backhaul", "Jury.", "Disputes", "Beacon"].iter().any(|p| made.name.starts_with(p)) => {
+        4..=6
+            if ["Backhaul", "Jury.", "Disputes", "Beacon"]
+                .iter()
+                .any(|p| made.name.starts_with(p)) =>
+        {
             let mut bytes = made.one.input.to_vec();
             let place = 4 + s.chance.below(bytes.len() as u64 - 4) as usize;
             bytes[place] ^= 1 << s.chance.below(8);
@@ -149,12 +153,19 @@ fn measure(s: &mut Stage, plans: &mut Plans) -> Made {
     match s.chance.below(20) {
         0..=4 => {
             let asked = request(s, plans);
-            let call = Backhaul::requestCall { asked: asked.clone() };
+            let call = Backhaul::requestCall {
+                asked: asked.clone(),
+            };
             Some(named("Backhaul.request", asked.payer, to, &call))
         }
         5..=7 => {
             let id = wrong.or_else(|| measured(s, &[State::Created]))?;
-            Some(named("Backhaul.select", from, to, &Backhaul::selectCall { id }))
+            Some(named(
+                "Backhaul.select",
+                from,
+                to,
+                &Backhaul::selectCall { id },
+            ))
         }
         8..=10 => {
             let id = measured(s, &[State::Selected])?;
@@ -172,17 +183,32 @@ fn measure(s: &mut Stage, plans: &mut Plans) -> Made {
         }
         15..=17 => {
             let id = wrong.or_else(|| measured(s, &[State::Reported, State::Disputed]))?;
-            Some(named("Backhaul.finalize", from, to, &Backhaul::finalizeCall { id }))
+            Some(named(
+                "Backhaul.finalize",
+                from,
+                to,
+                &Backhaul::finalizeCall { id },
+            ))
         }
         18 => {
             let open = [State::Created, State::Selected, State::Running];
             let id = wrong.or_else(|| measured(s, &open))?;
-            Some(named("Backhaul.timeout", from, to, &Backhaul::timeoutCall { id }))
+            Some(named(
+                "Backhaul.timeout",
+                from,
+                to,
+                &Backhaul::timeoutCall { id },
+            ))
         }
         _ => {
             let id = measured(s, &[State::Created])?;
             let from = s.book.measured[&id].asked.payer;
-            Some(named("Backhaul.cancel", from, to, &Backhaul::cancelCall { id }))
+            Some(named(
+                "Backhaul.cancel",
+                from,
+                to,
+                &Backhaul::cancelCall { id },
+            ))
         }
     }
 }
@@ -211,7 +237,9 @@ pub(crate) fn submission(s: &mut Stage, id: B256) -> Option<Submission> {
     let (asked, selected) = (m.asked.clone(), m.selected.clone());
     let d = domain(s.d.chain_id, s.d.backhaul);
     let share = rules::cap(&asked) * u64::from(asked.n - asked.f) / u64::from(asked.n);
-    let counts: Vec<u32> = (0..asked.n).map(|_| s.chance.below(share + 1) as u32).collect();
+    let counts: Vec<u32> = (0..asked.n)
+        .map(|_| s.chance.below(share + 1) as u32)
+        .collect();
     let packets = counts.iter().map(|c| u64::from(*c)).sum();
     let response = word(s);
     let mut reports = Vec::new();
@@ -253,7 +281,11 @@ fn salt(id: B256, juror: Address) -> B256 {
 /// Three in four see what is there; what is there follows from the case.
 fn vote(id: B256, juror: Address) -> Ruling {
     let fair = !salt(id, juror)[0].is_multiple_of(4);
-    if (id[0] & 1 == 0) == fair { Ruling::Upheld } else { Ruling::Rejected }
+    if (id[0] & 1 == 0) == fair {
+        Ruling::Upheld
+    } else {
+        Ruling::Rejected
+    }
 }
 
 fn judge(s: &mut Stage) -> Made {
@@ -279,7 +311,11 @@ fn judge(s: &mut Stage) -> Made {
             let id = case(s, |c| now > c.commit_until && !c.committed.is_empty())?;
             let juror = seated(s, id)?;
             let vote = vote(id, juror) as u8;
-            let call = Jury::revealCall { id, vote, salt: salt(id, juror) };
+            let call = Jury::revealCall {
+                id,
+                vote,
+                salt: salt(id, juror),
+            };
             Some(named("Jury.reveal", juror, to, &call))
         }
         17 => {
@@ -291,7 +327,12 @@ fn judge(s: &mut Stage) -> Made {
             let open = quarrels.iter().filter(|(_, q)| !q.over).map(|(id, _)| *id);
             let open: Vec<B256> = open.collect();
             let id = *s.chance.pick(&open)?;
-            Some(named("Disputes.conclude", from, s.d.disputes, &Disputes::concludeCall { id }))
+            Some(named(
+                "Disputes.conclude",
+                from,
+                s.d.disputes,
+                &Disputes::concludeCall { id },
+            ))
         }
     }
 }
@@ -311,24 +352,54 @@ fn accuse(s: &mut Stage, plans: &mut Plans) -> Made {
         let id = measured(s, &[State::Reported])?;
         let m = &s.book.measured[&id];
         let mut blamed = m.selected.clone();
-        blamed.extend([m.asked.prover, m.asked.prover, m.asked.coordinator, m.asked.payer]);
+        blamed.extend([
+            m.asked.prover,
+            m.asked.prover,
+            m.asked.coordinator,
+            m.asked.payer,
+        ]);
         let accused = *s.chance.pick(&blamed)?;
         let evidence = word(s);
         let hash = keccak256((proof, id, accused, evidence, salt).abi_encode());
-        let call = Disputes::disputeCall { proof, subject: id, accused, evidence, salt };
+        let call = Disputes::disputeCall {
+            proof,
+            subject: id,
+            accused,
+            evidence,
+            salt,
+        };
         (hash, Secret::Judged(call))
     } else {
         let evidence = offence(s)?;
         let hash = keccak256((proof, keccak256(&evidence), salt).abi_encode());
-        (hash, Secret::Alone(Disputes::proveCall { proof, evidence, salt }))
+        (
+            hash,
+            Secret::Alone(Disputes::proveCall {
+                proof,
+                evidence,
+                salt,
+            }),
+        )
     };
     plans.secrets.push((from, secret));
-    Some(named("Disputes.announce", from, to, &Disputes::announceCall { hash }))
+    Some(named(
+        "Disputes.announce",
+        from,
+        to,
+        &Disputes::announceCall { hash },
+    ))
 }
 
 /// Two statements of one signer; now and then the same one twice, which is no offence.
 pub(crate) fn offence(s: &mut Stage) -> Option<Bytes> {
-    let all = [State::Created, State::Selected, State::Running, State::Reported, State::Disputed, State::Final];
+    let all = [
+        State::Created,
+        State::Selected,
+        State::Running,
+        State::Reported,
+        State::Disputed,
+        State::Final,
+    ];
     let id = measured(s, &all)?;
     let m = &s.book.measured[&id];
     let (prover, selected) = (m.asked.prover, m.selected.clone());
@@ -336,28 +407,46 @@ pub(crate) fn offence(s: &mut Stage) -> Option<Bytes> {
     let second = if s.chance.percent(10) { 1 } else { 2 };
     let offence = if s.chance.percent(50) || selected.is_empty() {
         let who = actor(s, prover)?;
-        Offence::TwoCommits(id, Box::new([1, second].map(|count| SignedCommit {
-            phase: 0,
-            packets: u64::from(count),
-            countsHash: counts_hash(&[count]),
-            responseHash: B256::ZERO,
-            signature: who.sign(commit_digest(&d, id, 0, u64::from(count), &[count], B256::ZERO)),
-        })))
+        Offence::TwoCommits(
+            id,
+            Box::new([1, second].map(|count| SignedCommit {
+                phase: 0,
+                packets: u64::from(count),
+                countsHash: counts_hash(&[count]),
+                responseHash: B256::ZERO,
+                signature: who.sign(commit_digest(
+                    &d,
+                    id,
+                    0,
+                    u64::from(count),
+                    &[count],
+                    B256::ZERO,
+                )),
+            })),
+        )
     } else {
         let index = s.chance.below(selected.len() as u64) as u16;
         let who = actor(s, selected[usize::from(index)])?;
-        Offence::TwoReports(id, Box::new([1, second].map(|count| {
-            let timing = Timing { index, tt_ns: 5, tt_plus_ns: 5, packets: count };
-            SignedReport {
-                phase: 0,
-                index,
-                ttNs: 5,
-                ttPlusNs: 5,
-                packets: count,
-                responseHash: B256::ZERO,
-                signature: who.sign(report_digest(&d, id, 0, timing, B256::ZERO)),
-            }
-        })))
+        Offence::TwoReports(
+            id,
+            Box::new([1, second].map(|count| {
+                let timing = Timing {
+                    index,
+                    tt_ns: 5,
+                    tt_plus_ns: 5,
+                    packets: count,
+                };
+                SignedReport {
+                    phase: 0,
+                    index,
+                    ttNs: 5,
+                    ttPlusNs: 5,
+                    packets: count,
+                    responseHash: B256::ZERO,
+                    signature: who.sign(report_digest(&d, id, 0, timing, B256::ZERO)),
+                }
+            })),
+        )
     };
     Some(offence.encode())
 }
@@ -369,7 +458,11 @@ fn heartbeat(s: &mut Stage) -> Made {
 
 pub(crate) fn beat(s: &Stage, account: Address) -> Named {
     let count = s.book.beats.get(&account).copied().unwrap_or(0);
-    let reveal = if count == 0 { B256::ZERO } else { Stage::beacon_seed(account, count) };
+    let reveal = if count == 0 {
+        B256::ZERO
+    } else {
+        Stage::beacon_seed(account, count)
+    };
     let call = Beacon::heartbeatCall {
         revealedSeed: reveal,
         nextCommitment: keccak256(Stage::beacon_seed(account, count + 1)),
@@ -421,10 +514,20 @@ fn take_part(s: &mut Stage) -> Made {
             let call = Participants::topUpCall { amount };
             Some(named("Participants.topUp", from, to, &call))
         }
-        20 if s.chance.percent(40) => Some(named("Participants.leave", from, to, &Participants::leaveCall {})),
+        20 if s.chance.percent(40) => Some(named(
+            "Participants.leave",
+            from,
+            to,
+            &Participants::leaveCall {},
+        )),
         _ => {
             let from = *s.chance.pick(&leaving)?;
-            Some(named("Participants.reclaim", from, to, &Participants::reclaimCall {}))
+            Some(named(
+                "Participants.reclaim",
+                from,
+                to,
+                &Participants::reclaimCall {},
+            ))
         }
     }
 }
@@ -433,15 +536,34 @@ fn money(s: &mut Stage) -> Made {
     let (from, to, token) = (any(s), any(s), s.d.token);
     let value = U256::from(s.chance.below(1_000));
     Some(match s.chance.below(10) {
-        0 => named("LabToken.mint", from, token, &LabToken::mintCall { to, amount: value }),
+        0 => named(
+            "LabToken.mint",
+            from,
+            token,
+            &LabToken::mintCall { to, amount: value },
+        ),
         1 => {
             // Sent to the vault by mistake: nobody's, and in nobody's way.
             let to = if s.chance.percent(30) { s.d.vault } else { to };
-            named("LabToken.transfer", from, token, &LabToken::transferCall { to, value })
+            named(
+                "LabToken.transfer",
+                from,
+                token,
+                &LabToken::transferCall { to, value },
+            )
         }
-        2 => named("LabToken.approve", from, token, &LabToken::approveCall { spender: to, value }),
+        2 => named(
+            "LabToken.approve",
+            from,
+            token,
+            &LabToken::approveCall { spender: to, value },
+        ),
         3 => {
-            let call = LabToken::transferFromCall { from: to, to: from, value };
+            let call = LabToken::transferFromCall {
+                from: to,
+                to: from,
+                value,
+            };
             named("LabToken.transferFrom", from, token, &call)
         }
         _ => named("Vault.withdraw", from, s.d.vault, &Vault::withdrawCall {}),
@@ -451,25 +573,57 @@ fn money(s: &mut Stage) -> Made {
 fn govern(s: &mut Stage, plans: &Plans) -> Made {
     let (governor, deputy) = (s.actors[0].address(), s.actors[1].address());
     let (registry, variables) = (s.d.registry, s.d.parameters);
-    let from = if s.chance.percent(70) { governor } else { deputy };
+    let from = if s.chance.percent(70) {
+        governor
+    } else {
+        deputy
+    };
     let newOwner = if from == governor { deputy } else { governor };
     Some(match s.chance.below(12) {
-        0 => named("Registry.transferOwnership", from, registry, &Registry::transferOwnershipCall { newOwner }),
-        1..=2 => named("Registry.acceptOwnership", from, registry, &Registry::acceptOwnershipCall {}),
-        3 => named("Parameters.transferOwnership", from, variables, &Variables::transferOwnershipCall { newOwner }),
-        4..=5 => named("Parameters.acceptOwnership", from, variables, &Variables::acceptOwnershipCall {}),
+        0 => named(
+            "Registry.transferOwnership",
+            from,
+            registry,
+            &Registry::transferOwnershipCall { newOwner },
+        ),
+        1..=2 => named(
+            "Registry.acceptOwnership",
+            from,
+            registry,
+            &Registry::acceptOwnershipCall {},
+        ),
+        3 => named(
+            "Parameters.transferOwnership",
+            from,
+            variables,
+            &Variables::transferOwnershipCall { newOwner },
+        ),
+        4..=5 => named(
+            "Parameters.acceptOwnership",
+            from,
+            variables,
+            &Variables::acceptOwnershipCall {},
+        ),
         6 => named("Registry.seal", from, registry, &Registry::sealCall {}),
         7 => {
             // Nobody's address: what a module could do with its power is not the question here.
             let module = Address::from_word(word(s));
-            let call = Registry::admitCall { name: short("nobody"), module };
+            let call = Registry::admitCall {
+                name: short("nobody"),
+                module,
+            };
             named("Registry.admit", from, registry, &call)
         }
         8 if plans.late => {
             let d = s.d;
             let modules = [d.backhaul, d.disputes, d.jury, d.participants, d.token];
             let module = *s.chance.pick(&modules)?;
-            named("Registry.retire", from, registry, &Registry::retireCall { module })
+            named(
+                "Registry.retire",
+                from,
+                registry,
+                &Registry::retireCall { module },
+            )
         }
         _ => schedule(s, from),
     })
@@ -491,7 +645,10 @@ fn schedule(s: &mut Stage, from: Address) -> Named {
     ];
     let (name, least, span) = *s.chance.pick(&list).unwrap();
     let value = U208::from(least + s.chance.below(span));
-    let call = Variables::scheduleCall { name: short(name), value };
+    let call = Variables::scheduleCall {
+        name: short(name),
+        value,
+    };
     named("Parameters.schedule", from, s.d.parameters, &call)
 }
 
@@ -502,18 +659,89 @@ fn trespass(s: &mut Stage) -> Made {
     let amount = U256::from(s.chance.below(500));
     let (v, b) = (s.d.vault, s.d.backhaul);
     let made = match s.chance.below(12) {
-        0 => named("Vault.stakeFrom", from, v, &Vault::stakeFromCall { from: account, amount }),
-        1 => named("Vault.unstake", from, v, &Vault::unstakeCall { account, amount }),
-        2 => named("Vault.slash", from, v, &Vault::slashCall { account, amount, reporter: from, share: amount }),
-        3 => named("Vault.lock", from, v, &Vault::lockCall { id, from: account, amount }),
-        4 => named("Vault.credit", from, v, &Vault::creditCall { id, to: from, amount }),
+        0 => named(
+            "Vault.stakeFrom",
+            from,
+            v,
+            &Vault::stakeFromCall {
+                from: account,
+                amount,
+            },
+        ),
+        1 => named(
+            "Vault.unstake",
+            from,
+            v,
+            &Vault::unstakeCall { account, amount },
+        ),
+        2 => named(
+            "Vault.slash",
+            from,
+            v,
+            &Vault::slashCall {
+                account,
+                amount,
+                reporter: from,
+                share: amount,
+            },
+        ),
+        3 => named(
+            "Vault.lock",
+            from,
+            v,
+            &Vault::lockCall {
+                id,
+                from: account,
+                amount,
+            },
+        ),
+        4 => named(
+            "Vault.credit",
+            from,
+            v,
+            &Vault::creditCall {
+                id,
+                to: from,
+                amount,
+            },
+        ),
         5 => named("Vault.refund", from, v, &Vault::refundCall { id, to: from }),
         6 => named("Vault.burn", from, v, &Vault::burnCall { id }),
-        7 => named("Backhaul.contest", from, b, &Backhaul::contestCall { id, accused: account }),
-        8 => named("Backhaul.ruled", from, b, &Backhaul::ruledCall { id, accused: account, upheld: true }),
-        9 => named("Backhaul.faulted", from, b, &Backhaul::faultedCall { id, guilty: account }),
+        7 => named(
+            "Backhaul.contest",
+            from,
+            b,
+            &Backhaul::contestCall {
+                id,
+                accused: account,
+            },
+        ),
+        8 => named(
+            "Backhaul.ruled",
+            from,
+            b,
+            &Backhaul::ruledCall {
+                id,
+                accused: account,
+                upheld: true,
+            },
+        ),
+        9 => named(
+            "Backhaul.faulted",
+            from,
+            b,
+            &Backhaul::faultedCall {
+                id,
+                guilty: account,
+            },
+        ),
         10 => {
-            let call = Jury::openCall { subject: id, evidence: id, funder: account, excluded: vec![] };
+            let call = Jury::openCall {
+                subject: id,
+                evidence: id,
+                funder: account,
+                excluded: vec![],
+            };
             named("Jury.open", from, s.d.jury, &call)
         }
         _ => {
@@ -527,7 +755,11 @@ fn trespass(s: &mut Stage) -> Made {
             named("Participants.slash", from, s.d.participants, &call)
         }
     };
-    assert!(s.fork.call(s.now, &made.one).is_err(), "{} is open to everyone", made.name);
+    assert!(
+        s.fork.call(s.now, &made.one).is_err(),
+        "{} is open to everyone",
+        made.name
+    );
     Some(made)
 }
 
@@ -538,8 +770,21 @@ pub(crate) fn open(s: &mut Stage) {
     for who in everyone {
         let amount = U256::from(PURSE);
         let mut moves = vec![
-            named("LabToken.mint", who, token, &LabToken::mintCall { to: who, amount }),
-            named("LabToken.approve", who, token, &LabToken::approveCall { spender, value: U256::MAX }),
+            named(
+                "LabToken.mint",
+                who,
+                token,
+                &LabToken::mintCall { to: who, amount },
+            ),
+            named(
+                "LabToken.approve",
+                who,
+                token,
+                &LabToken::approveCall {
+                    spender,
+                    value: U256::MAX,
+                },
+            ),
         ];
         if actor(s, who).is_some_and(|a| a.roles != 0) {
             moves.push(register(s, who, 3_000));

@@ -52,9 +52,8 @@ pub(crate) fn payout(module: Address, id: B256, m: &Measured) -> Vec<Flow> {
                 continue;
             }
             let count = posted.counts[usize::from(report.index)];
-            let amount = U256::from(m.asked.pricePerByte)
-                * U256::from(PACKET_BYTES)
-                * U256::from(count);
+            let amount =
+                U256::from(m.asked.pricePerByte) * U256::from(PACKET_BYTES) * U256::from(count);
             flows.push(Flow::Credit(module, id, who, amount));
             rest -= amount;
         }

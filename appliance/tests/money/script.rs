@@ -35,25 +35,75 @@ fn round(s: &mut Stage) {
 pub(crate) fn all(s: &mut Stage, plans: &mut Plans) {
     let (payer, to) = (first(s, role::PAYER), s.d.backhaul);
     let id = ask(s, plans);
-    must(s, named("Backhaul.cancel", payer, to, &Backhaul::cancelCall { id }));
+    must(
+        s,
+        named("Backhaul.cancel", payer, to, &Backhaul::cancelCall { id }),
+    );
     let id = ask(s, plans);
     s.now = s.book.measured[&id].asked.deadline + 1;
-    must(s, named("Backhaul.timeout", stranger(s), to, &Backhaul::timeoutCall { id }));
+    must(
+        s,
+        named(
+            "Backhaul.timeout",
+            stranger(s),
+            to,
+            &Backhaul::timeoutCall { id },
+        ),
+    );
     let money = first(s, role::PAYER);
     let (token, who, value) = (s.d.token, stranger(s), U256::from(5));
-    must(s, named("LabToken.transfer", money, token, &LabToken::transferCall { to: who, value }));
-    must(s, named("LabToken.approve", money, token, &LabToken::approveCall { spender: who, value: U256::MAX }));
-    let call = LabToken::transferFromCall { from: money, to: who, value };
+    must(
+        s,
+        named(
+            "LabToken.transfer",
+            money,
+            token,
+            &LabToken::transferCall { to: who, value },
+        ),
+    );
+    must(
+        s,
+        named(
+            "LabToken.approve",
+            money,
+            token,
+            &LabToken::approveCall {
+                spender: who,
+                value: U256::MAX,
+            },
+        ),
+    );
+    let call = LabToken::transferFromCall {
+        from: money,
+        to: who,
+        value,
+    };
     must(s, named("LabToken.transferFrom", who, token, &call));
-    let call = Participants::setEndpointCall { endpoint: "10.0.0.2:7000".into() };
-    must(s, named("Participants.setEndpoint", payer, s.d.participants, &call));
+    let call = Participants::setEndpointCall {
+        endpoint: "10.0.0.2:7000".into(),
+    };
+    must(
+        s,
+        named("Participants.setEndpoint", payer, s.d.participants, &call),
+    );
     let call = Participants::topUpCall { amount: value };
-    must(s, named("Participants.topUp", payer, s.d.participants, &call));
+    must(
+        s,
+        named("Participants.topUp", payer, s.d.participants, &call),
+    );
     for ruling in [Ruling::Rejected, Ruling::Upheld] {
         let id = reported(s, plans);
         quarrel(s, id, ruling);
         s.now += s.book.measured[&id].window;
-        must(s, named("Backhaul.finalize", stranger(s), to, &Backhaul::finalizeCall { id }));
+        must(
+            s,
+            named(
+                "Backhaul.finalize",
+                stranger(s),
+                to,
+                &Backhaul::finalizeCall { id },
+            ),
+        );
     }
     prove(s);
 }
@@ -73,8 +123,13 @@ fn ask(s: &mut Stage, plans: &mut Plans) -> B256 {
         deadline: s.now + 200,
         nonce: plans.nonce,
     };
-    let call = Backhaul::requestCall { asked: asked.clone() };
-    must(s, named("Backhaul.request", asked.payer, s.d.backhaul, &call));
+    let call = Backhaul::requestCall {
+        asked: asked.clone(),
+    };
+    must(
+        s,
+        named("Backhaul.request", asked.payer, s.d.backhaul, &call),
+    );
     let mut all = s.book.measured.iter();
     *all.find(|(_, m)| m.asked.nonce == asked.nonce).unwrap().0
 }
@@ -84,12 +139,28 @@ fn reported(s: &mut Stage, plans: &mut Plans) -> B256 {
     let id = ask(s, plans);
     let to = s.d.backhaul;
     round(s);
-    must(s, named("Backhaul.select", stranger(s), to, &Backhaul::selectCall { id }));
+    must(
+        s,
+        named(
+            "Backhaul.select",
+            stranger(s),
+            to,
+            &Backhaul::selectCall { id },
+        ),
+    );
     let coordinator = s.book.measured[&id].asked.coordinator;
     let call = Backhaul::beginCall { id, setupHash: id };
     must(s, named("Backhaul.begin", coordinator, to, &call));
     let posted = submission(s, id).unwrap();
-    must(s, named("Backhaul.report", coordinator, to, &Backhaul::reportCall { id, posted }));
+    must(
+        s,
+        named(
+            "Backhaul.report",
+            coordinator,
+            to,
+            &Backhaul::reportCall { id, posted },
+        ),
+    );
     assert_eq!(s.book.measured[&id].state, State::Reported);
     id
 }
@@ -100,31 +171,71 @@ fn quarrel(s: &mut Stage, id: B256, ruling: Ruling) {
     let accused = s.book.measured[&id].selected[0];
     let (evidence, salt) = (id, id);
     let hash = keccak256((proof, id, accused, evidence, salt).abi_encode());
-    must(s, named("Disputes.announce", from, to, &Disputes::announceCall { hash }));
-    let call = Disputes::disputeCall { proof, subject: id, accused, evidence, salt };
+    must(
+        s,
+        named(
+            "Disputes.announce",
+            from,
+            to,
+            &Disputes::announceCall { hash },
+        ),
+    );
+    let call = Disputes::disputeCall {
+        proof,
+        subject: id,
+        accused,
+        evidence,
+        salt,
+    };
     must(s, named("Disputes.dispute", from, to, &call));
     let found = s.book.quarrels.iter().find(|(_, q)| !q.over).unwrap();
     let (dispute, case) = (*found.0, found.1.case);
     judge(s, case, ruling);
-    must(s, named("Disputes.conclude", from, to, &Disputes::concludeCall { id: dispute }));
+    must(
+        s,
+        named(
+            "Disputes.conclude",
+            from,
+            to,
+            &Disputes::concludeCall { id: dispute },
+        ),
+    );
 }
 
 fn judge(s: &mut Stage, id: B256, ruling: Ruling) {
     let to = s.d.jury;
     round(s);
-    must(s, named("Jury.draw", stranger(s), to, &Jury::drawCall { id }));
+    must(
+        s,
+        named("Jury.draw", stranger(s), to, &Jury::drawCall { id }),
+    );
     let jurors = s.book.cases[&id].jurors.clone();
     for juror in &jurors {
         let commitment = vote_hash(id, *juror, ruling, id);
-        must(s, named("Jury.commit", *juror, to, &Jury::commitCall { id, commitment }));
+        must(
+            s,
+            named(
+                "Jury.commit",
+                *juror,
+                to,
+                &Jury::commitCall { id, commitment },
+            ),
+        );
     }
     s.now = s.book.cases[&id].commit_until + 1;
     for juror in jurors {
-        let call = Jury::revealCall { id, vote: ruling as u8, salt: id };
+        let call = Jury::revealCall {
+            id,
+            vote: ruling as u8,
+            salt: id,
+        };
         must(s, named("Jury.reveal", juror, to, &call));
     }
     s.now = s.book.cases[&id].reveal_until + 1;
-    must(s, named("Jury.settle", stranger(s), to, &Jury::settleCall { id }));
+    must(
+        s,
+        named("Jury.settle", stranger(s), to, &Jury::settleCall { id }),
+    );
     assert_eq!(s.book.cases[&id].ruling, Some(ruling as u8));
 }
 
@@ -135,8 +246,20 @@ fn prove(s: &mut Stage) {
         let evidence = offence(s).unwrap();
         let salt = keccak256(&evidence);
         let hash = keccak256((proof, keccak256(&evidence), salt).abi_encode());
-        must(s, named("Disputes.announce", from, to, &Disputes::announceCall { hash }));
-        let call = Disputes::proveCall { proof, evidence, salt };
+        must(
+            s,
+            named(
+                "Disputes.announce",
+                from,
+                to,
+                &Disputes::announceCall { hash },
+            ),
+        );
+        let call = Disputes::proveCall {
+            proof,
+            evidence,
+            salt,
+        };
         // Now and then what chance gives is the same statement twice, which is no offence.
         if s.block(&[named("Disputes.prove", from, to, &call)]) == [true] {
             return;

@@ -205,8 +205,14 @@ impl Stage {
     fn compare_account(&self, account: Address) {
         let v = self.d.vault;
         let of = |map: &BTreeMap<Address, U256>| map.get(&account).copied().unwrap_or_default();
-        assert_eq!(self.read(v, &Vault::stakeCall { account }), of(&self.book.stake));
-        assert_eq!(self.read(v, &Vault::owedCall { account }), of(&self.book.owed));
+        assert_eq!(
+            self.read(v, &Vault::stakeCall { account }),
+            of(&self.book.stake)
+        );
+        assert_eq!(
+            self.read(v, &Vault::owedCall { account }),
+            of(&self.book.owed)
+        );
         let balance = self.read(self.d.token, &LabToken::balanceOfCall { account });
         assert_eq!(balance, of(&self.book.tokens));
     }
@@ -224,7 +230,10 @@ impl Stage {
             assert_eq!(self.read(self.d.vault, &call), *amount);
         }
         self.minted = self.read(self.d.token, &LabToken::totalSupplyCall {});
-        assert_eq!(self.book.tokens.values().copied().sum::<U256>(), self.minted);
+        assert_eq!(
+            self.book.tokens.values().copied().sum::<U256>(),
+            self.minted
+        );
     }
 
     /// The seed that the `number`-th heartbeat of `account` commits to.

@@ -1,0 +1,372 @@
+//! The largest cases fit a transaction: nobody can make a house so full that it stands still.
+//!
+//! Gas, not time: it is the same on every machine. The pool that a draw looks through has no bound of its
+//! own; where it would reach the limit is printed, from two sizes.
+
+use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy::signers::SignerSync;
+use alloy::sol_types::{SolEvent, SolValue};
+use plumbline::chain::client::{Offence, role};
+use plumbline::chain::{Fork, Move};
+use plumbline_contracts::abi::backhaul::Backhaul;
+use plumbline_contracts::abi::backhaul::IBackhaul::{SignedReport, Submission, Timing as Posted};
+use plumbline_contracts::abi::beacon::Beacon;
+use plumbline_contracts::abi::disputes::Disputes;
+use plumbline_contracts::abi::jury::Jury;
+use plumbline_contracts::abi::registry::Registry;
+use plumbline_contracts::deploy::short;
+use plumbline_contracts::{Parameters, Timing, commit_digest, domain, report_digest};
+
+use crate::house::{House, account, call, key, registration, request};
+use crate::stage::{Stage, parameters};
+
+/// Most challengers of one measurement.
+const MOST: u16 = 64;
+/// Challengers in the larger pool.
+const POOL: usize = 500;
+/// Jurors in the pools whose draw is measured; the larger of them fits [`Fork::MOVE_GAS`].
+const SOME: [usize; 2] = [64, 100];
+/// Jurors in the largest pool, whose draw still fits what the chain lets a transaction take.
+const JURORS: usize = 300;
+/// Most seats of a jury: the bound of the chain variable.
+const SEATS: u16 = 63;
+/// Most accounts kept from a jury.
+const EXCLUDED: usize = 96;
+/// Tickets that one juror can have at most; more stake costs no more gas.
+const TICKETS: u128 = 32;
+/// Joined in one block.
+const CHUNK: usize = 50;
+/// Where the crowd begins among the accounts.
+const FIRST: usize = 1_000;
+const PARTIES: [usize; 3] = [10, 20, 21];
+const STRANGER: usize = 50;
+
+fn beat(house: &House, i: usize, count: u64) -> Move {
+    let who = account(i);
+    let revealed = if count == 0 {
+        B256::ZERO
+    } else {
+        Stage::beacon_seed(who, count)
+    };
+    let asked = Beacon::heartbeatCall {
+        revealedSeed: revealed,
+        nextCommitment: keccak256(Stage::beacon_seed(who, count + 1)),
+    };
+    call(who, house.d.beacon, &asked)
+}
+
+/// Accounts `from..to` register and heartbeat.
+fn crowd(house: &mut House, range: std::ops::Range<usize>, roles: u32, stake: u128) {
+    let list: Vec<usize> = range.collect();
+    for chunk in list.chunks(CHUNK) {
+        let mut moves = Vec::new();
+        for &i in chunk {
+            let who = account(i);
+            moves.extend(house.purse(who));
+            moves.push(call(
+                who,
+                house.d.participants,
+                &registration(who, roles, stake),
+            ));
+            moves.push(beat(house, i, 0));
+        }
+        assert!(house.block(&moves).iter().all(|e| e.done));
+    }
+}
+
+/// Does it, prints what it took, and gives that.
+fn fits(house: &mut House, what: &str, one: Move) -> u64 {
+    let effect = house.must(one);
+    println!(
+        "gas: {what:56} {:>10} of {}",
+        effect.gas,
+        Fork::MOVE_GAS * 4
+    );
+    assert!(effect.gas < Fork::MOVE_GAS, "{what} does not fit");
+    effect.gas
+}
+
+/// At which size of a pool a draw would reach the limit of a transaction.
+fn reaches(what: &str, small: (usize, u64), large: (usize, u64)) {
+    let each = (large.1 - small.1) / (large.0 - small.0) as u64;
+    let room = (Fork::MOVE_GAS * 4 - large.1) / each;
+    println!(
+        "gas: {what}: {each} for each in the pool; full at about {}",
+        large.0 as u64 + room
+    );
+}
+
+fn ask(house: &mut House, nonce: u64) -> B256 {
+    let [payer, prover, coordinator] = PARTIES.map(account);
+    let asked = request((payer, prover, coordinator), MOST, house.now + 500, nonce);
+    house.must(call(
+        payer,
+        house.d.backhaul,
+        &Backhaul::requestCall {
+            asked: asked.clone(),
+        },
+    ));
+    house.read(house.d.backhaul, &Backhaul::idOfCall { asked })
+}
+
+/// Reports of all, in the order that costs most to sort.
+fn submission(house: &House, id: B256, selected: &[Address], keys: &[usize]) -> Submission {
+    let d = domain(house.d.chain_id, house.d.backhaul);
+    let counts: Vec<u32> = (0..MOST).map(|i| if i < 20 { 14 } else { 13 }).collect();
+    let packets = counts.iter().copied().map(u64::from).sum();
+    let report = |index: u16| {
+        let late = u64::from(MOST - index) * 100;
+        let timing = Timing {
+            index,
+            tt_ns: 1_000_000 + late,
+            tt_plus_ns: 1_100_000 + late,
+            packets: counts[usize::from(index)],
+        };
+        let who = selected[usize::from(index)];
+        let signer = keys.iter().find(|i| account(**i) == who).unwrap();
+        Posted {
+            index,
+            ttNs: timing.tt_ns,
+            ttPlusNs: timing.tt_plus_ns,
+            packets: timing.packets,
+            signature: sign(*signer, report_digest(&d, id, 0, timing, id)),
+        }
+    };
+    Submission {
+        packets,
+        responseHash: id,
+        proverSignature: sign(PARTIES[1], commit_digest(&d, id, 0, packets, &counts, id)),
+        reports: (0..MOST).map(report).collect(),
+        counts,
+        bundleHash: id,
+    }
+}
+
+fn sign(i: usize, digest: B256) -> Bytes {
+    key(i)
+        .sign_hash_sync(&digest)
+        .unwrap()
+        .as_bytes()
+        .to_vec()
+        .into()
+}
+
+/// Everyone selected is proven guilty of something before there is a result.
+fn all_guilty(house: &mut House, id: B256, selected: &[Address], keys: &[usize]) {
+    let d = domain(house.d.chain_id, house.d.backhaul);
+    let (to, proof, from) = (house.d.disputes, house.d.backhaul, account(STRANGER));
+    for (index, who) in (0..MOST).zip(selected) {
+        let signer = *keys.iter().find(|i| account(**i) == *who).unwrap();
+        let say = |packets| {
+            let timing = Timing {
+                index,
+                tt_ns: 5,
+                tt_plus_ns: 5,
+                packets,
+            };
+            SignedReport {
+                phase: 0,
+                index,
+                ttNs: 5,
+                ttPlusNs: 5,
+                packets,
+                responseHash: id,
+                signature: sign(signer, report_digest(&d, id, 0, timing, id)),
+            }
+        };
+        let evidence = Offence::TwoReports(id, Box::new([say(1), say(2)])).encode();
+        let hash = keccak256((proof, keccak256(&evidence), id).abi_encode());
+        house.must(call(from, to, &Disputes::announceCall { hash }));
+        let salt = id;
+        house.must(call(
+            from,
+            to,
+            &Disputes::proveCall {
+                proof,
+                evidence,
+                salt,
+            },
+        ));
+    }
+}
+
+#[test]
+fn a_measurement_with_the_most_challengers_from_a_large_pool_fits() {
+    let mut house = House::new(parameters());
+    let [payer, prover, coordinator] = PARTIES;
+    house.join(account(payer), role::PAYER, 2_000);
+    house.join(account(prover), role::PROVER, 2_000);
+    house.join(account(coordinator), role::COORDINATOR, 2_000);
+    for one in house.purse(account(STRANGER)) {
+        house.must(one);
+    }
+    crowd(&mut house, FIRST..FIRST + POOL / 2, role::CHALLENGER, 2_000);
+    let to = house.d.backhaul;
+    let mut half = house.clone();
+    let id = ask(&mut half, 1);
+    half.must(beat(&half, FIRST, 1));
+    let one = call(account(STRANGER), to, &Backhaul::selectCall { id });
+    let small = fits(
+        &mut half,
+        &format!("select {MOST} from a pool of {}", POOL / 2),
+        one,
+    );
+    crowd(
+        &mut house,
+        FIRST + POOL / 2..FIRST + POOL,
+        role::CHALLENGER,
+        2_000,
+    );
+    let id = ask(&mut house, 1);
+    house.must(beat(&house, FIRST, 1));
+    let one = call(account(STRANGER), to, &Backhaul::selectCall { id });
+    let large = fits(
+        &mut house,
+        &format!("select {MOST} from a pool of {POOL}"),
+        one,
+    );
+    reaches("select", (POOL / 2, small), (POOL, large));
+
+    let selected = house.read(to, &Backhaul::selectedOfCall { id });
+    let keys: Vec<usize> = (FIRST..FIRST + POOL).collect();
+    house.must(call(
+        account(coordinator),
+        to,
+        &Backhaul::beginCall { id, setupHash: id },
+    ));
+    let posted = submission(&house, id, &selected, &keys);
+    let report = call(
+        account(coordinator),
+        to,
+        &Backhaul::reportCall { id, posted },
+    );
+    let mut guilty = house.clone();
+    all_guilty(&mut guilty, id, &selected, &keys);
+    fits(
+        &mut guilty,
+        &format!("report {MOST}, each proven guilty before"),
+        report.clone(),
+    );
+    fits(&mut house, &format!("report {MOST}"), report);
+
+    let mut quarrel = house.clone();
+    let (from, disputes) = (account(STRANGER), house.d.disputes);
+    let hash = keccak256((to, id, selected[0], id, id).abi_encode());
+    quarrel.must(call(from, disputes, &Disputes::announceCall { hash }));
+    let accused = selected[0];
+    let asked = Disputes::disputeCall {
+        proof: to,
+        subject: id,
+        accused,
+        evidence: id,
+        salt: id,
+    };
+    fits(
+        &mut quarrel,
+        &format!("dispute about {MOST}"),
+        call(from, disputes, &asked),
+    );
+
+    house.now += parameters().dispute_window_s;
+    let one = call(account(STRANGER), to, &Backhaul::finalizeCall { id });
+    fits(&mut house, &format!("finalize {MOST}, all paid"), one);
+    assert!(selected.iter().all(|who| !house.owed(*who).is_zero()));
+}
+
+/// Opens a case that keeps out as many as can be.
+fn open_case(house: &mut House, module: Address) -> B256 {
+    let excluded = (0..EXCLUDED).map(|i| account(FIRST + JURORS + i)).collect();
+    let asked = Jury::openCall {
+        subject: B256::ZERO,
+        evidence: B256::ZERO,
+        funder: account(STRANGER),
+        excluded,
+    };
+    let one = call(module, house.d.jury, &asked);
+    let bytes = house.fork.call(house.now, &one).unwrap();
+    fits(
+        house,
+        &format!("open a case that keeps out {EXCLUDED}"),
+        one,
+    );
+    B256::from_slice(&bytes)
+}
+
+/// Opens such a case, and draws it.
+fn drawn(house: &mut House, module: Address, jurors: usize) -> (B256, u64) {
+    let id = open_case(house, module);
+    house.must(beat(house, FIRST, 1));
+    let what = format!("draw {SEATS} from {jurors} jurors, {TICKETS} tickets each");
+    let draw = call(account(STRANGER), house.d.jury, &Jury::drawCall { id });
+    (id, fits(house, &what, draw))
+}
+
+#[test]
+fn a_jury_of_the_most_seats_from_a_large_pool_fits() {
+    let parameters = Parameters {
+        jury_size: SEATS,
+        ..parameters()
+    };
+    let mut house = House::new(parameters.clone());
+    for one in house.purse(account(STRANGER)) {
+        house.must(one);
+    }
+    // A module of the house that is an account: it can open cases as it likes.
+    let module = account(60);
+    let admit = Registry::admitCall {
+        name: short("account"),
+        module,
+    };
+    house.must(call(account(0), house.d.registry, &admit));
+    house.now += parameters.notice_s;
+    crowd(
+        &mut house,
+        FIRST + JURORS..FIRST + JURORS + EXCLUDED,
+        role::PAYER,
+        2_000,
+    );
+    let stake = TICKETS * parameters.min_stake;
+    crowd(&mut house, FIRST..FIRST + SOME[0], role::JUROR, stake);
+    let small = drawn(&mut house.clone(), module, SOME[0]).1;
+    crowd(
+        &mut house,
+        FIRST + SOME[0]..FIRST + SOME[1],
+        role::JUROR,
+        stake,
+    );
+    let mut full = house.clone();
+    let (id, large) = drawn(&mut house, module, SOME[1]);
+    reaches("draw", (SOME[0], small), (SOME[1], large));
+    crowd(
+        &mut full,
+        FIRST + SOME[1]..FIRST + JURORS,
+        role::JUROR,
+        stake,
+    );
+    let opened = open_case(&mut full, module);
+    full.must(beat(&full, FIRST, 1));
+    let one = call(
+        account(STRANGER),
+        full.d.jury,
+        &Jury::drawCall { id: opened },
+    );
+    // A trial may take what a transaction may.
+    full.fork.call(full.now, &one).unwrap();
+    println!(
+        "gas: draw {SEATS} from {JURORS} jurors fits {}",
+        Fork::MOVE_GAS * 4
+    );
+
+    let found = house.read(house.d.jury, &Jury::getCall { id });
+    assert_eq!(found.jurors.len(), usize::from(SEATS));
+    house.now = u64::try_from(found.revealUntil).unwrap() + 1;
+    let one = call(account(STRANGER), house.d.jury, &Jury::settleCall { id });
+    let settled = house.clone().must(one.clone());
+    let slashed = settled.logs.iter().filter(|l| {
+        l.address == house.d.participants
+            && plumbline_contracts::abi::participants::Participants::Slashed::decode_log(l).is_ok()
+    });
+    assert_eq!(slashed.count(), usize::from(SEATS));
+    fits(&mut house, &format!("settle {SEATS}, all silent"), one);
+    assert!(house.owed(account(STRANGER)) >= U256::from(parameters.juror_fee * u128::from(SEATS)));
+}
