@@ -140,7 +140,10 @@ mod tests {
         assert_eq!(mended(&|b| b[8] = 8), Err(Damage::Version(7)));
         assert_eq!(mended(&|b| b[12] = 5), Err(Damage::Length));
         assert_eq!(mended(&|b| b.push(0)), Err(Damage::Length));
-        assert_eq!(mended(&|b| b[0] = b'Q'), Err(Damage::Alien("PLUMBTST".into())));
+        assert_eq!(
+            mended(&|b| b[0] = b'Q'),
+            Err(Damage::Alien("PLUMBTST".into()))
+        );
         assert_eq!(mended(&|b| b.truncate(8)), Err(Damage::Short(8 + ADDRESS)));
         assert_eq!(KIND.open(&[0; 31]), Err(Damage::Short(31)));
     }

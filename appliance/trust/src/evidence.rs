@@ -149,6 +149,9 @@ mod tests {
         let mut large = evidence("backhaul");
         large.exhibits = vec![0; EVIDENCE_MAX];
         let bytes = large.seal().0;
-        assert_eq!(Evidence::open(&bytes), Err(EvidenceError::TooLong(bytes.len())));
+        assert_eq!(
+            Evidence::open(&bytes),
+            Err(EvidenceError::TooLong(bytes.len()))
+        );
     }
 }

@@ -99,9 +99,10 @@ pub fn examine(evidence: &Evidence) -> Finding {
     if of_this(&verified).is_none() {
         return Finding::nothing("the bundle does not hold up: accuse its coordinator");
     }
-    let broken = verified.checks.iter().find(|c| {
-        !c.ok && c.check == check && c.culprit.as_deref() == Some(who.as_str())
-    });
+    let broken = verified
+        .checks
+        .iter()
+        .find(|c| !c.ok && c.check == check && c.culprit.as_deref() == Some(who.as_str()));
     match broken {
         Some(c) => Finding::offence(format!("{} {}: {}", c.check, c.name, c.detail)),
         None => Finding::nothing(format!("every {check} of {who} holds")),
@@ -109,7 +110,8 @@ pub fn examine(evidence: &Evidence) -> Finding {
 }
 
 fn of_coordinator(subject: &Digest, posted: &Posted, verified: &Verified) -> Finding {
-    let Some((record, judgement)) = verified.record.as_ref().zip(verified.judgement.as_ref()) else {
+    let Some((record, judgement)) = verified.record.as_ref().zip(verified.judgement.as_ref())
+    else {
         let broken = verified.checks.iter().find(|c| !c.ok);
         let why = broken.map_or_else(String::new, |c| format!(": {}: {}", c.name, c.detail));
         return Finding::offence(format!("the posted bundle does not replay{why}"));

@@ -186,7 +186,10 @@ impl Embedded {
     ) -> Result<Arc<Self>, ChainError> {
         let disk = Disk::new(file::database(store, name)?);
         let founded = file::guarded(|| disk.founding());
-        if founded.map_err(|why| OpenError::damaged(name, why))??.is_none() {
+        if founded
+            .map_err(|why| OpenError::damaged(name, why))??
+            .is_none()
+        {
             found(&disk, genesis, &options)?;
         }
         Self::resume(disk, name, genesis, options)

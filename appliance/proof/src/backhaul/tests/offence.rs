@@ -59,7 +59,12 @@ fn nobody_is_convicted_by_an_honest_bundle_not_even_when_others_lie() {
         silent: Some(2),
         ..World::new(6_000_000)
     };
-    for world in [World::new(20_000_000), World::new(3_000_000), garbage, silent] {
+    for world in [
+        World::new(20_000_000),
+        World::new(3_000_000),
+        garbage,
+        silent,
+    ] {
         let (bytes, j) = Sim::new(world).run();
         assert_eq!(convicted(&posted(&bytes, &j), &bytes), []);
         // Annulled for another reason, the figures are still those of the bundle.
