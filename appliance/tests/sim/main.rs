@@ -1,0 +1,123 @@
+//! Many participants on virtual time against the real contracts.
+//!
+//! ```text
+//!   seed ─► dice ─► agenda (virtual ns) ─► actors ── messages ──► network: late, twice, never
+//!                        ▲                   │  ▲
+//!                        └───────────────────┘  │ view: newest block, or the newest final one
+//!                                       pool ─► Fork (the contracts, in memory) ─► index of the logs
+//!                                               clone = snapshot = what a reorganisation goes back to
+//! ```
+//!
+//! Claim: whatever the network loses, doubles and delays, whoever crashes, however the chain reorganises
+//! within its finality, and whatever at most f challengers, a minority of jurors, a prover and a
+//! coordinator do against the rules: money is conserved, every measurement ends in time, nothing stays
+//! locked, nobody honest loses stake (but a juror that is down while it should vote), every honest
+//! challenger in a result is paid, and no guaranteed figure is above the link. The same seed makes the
+//! same run. What it does not promise: the datapath and the signatures of the network keys; both are
+//! tested elsewhere (`appliance/tests/netns/`). `PLUMBLINE_FULL=1` runs thousands of seeds,
+//! `PLUMBLINE_SEED=…` repeats one.
+
+mod actors;
+mod clock;
+mod invariants;
+mod ledger;
+mod measure;
+mod network;
+mod roles;
+mod tally;
+mod world;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tally::Tally;
+use world::{Bent, World};
+
+/// Seeds of a quick and of a full run.
+const QUICK: u64 = 150;
+const FULL: u64 = 4_000;
+/// Seeds in which a broken actor must be caught.
+const BROKEN: u64 = 60;
+
+fn how_to_repeat(seed: u64, why: &str) -> String {
+    format!("seed {seed}: {why}\n  repeat: PLUMBLINE_SEED={seed} cargo test --release -p plumbline --test sim -- --nocapture")
+}
+
+/// Runs `seeds` on as many threads as there are cores; what happened, and what went wrong, by seed.
+fn run_all(seeds: &[u64], bent: Bent) -> (Tally, Vec<String>) {
+    let next = AtomicU64::new(0);
+    let done = Mutex::new((Tally::default(), std::collections::BTreeMap::new()));
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let place = usize::try_from(next.fetch_add(1, Ordering::SeqCst)).unwrap();
+                    let Some(seed) = seeds.get(place) else { break };
+                    let result = World::new(*seed, bent).run();
+                    let mut done = done.lock().unwrap();
+                    match result {
+                        Ok((tally, _)) => done.0.add(tally),
+                        Err(why) => {
+                            done.1.insert(*seed, how_to_repeat(*seed, &why));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let (tally, failures) = done.into_inner().unwrap();
+    (tally, failures.into_values().collect())
+}
+
+#[test]
+fn one_measurement_without_faults_passes_and_pays() {
+    let bent = Bent { calm: true, ..Bent::default() };
+    let (tally, _) = World::new(1, bent).run().unwrap_or_else(|why| panic!("{why}"));
+    assert_eq!(tally.outcomes.get("measurement: final, pass"), Some(&1), "{tally:#?}");
+    assert!(tally.paid_reports >= 4, "{tally:#?}");
+    assert_eq!((tally.lost, tally.crashes, tally.reorgs.len()), (0, 0, 0));
+}
+
+#[test]
+fn whatever_happens_the_rules_hold() {
+    let one = std::env::var("PLUMBLINE_SEED").ok().map(|s| s.parse::<u64>().unwrap());
+    let full = std::env::var_os("PLUMBLINE_FULL").is_some();
+    let seeds: Vec<u64> = match one {
+        Some(seed) => vec![seed],
+        None => (1..=if full { FULL } else { QUICK }).collect(),
+    };
+    let (tally, failures) = run_all(&seeds, Bent::default());
+    eprintln!("{tally:#?}");
+    assert!(failures.is_empty(), "{} of {} runs failed:\n{}", failures.len(), seeds.len(), failures.join("\n"));
+    if one.is_none() {
+        let never = tally.never();
+        assert!(never.is_empty(), "never happened in {} runs: {never:?}", seeds.len());
+    }
+}
+
+#[test]
+fn the_same_seed_makes_the_same_run_and_another_does_not() {
+    let trace = |seed| World::new(seed, Bent::default()).run().map(|r| r.1);
+    for seed in [3, 17, 40] {
+        let first = trace(seed);
+        assert_eq!(first, trace(seed), "seed {seed}");
+        assert_ne!(first, trace(seed + 1), "seed {seed}");
+    }
+}
+
+#[test]
+fn an_actor_that_acts_on_what_can_vanish_is_caught() {
+    let seeds: Vec<u64> = (1..=BROKEN).collect();
+    let bent = Bent { eager: true, ..Bent::default() };
+    let (_, failures) = run_all(&seeds, bent);
+    assert!(failures.iter().any(|f| f.contains("which vanished")), "{failures:?}");
+}
+
+#[test]
+fn a_challenger_that_forgets_what_it_signed_is_caught() {
+    let seeds: Vec<u64> = (1..=3 * BROKEN).collect();
+    let bent = Bent { forgetful: true, ..Bent::default() };
+    let (_, failures) = run_all(&seeds, bent);
+    assert!(failures.iter().any(|f| f.contains("two reports")), "{failures:?}");
+}
