@@ -7,7 +7,7 @@ use plumbline_contracts::{Ruling, State, Verdict};
 
 use crate::actors::{Actor, Role};
 use crate::clock::SECOND;
-use crate::ledger::{Index, Job, Slash, read};
+use crate::ledger::{Index, Job, Slash, Trial, read};
 use crate::roles::{is_honest, lies};
 use crate::world::{START, World, parameters};
 
@@ -49,7 +49,27 @@ fn excused(w: &World, head: &Index, slash: &Slash) -> Result<(), String> {
     }
     let role = actor.role;
     let what = String::from_utf8_lossy(slash.offence.as_slice()).trim_end_matches('\0').to_owned();
-    Err(format!("honest {who} ({role:?}) lost stake for \"{what}\" in block {}", slash.block))
+    let cases: Vec<String> =
+        head.trials.values().filter(|t| t.jurors.contains(&who)).map(|t| part(t, who)).collect();
+    Err(format!(
+        "honest {who} ({role:?}) lost stake for \"{what}\" in block {} ({}); its cases: {cases:?}; down: {:?}",
+        slash.block,
+        head.time - START,
+        actor.absences
+    ))
+}
+
+/// The part of `who` in a case, in seconds since the start.
+fn part(trial: &Trial, who: Address) -> String {
+    let (voted, shown) = (trial.committed.contains(&who), trial.revealed.contains(&who));
+    let since = |unix: u64| unix.saturating_sub(START);
+    format!(
+        "opened {}, drawn {}, commit until {}, reveal until {}, committed {voted}, revealed {shown}",
+        since(trial.opened_at),
+        since(trial.drawn_at),
+        since(trial.commit_until),
+        since(trial.reveal_until)
+    )
 }
 
 fn offence(name: &str) -> B256 {

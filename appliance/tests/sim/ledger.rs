@@ -13,7 +13,7 @@ use plumbline_contracts::abi::disputes::Disputes::DisputesEvents;
 use plumbline_contracts::abi::jury::Jury::JuryEvents;
 use plumbline_contracts::abi::participants::Participants::ParticipantsEvents;
 use plumbline_contracts::abi::vault::Vault::VaultEvents;
-use plumbline_contracts::{Deployment, State, Verdict};
+use plumbline_contracts::{State, Verdict};
 
 /// Blocks that a reorganisation never takes back.
 pub(crate) const DEPTH: usize = 6;
@@ -259,7 +259,6 @@ impl Index {
             DisputesEvents::Proven(e) => {
                 self.proven.insert((e.subject, e.guilty));
             }
-            _ => {}
         }
     }
 }
@@ -308,10 +307,6 @@ impl Ledger {
             pool: Vec::new(),
             relied: 0,
         }
-    }
-
-    pub(crate) fn deployment(&self) -> Deployment {
-        self.fork().deployment()
     }
 
     pub(crate) fn fork(&self) -> &Fork {
