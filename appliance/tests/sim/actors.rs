@@ -42,11 +42,17 @@ pub(crate) enum Keeper {
 /// What an actor does, and whether honestly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    Payer { slanders: bool },
+    Payer {
+        slanders: bool,
+    },
     Coordinator(Keeper),
-    Prover { twice: bool },
+    Prover {
+        twice: bool,
+    },
     Challenger(Sender),
-    Juror { lies: bool },
+    Juror {
+        lies: bool,
+    },
     /// Calls whatever is due.
     Outsider,
 }
@@ -84,20 +90,28 @@ pub(crate) struct Session {
 /// Evidence that is to be brought.
 #[derive(Clone, Debug)]
 pub(crate) enum Evidence {
-    Proof { subject: B256, guilty: Address, bytes: Bytes },
-    Dispute { subject: B256, accused: Address, evidence: B256 },
+    Proof {
+        subject: B256,
+        guilty: Address,
+        bytes: Bytes,
+    },
+    Dispute {
+        subject: B256,
+        accused: Address,
+        evidence: B256,
+    },
 }
 
 impl Evidence {
     /// What is announced.
     pub(crate) fn hash(&self, proof: Address, salt: B256) -> B256 {
         match self {
-            Self::Proof { bytes, .. } => {
-                keccak256((proof, keccak256(bytes), salt).abi_encode())
-            }
-            Self::Dispute { subject, accused, evidence } => {
-                keccak256((proof, *subject, *accused, *evidence, salt).abi_encode())
-            }
+            Self::Proof { bytes, .. } => keccak256((proof, keccak256(bytes), salt).abi_encode()),
+            Self::Dispute {
+                subject,
+                accused,
+                evidence,
+            } => keccak256((proof, *subject, *accused, *evidence, salt).abi_encode()),
         }
     }
 }
@@ -168,8 +182,9 @@ impl Actor {
         self.absences.last_mut().unwrap().1 = now;
     }
 
-    /// Whether it was down at any time between two true times.
-    pub(crate) fn was_away(&self, from: u64, to: u64) -> bool {
-        self.absences.iter().any(|(down, back)| *down < to && *back > from)
+    /// Nanoseconds for which it was down between two true times.
+    pub(crate) fn away(&self, from: u64, to: u64) -> u64 {
+        let within = |(down, back): &(u64, u64)| (*back).min(to).saturating_sub((*down).max(from));
+        self.absences.iter().map(within).sum()
     }
 }

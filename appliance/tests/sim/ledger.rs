@@ -51,6 +51,10 @@ pub(crate) struct Job {
     pub(crate) counts: Vec<u32>,
     pub(crate) annulled: Vec<Address>,
     pub(crate) paid: BTreeMap<Address, u128>,
+    /// Of the coordinator.
+    pub(crate) fee: u128,
+    /// Unix second of the end.
+    pub(crate) ended_at: u64,
 }
 
 /// A dispute and its case, as the logs tell it.
@@ -151,6 +155,8 @@ impl Index {
                     counts: Vec::new(),
                     annulled: Vec::new(),
                     paid: BTreeMap::new(),
+                    fee: 0,
+                    ended_at: 0,
                 };
                 self.jobs.insert(e.id, Rc::new(job));
             }
@@ -182,8 +188,16 @@ impl Index {
             Told::Paid(e) => {
                 *self.job(e.id).paid.entry(e.challenger).or_default() += e.amount.to::<u128>();
             }
-            Told::Finalized(e) => self.job(e.id).state = State::Final,
-            Told::TimedOut(e) => self.job(e.id).state = State::TimedOut,
+            Told::Finalized(e) => {
+                let time = self.time;
+                let job = self.job(e.id);
+                (job.state, job.ended_at, job.fee) = (State::Final, time, e.fee.to());
+            }
+            Told::TimedOut(e) => {
+                let time = self.time;
+                let job = self.job(e.id);
+                (job.state, job.ended_at) = (State::TimedOut, time);
+            }
             Told::Cancelled(e) => self.job(e.id).state = State::Cancelled,
             Told::NotEnoughChallengers(_) | Told::EIP712DomainChanged(_) => {}
         }

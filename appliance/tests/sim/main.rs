@@ -24,9 +24,11 @@ mod ledger;
 mod measure;
 mod network;
 mod roles;
+mod stage;
 mod tally;
 mod world;
 
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,11 +38,24 @@ use world::{Bent, World};
 /// Seeds of a quick and of a full run.
 const QUICK: u64 = 150;
 const FULL: u64 = 4_000;
-/// Seeds in which a broken actor must be caught.
-const BROKEN: u64 = 60;
+/// Seeds among which a broken actor must be caught; it takes a few.
+const BROKEN: u64 = 500;
 
 fn how_to_repeat(seed: u64, why: &str) -> String {
-    format!("seed {seed}: {why}\n  repeat: PLUMBLINE_SEED={seed} cargo test --release -p plumbline --test sim -- --nocapture")
+    format!(
+        "seed {seed}: {why}\n  repeat: PLUMBLINE_SEED={seed} cargo test --release -p plumbline --test sim -- --nocapture"
+    )
+}
+
+/// A first seed that nobody chose; short, for it is typed by hand when it fails.
+fn any_seed() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish() % 1_000_000_000
+}
+
+/// The first failure of `bent` actors that says `what`.
+fn caught(bent: Bent, what: &str) -> Option<String> {
+    let failures = (1..=BROKEN).filter_map(|seed| World::new(seed, bent).run().err());
+    failures.into_iter().find(|why| why.contains(what))
 }
 
 /// Runs `seeds` on as many threads as there are cores; what happened, and what went wrong, by seed.
@@ -72,52 +87,74 @@ fn run_all(seeds: &[u64], bent: Bent) -> (Tally, Vec<String>) {
 
 #[test]
 fn one_measurement_without_faults_passes_and_pays() {
-    let bent = Bent { calm: true, ..Bent::default() };
-    let (tally, _) = World::new(1, bent).run().unwrap_or_else(|why| panic!("{why}"));
-    assert_eq!(tally.outcomes.get("measurement: final, pass"), Some(&1), "{tally:#?}");
+    let bent = Bent {
+        calm: true,
+        ..Bent::default()
+    };
+    let (tally, _) = World::new(1, bent).run().unwrap();
+    assert_eq!(
+        tally.outcomes.get("measurement: final, pass"),
+        Some(&1),
+        "{tally:#?}"
+    );
     assert!(tally.paid_reports >= 4, "{tally:#?}");
     assert_eq!((tally.lost, tally.crashes, tally.reorgs.len()), (0, 0, 0));
 }
 
 #[test]
 fn whatever_happens_the_rules_hold() {
-    let one = std::env::var("PLUMBLINE_SEED").ok().map(|s| s.parse::<u64>().unwrap());
+    let one = std::env::var("PLUMBLINE_SEED")
+        .ok()
+        .map(|s| s.parse::<u64>().unwrap());
     let full = std::env::var_os("PLUMBLINE_FULL").is_some();
+    let first = any_seed();
     let seeds: Vec<u64> = match one {
         Some(seed) => vec![seed],
-        None => (1..=if full { FULL } else { QUICK }).collect(),
+        None => (first..first + if full { FULL } else { QUICK }).collect(),
     };
     let (tally, failures) = run_all(&seeds, Bent::default());
-    eprintln!("{tally:#?}");
-    assert!(failures.is_empty(), "{} of {} runs failed:\n{}", failures.len(), seeds.len(), failures.join("\n"));
+    eprintln!("from seed {}: {tally}", seeds[0]);
+    let failed = failures.len();
+    assert!(
+        failures.is_empty(),
+        "{failed} of {} runs failed:\n{}",
+        seeds.len(),
+        failures.join("\n")
+    );
     if one.is_none() {
         let never = tally.never();
-        assert!(never.is_empty(), "never happened in {} runs: {never:?}", seeds.len());
+        assert!(
+            never.is_empty(),
+            "never happened in {} runs from {first}: {never:?}",
+            seeds.len()
+        );
     }
 }
 
 #[test]
 fn the_same_seed_makes_the_same_run_and_another_does_not() {
     let trace = |seed| World::new(seed, Bent::default()).run().map(|r| r.1);
-    for seed in [3, 17, 40] {
-        let first = trace(seed);
-        assert_eq!(first, trace(seed), "seed {seed}");
-        assert_ne!(first, trace(seed + 1), "seed {seed}");
-    }
+    let seed = any_seed();
+    let first = trace(seed);
+    assert_eq!(first, trace(seed), "seed {seed}");
+    assert_ne!(first, trace(seed + 1), "seed {seed}");
 }
 
 #[test]
-fn an_actor_that_acts_on_what_can_vanish_is_caught() {
-    let seeds: Vec<u64> = (1..=BROKEN).collect();
-    let bent = Bent { eager: true, ..Bent::default() };
-    let (_, failures) = run_all(&seeds, bent);
-    assert!(failures.iter().any(|f| f.contains("which vanished")), "{failures:?}");
+fn actors_that_act_on_what_can_vanish_are_caught() {
+    let bent = Bent {
+        eager: true,
+        ..Bent::default()
+    };
+    assert!(caught(bent, "which vanished").is_some());
 }
 
 #[test]
-fn a_challenger_that_forgets_what_it_signed_is_caught() {
-    let seeds: Vec<u64> = (1..=3 * BROKEN).collect();
-    let bent = Bent { forgetful: true, ..Bent::default() };
-    let (_, failures) = run_all(&seeds, bent);
-    assert!(failures.iter().any(|f| f.contains("two reports")), "{failures:?}");
+fn actors_that_forget_what_they_signed_are_caught() {
+    let bent = Bent {
+        forgetful: true,
+        ..Bent::default()
+    };
+    assert!(caught(bent, "two reports").is_some(), "challengers");
+    assert!(caught(bent, "two commits").is_some(), "provers");
 }

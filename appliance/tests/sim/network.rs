@@ -36,12 +36,27 @@ pub(crate) struct Report {
 /// What travels between actors.
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
-    Notice { id: B256 },
-    Seed { id: B256, index: u16 },
-    Consent { id: B256 },
-    Begun { id: B256 },
-    Start { id: B256 },
-    Flood { id: B256, index: u16, smuggled: bool },
+    Notice {
+        id: B256,
+    },
+    Seed {
+        id: B256,
+        index: u16,
+    },
+    Consent {
+        id: B256,
+    },
+    Begun {
+        id: B256,
+    },
+    Start {
+        id: B256,
+    },
+    Flood {
+        id: B256,
+        index: u16,
+        smuggled: bool,
+    },
     Commit(Commit),
     Report(Report),
 }
@@ -102,7 +117,11 @@ impl Faults {
         if dice.chance(self.loss_permille) {
             return Vec::new();
         }
-        let copies = if dice.chance(self.twice_permille) { 2 } else { 1 };
+        let copies = if dice.chance(self.twice_permille) {
+            2
+        } else {
+            1
+        };
         (0..copies)
             .map(|_| dice.between(SECOND / 1000, self.slowest_ns))
             .collect()
@@ -142,8 +161,14 @@ impl Flood<'_> {
         let longest_ns = 4 * u128::from(self.duration_ms) * 1_000_000;
         let needed_ns = (wanted * PACKET_BITS * 1_000_000_000).div_ceil(rate);
         let reachable = wanted <= senders * cap;
-        let took = if reachable { needed_ns.min(longest_ns) } else { longest_ns };
-        let carried = (rate * took / (PACKET_BITS * 1_000_000_000)).min(wanted).min(senders * cap);
+        let took = if reachable {
+            needed_ns.min(longest_ns)
+        } else {
+            longest_ns
+        };
+        let carried = (rate * took / (PACKET_BITS * 1_000_000_000))
+            .min(wanted)
+            .min(senders * cap);
         for (place, index) in over.iter().enumerate() {
             let rest = u128::from((place as u128) < carried % senders.max(1));
             counts[usize::from(*index)] = u32::try_from(carried / senders + rest).unwrap();
@@ -152,7 +177,8 @@ impl Flood<'_> {
         for pair in over.chunks_exact(2) {
             let (a, b) = (usize::from(pair[0]), usize::from(pair[1]));
             let room = (u32::try_from(cap).unwrap() - counts[a]).min(counts[b]);
-            let moved = u32::try_from(dice.between(0, u64::from(room.min(counts[b] / 20)))).unwrap();
+            let moved =
+                u32::try_from(dice.between(0, u64::from(room.min(counts[b] / 20)))).unwrap();
             counts[a] += moved;
             counts[b] -= moved;
         }

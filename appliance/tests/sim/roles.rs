@@ -18,7 +18,8 @@ use crate::clock::SECOND;
 use crate::ledger::{Index, Job, Trial};
 use crate::measure;
 use crate::network::{Message, secret};
-use crate::world::{START, TERM_S, World, parameters};
+use crate::stage::{START, TERM_S, parameters};
+use crate::world::World;
 
 /// Seconds between two heartbeats: two can be lost before it shows.
 const BEAT_S: u64 = 40;
@@ -32,7 +33,12 @@ pub(crate) fn tick(a: &mut Actor, w: &mut World) {
     if matches!(a.role, Role::Challenger(_) | Role::Juror { .. }) {
         beat(a, w, unix);
     }
-    if w.ledger.settled().owed.get(&a.address).is_some_and(|o| *o > 0) {
+    if w.ledger
+        .settled()
+        .owed
+        .get(&a.address)
+        .is_some_and(|o| *o > 0)
+    {
         let vault = w.d.vault;
         w.send(a, "withdraw", vault, &Vault::withdrawCall {});
     }
@@ -65,13 +71,26 @@ pub(crate) fn counted(a: &mut Actor, w: &mut World, id: B256) {
 }
 
 fn beat(a: &mut Actor, w: &mut World, unix: u64) {
-    let (last, count) = w.ledger.head().beats.get(&a.address).copied().unwrap_or_default();
+    let (last, count) = w
+        .ledger
+        .head()
+        .beats
+        .get(&a.address)
+        .copied()
+        .unwrap_or_default();
     if unix < last + BEAT_S {
         return;
     }
-    let reveal = if count == 0 { B256::ZERO } else { secret(a.address, count - 1) };
+    let reveal = if count == 0 {
+        B256::ZERO
+    } else {
+        secret(a.address, count - 1)
+    };
     let next = keccak256(secret(a.address, count).abi_encode());
-    let call = Beacon::heartbeatCall { revealedSeed: reveal, nextCommitment: next };
+    let call = Beacon::heartbeatCall {
+        revealedSeed: reveal,
+        nextCommitment: next,
+    };
     let beacon = w.d.beacon;
     w.send(a, "heartbeat", beacon, &call);
 }
@@ -90,10 +109,18 @@ fn payer(a: &mut Actor, w: &mut World, view: &Index, unix: u64, slanders: bool) 
         }
         let id = request_id(&w.d, &ask.request);
         if !view.jobs.contains_key(&id) && unix + 60 < ask.request.deadline {
-            let call = Backhaul::requestCall { asked: ask.request.clone() };
+            let call = Backhaul::requestCall {
+                asked: ask.request.clone(),
+            };
             w.send(a, "request", backhaul, &call);
         }
-        if ask.cancel && w.ledger.head().jobs.get(&id).is_some_and(|j| j.state == State::Created) {
+        if ask.cancel
+            && w.ledger
+                .head()
+                .jobs
+                .get(&id)
+                .is_some_and(|j| j.state == State::Created)
+        {
             w.send(a, "cancel", backhaul, &Backhaul::cancelCall { id });
         }
     }
@@ -103,9 +130,17 @@ fn payer(a: &mut Actor, w: &mut World, view: &Index, unix: u64, slanders: bool) 
             continue;
         }
         let cheated = w.truth.get(&job.bundle).copied().unwrap_or(false);
-        let accused = if cheated { job.request.coordinator } else { job.request.prover };
+        let accused = if cheated {
+            job.request.coordinator
+        } else {
+            job.request.prover
+        };
         if cheated || slanders {
-            a.disk.cases.push(Evidence::Dispute { subject: *id, accused, evidence: job.bundle });
+            a.disk.cases.push(Evidence::Dispute {
+                subject: *id,
+                accused,
+                evidence: job.bundle,
+            });
         }
     }
 }
@@ -114,7 +149,9 @@ fn payer(a: &mut Actor, w: &mut World, view: &Index, unix: u64, slanders: bool) 
 fn bring(a: &mut Actor, w: &mut World, view: &Index) {
     let (backhaul, disputes) = (w.d.backhaul, w.d.disputes);
     for case in a.disk.cases.clone() {
-        if let Evidence::Proof { subject, guilty, .. } = &case
+        if let Evidence::Proof {
+            subject, guilty, ..
+        } = &case
             && view.proven.contains(&(*subject, *guilty))
         {
             continue;
@@ -127,11 +164,25 @@ fn bring(a: &mut Actor, w: &mut World, view: &Index) {
         w.ledger.rely(view);
         match case {
             Evidence::Proof { bytes, .. } => {
-                let call = Disputes::proveCall { proof: backhaul, evidence: bytes, salt: SALT };
+                let call = Disputes::proveCall {
+                    proof: backhaul,
+                    evidence: bytes,
+                    salt: SALT,
+                };
                 w.send(a, "prove", disputes, &call);
             }
-            Evidence::Dispute { subject, accused, evidence } => {
-                let call = Disputes::disputeCall { proof: backhaul, subject, accused, evidence, salt: SALT };
+            Evidence::Dispute {
+                subject,
+                accused,
+                evidence,
+            } => {
+                let call = Disputes::disputeCall {
+                    proof: backhaul,
+                    subject,
+                    accused,
+                    evidence,
+                    salt: SALT,
+                };
                 w.send(a, "dispute", disputes, &call);
             }
         }
@@ -146,15 +197,31 @@ fn juror(a: &mut Actor, w: &mut World, view: &Index, lies: bool) {
             continue;
         }
         let holds = w.truth.get(&trial.evidence).copied().unwrap_or(false);
-        let vote = if holds == lies { Ruling::Rejected } else { Ruling::Upheld };
+        let vote = if holds == lies {
+            Ruling::Rejected
+        } else {
+            Ruling::Upheld
+        };
         let salt = secret(a.address, U256::from_be_bytes(trial.case.0).as_limbs()[0]);
         let now = head.trials.get(id).unwrap_or(trial);
         if !now.committed.contains(&a.address) {
             w.ledger.rely(view);
             let commitment = vote_hash(trial.case, a.address, vote, salt);
-            w.send(a, "vote", jury, &Jury::commitCall { id: trial.case, commitment });
+            w.send(
+                a,
+                "vote",
+                jury,
+                &Jury::commitCall {
+                    id: trial.case,
+                    commitment,
+                },
+            );
         } else if head.time > trial.commit_until && !now.revealed.contains(&a.address) {
-            let call = Jury::revealCall { id: trial.case, vote: vote as u8, salt };
+            let call = Jury::revealCall {
+                id: trial.case,
+                vote: vote as u8,
+                salt,
+            };
             w.send(a, "reveal", jury, &call);
         }
     }
@@ -177,10 +244,11 @@ fn due(a: &mut Actor, w: &mut World, head: &Index, id: B256, job: &Job) {
         State::Created if head.time <= job.request.deadline => {
             w.send(a, "select", backhaul, &Backhaul::selectCall { id });
         }
-        State::Created | State::Selected | State::Running if head.time > job.request.deadline => {
+        // Too early as well: the contract is to refuse it.
+        State::Created | State::Selected | State::Running => {
             w.send(a, "timeout", backhaul, &Backhaul::timeoutCall { id });
         }
-        State::Reported if head.time >= job.reported_at + parameters().dispute_window_s => {
+        State::Reported | State::Disputed => {
             w.send(a, "finalize", backhaul, &Backhaul::finalizeCall { id });
         }
         _ => {}
@@ -209,7 +277,8 @@ pub(crate) fn is_honest(w: &World, who: Address) -> bool {
 
 /// Whether the reports of a challenger are true and its own bytes crossed the link.
 pub(crate) fn lies(w: &World, who: Address) -> bool {
-    w.who(who).is_some_and(|a| !matches!(a.role, Role::Challenger(Sender::Honest | Sender::Silent)))
+    w.who(who)
+        .is_some_and(|a| !matches!(a.role, Role::Challenger(Sender::Honest | Sender::Silent)))
 }
 
 /// Whether a coordinator cheats.

@@ -1,6 +1,7 @@
 //! What happened, counted over all runs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Counts of one run or many.
 #[derive(Clone, Debug, Default)]
@@ -25,8 +26,6 @@ pub(crate) struct Tally {
     /// Figures above the truth in a result that says nothing.
     pub(crate) too_high_in_inconclusive: u64,
     pub(crate) paid_reports: u64,
-    /// Transactions by kind.
-    pub(crate) sent: BTreeMap<&'static str, u64>,
     /// Measurements by state and verdict, disputes by ruling, slashes by offence.
     pub(crate) outcomes: BTreeMap<String, u64>,
 }
@@ -57,9 +56,6 @@ impl Tally {
         for (depth, count) in other.reorgs {
             *self.reorgs.entry(depth).or_default() += count;
         }
-        for (what, count) in other.sent {
-            *self.sent.entry(what).or_default() += count;
-        }
         for (what, count) in other.outcomes {
             *self.outcomes.entry(what).or_default() += count;
         }
@@ -70,13 +66,19 @@ impl Tally {
         let counts = [
             ("a lost message", self.lost),
             ("a crash", self.crashes),
-            ("a transaction forgotten in a reorganisation", self.forgotten),
+            (
+                "a transaction forgotten in a reorganisation",
+                self.forgotten,
+            ),
             ("a reverted transaction", self.reverted),
             ("a refused forgery", self.forgeries),
             ("a paid report", self.paid_reports),
         ];
-        let mut never: Vec<String> =
-            counts.iter().filter(|c| c.1 == 0).map(|c| c.0.to_owned()).collect();
+        let mut never: Vec<String> = counts
+            .iter()
+            .filter(|c| c.1 == 0)
+            .map(|c| c.0.to_owned())
+            .collect();
         for depth in 1..=crate::ledger::DEPTH {
             if !self.reorgs.contains_key(&depth) {
                 never.push(format!("a reorganisation of depth {depth}"));
@@ -88,6 +90,32 @@ impl Tally {
             }
         }
         never
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "runs {}, blocks {}, transactions {} ({} reverted, {} refused before), lost messages {}, \
+             crashes {}, reorganisations by depth {:?} ({} transactions forgotten), forgeries refused {}, \
+             paid reports {}, honest jurors down and slashed {}, inconclusive: {} unpaid, {} too high; {:?}",
+            self.runs,
+            self.blocks,
+            self.transactions,
+            self.reverted,
+            self.refused,
+            self.lost,
+            self.crashes,
+            self.reorgs,
+            self.forgotten,
+            self.forgeries,
+            self.paid_reports,
+            self.crashed_silent_jurors,
+            self.unpaid_in_inconclusive,
+            self.too_high_in_inconclusive,
+            self.outcomes
+        )
     }
 }
 

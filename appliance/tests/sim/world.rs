@@ -2,127 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::OnceLock;
 
-use alloy::primitives::{Address, B256, U256, keccak256};
-use alloy::signers::local::PrivateKeySigner;
+use alloy::primitives::{Address, B256, keccak256};
 use alloy::sol_types::{Eip712Domain, SolCall};
-use plumbline::chain::Genesis;
-use plumbline::chain::client::role;
-use plumbline::chain::embedded::{Fork, Move};
-use plumbline_contracts::abi::backhaul::IBackhaul::Request;
-use plumbline_contracts::abi::lab_token::LabToken;
-use plumbline_contracts::abi::participants::Participants;
-use plumbline_contracts::{Deployment, Parameters, domain};
+use plumbline_contracts::{Deployment, domain};
 
-use crate::actors::{Actor, Ask, Disk, Keeper, Role, Sender};
-use crate::clock::{Agenda, Dice, Drift, SECOND};
+use crate::actors::{Actor, Role};
+use crate::clock::{Agenda, Dice, SECOND};
 use crate::invariants;
 use crate::ledger::{Index, Ledger, Tx};
 use crate::network::{Faults, Message};
 use crate::roles;
+use crate::stage::{START, TERM_S, base};
 use crate::tally::Tally;
 
-/// Unix second at which every run begins.
-pub(crate) const START: u64 = 1_700_000_000;
-/// Stake of everyone but some jurors.
-pub(crate) const STAKE: u128 = 1_000;
-/// Highest claim of a prover, bit/s.
-const CLAIM: u64 = 960_000_000;
-/// Duration of the floods, ms.
-const DURATION_MS: u32 = 100;
-/// Seconds from asking to the deadline: six steps, each final after some 30 s.
-pub(crate) const TERM_S: u64 = 320;
 /// True time after which a run that has not ended is stuck.
 const STUCK_NS: u64 = 3_000 * SECOND;
+/// Longest that a juror is down, seconds: longer than both windows of a case together.
+const LONGEST_S: u64 = 600;
 /// Transactions that one block takes.
 const BLOCK_TXS: usize = 40;
-
-/// Chain variables of all runs.
-pub(crate) fn parameters() -> Parameters {
-    Parameters {
-        min_stake: STAKE,
-        unbonding_s: 1_200,
-        live_interval_s: 120,
-        coordinator_fee: 77,
-        dispute_window_s: 150,
-        jury_draw_s: 120,
-        jury_commit_s: 90,
-        jury_reveal_s: 90,
-        ..Parameters::default()
-    }
-}
-
-const PAYERS: u8 = 2;
-const PROVERS: u8 = 2;
-const COORDINATORS: u8 = 3;
-const CHALLENGERS: u8 = 30;
-const JURORS: u8 = 9;
-const OUTSIDERS: u8 = 2;
-
-/// The chain on which everyone is registered, made once.
-struct Base {
-    fork: Fork,
-    cast: Vec<(u32, PrivateKeySigner, u128)>,
-}
-
-fn base() -> &'static Base {
-    static BASE: OnceLock<Base> = OnceLock::new();
-    BASE.get_or_init(|| {
-        let key = |number: u8| PrivateKeySigner::from_bytes(&B256::repeat_byte(number)).unwrap();
-        let genesis = Genesis {
-            chain_id: 7_331,
-            deployer: key(1),
-            parameters: parameters(),
-        };
-        let mut fork = Fork::found(&genesis, START - 100).unwrap();
-        let groups = [
-            (PAYERS, 0),
-            (PROVERS, role::PROVER),
-            (COORDINATORS, role::COORDINATOR),
-            (CHALLENGERS, role::CHALLENGER),
-            (JURORS, role::JUROR),
-            (OUTSIDERS, 0),
-        ];
-        let mut cast = Vec::new();
-        for (count, roles) in groups {
-            for place in 0..count {
-                let number = u8::try_from(cast.len()).unwrap() + 2;
-                let many = roles == role::JUROR && place % 2 == 1;
-                let stake = if many { 4 * STAKE } else { STAKE };
-                join(&mut fork, number, roles, &key(number), stake);
-                cast.push((roles, key(number), stake));
-            }
-        }
-        Base { fork, cast }
-    })
-}
-
-fn join(fork: &mut Fork, number: u8, roles: u32, key: &PrivateKeySigner, stake: u128) {
-    let d = fork.deployment();
-    let one = |to, input: Vec<u8>| Move {
-        from: key.address(),
-        to: Some(to),
-        input: input.into(),
-    };
-    let mint = LabToken::mintCall { to: key.address(), amount: U256::from(1_u64 << 60) };
-    let approve = LabToken::approveCall { spender: d.vault, value: U256::MAX };
-    let mut moves = vec![one(d.token, mint.abi_encode()), one(d.token, approve.abi_encode())];
-    if roles != 0 {
-        let register = Participants::registerCall {
-            roles,
-            networkKey: [number; 32].into(),
-            crossSignature: [number; 64].into(),
-            operator: [number; 32].into(),
-            endpoint: format!("10.0.0.{number}:7000"),
-            maxBps: CLAIM,
-            stake,
-        };
-        moves.push(one(d.participants, register.abi_encode()));
-    }
-    let effects = fork.block(START - 100, &moves).unwrap();
-    assert!(effects.iter().all(|e| e.done));
-}
 
 /// What can be planned.
 enum Event {
@@ -142,7 +41,7 @@ pub(crate) struct Bent {
     pub(crate) calm: bool,
     /// Actors act on the newest block instead of a final one: must be caught.
     pub(crate) eager: bool,
-    /// Challengers forget in a crash what they signed: must be caught.
+    /// Everyone forgets in a crash what it signed: must be caught.
     pub(crate) forgetful: bool,
 }
 
@@ -156,8 +55,8 @@ pub(crate) struct World {
     pub(crate) ledger: Ledger,
     pub(crate) d: Deployment,
     pub(crate) domain: Eip712Domain,
-    actors: Vec<Option<Actor>>,
-    numbers: BTreeMap<Address, usize>,
+    pub(crate) actors: Vec<Option<Actor>>,
+    pub(crate) numbers: BTreeMap<Address, usize>,
     /// Of each prover, bit/s.
     pub(crate) links: BTreeMap<Address, u64>,
     /// What the pure verifier says of a bundle: whether its coordinator cheated.
@@ -171,11 +70,20 @@ impl World {
         let mut dice = Dice::new(seed);
         let fork = base().fork.clone();
         let d = fork.deployment();
-        let faults = if bent.calm { Faults::NONE } else { Faults::throw(&mut dice) };
+        let faults = if bent.calm {
+            Faults::NONE
+        } else {
+            Faults::throw(&mut dice)
+        };
         let index = Index {
             number: fork.height(),
             time: fork.time(),
-            stake: base().cast.iter().filter(|c| c.0 != 0).map(|c| (c.1.address(), c.2)).collect(),
+            stake: base()
+                .cast
+                .iter()
+                .filter(|c| c.0 != 0)
+                .map(|c| (c.1.address(), c.2))
+                .collect(),
             ..Index::default()
         };
         let mut world = Self {
@@ -199,97 +107,6 @@ impl World {
         world
     }
 
-    /// Who plays, and how honestly.
-    fn cast(&mut self) {
-        let calm = self.bent.calm;
-        let dice = &mut self.dice;
-        let f = if calm { 1 } else { dice.between(1, 3) };
-        let least = u8::try_from(3 * f + 1).unwrap().max(8);
-        let challengers = if calm { 8 } else { u8::try_from(dice.between(least.into(), CHALLENGERS.into())).unwrap() };
-        let liars = if calm { 0 } else { dice.between(0, f) };
-        // Two lying jurors of five and two absent ones would be a majority of those who vote.
-        let lying_jurors = if calm { 0 } else { 1 + u64::from(self.faults.crash_every_ns == 0) };
-        let sender = [Sender::Silent, Sender::Fast, Sender::Slow, Sender::Smuggler, Sender::Twice];
-        let mut seen = BTreeMap::new();
-        for (roles, signer, _) in &base().cast {
-            let place: &mut u64 = seen.entry(*roles).or_default();
-            let number = self.actors.len();
-            let role = match *roles {
-                0 if number < usize::from(PAYERS) => Role::Payer { slanders: !calm && dice.chance(200) },
-                role::PROVER => Role::Prover { twice: !calm && dice.chance(150) },
-                role::COORDINATOR => Role::Coordinator(match dice.between(0, 11) {
-                    _ if calm => Keeper::Honest,
-                    0 => Keeper::Mute,
-                    1 | 2 => Keeper::Censor,
-                    3 => Keeper::Forger,
-                    _ => Keeper::Honest,
-                }),
-                role::CHALLENGER if *place < liars => Role::Challenger(sender[dice.pick(5)]),
-                role::CHALLENGER => Role::Challenger(Sender::Honest),
-                role::JUROR => Role::Juror { lies: *place < lying_jurors },
-                _ => Role::Outsider,
-            };
-            *place += 1;
-            let idle = *roles == role::CHALLENGER && *place > challengers.into();
-            let actor = Actor {
-                number,
-                address: signer.address(),
-                signer: signer.clone(),
-                role,
-                drift: if calm { Drift { offset_ns: 0, ppm: 0 } } else { Drift::throw(dice) },
-                up: !idle,
-                life: 0,
-                absences: Vec::new(),
-                disk: Disk::default(),
-                sent: BTreeMap::new(),
-                floods: BTreeMap::new(),
-            };
-            if matches!(role, Role::Prover { .. }) {
-                self.links.insert(actor.address, dice.between(80_000_000, 1_300_000_000));
-            }
-            self.numbers.insert(actor.address, number);
-            self.actors.push(Some(actor));
-        }
-        self.plan_asks(f, challengers.into());
-    }
-
-    fn plan_asks(&mut self, f: u64, challengers: u64) {
-        for payer in 0..usize::from(PAYERS) {
-            let count = if self.bent.calm { u64::from(payer == 0) } else { self.dice.between(1, 2) };
-            for nonce in 0..count {
-                let prover = usize::from(PAYERS) + self.dice.pick(PROVERS.into());
-                let coordinator = usize::from(PAYERS + PROVERS) + self.dice.pick(COORDINATORS.into());
-                let dice = &mut self.dice;
-                let calm = self.bent.calm;
-                let n = if !calm && dice.chance(60) {
-                    challengers + 1
-                } else {
-                    dice.between(3 * f + 1, (3 * f + 4).min(challengers))
-                };
-                let request = Request {
-                    payer: self.address(payer),
-                    prover: self.address(prover),
-                    coordinator: self.address(coordinator),
-                    claimBps: if calm { 60_000_000 } else { self.dice.between(60_000_000, CLAIM) },
-                    direction: 0,
-                    n: u16::try_from(n).unwrap(),
-                    f: u16::try_from(f).unwrap(),
-                    durationMs: DURATION_MS,
-                    pricePerByte: 3,
-                    deadline: 0,
-                    nonce,
-                };
-                let ask = Ask {
-                    after_s: 40 + self.dice.between(0, 60),
-                    request,
-                    asked: false,
-                    cancel: !calm && self.dice.chance(60),
-                };
-                self.actors[payer].as_mut().unwrap().disk.asks.push(ask);
-            }
-        }
-    }
-
     fn open(&mut self) {
         for actor in 0..self.actors.len() {
             if self.actor(actor).up {
@@ -311,7 +128,7 @@ impl World {
         self.actors.iter().flatten()
     }
 
-    fn address(&self, number: usize) -> Address {
+    pub(crate) fn address(&self, number: usize) -> Address {
         self.actor(number).address
     }
 
@@ -321,7 +138,11 @@ impl World {
 
     /// The chain as somebody sees it who acts on it irrevocably.
     pub(crate) fn view(&self) -> Rc<Index> {
-        if self.bent.eager { self.ledger.head() } else { self.ledger.settled() }
+        if self.bent.eager {
+            self.ledger.head()
+        } else {
+            self.ledger.settled()
+        }
     }
 
     /// True time as a unix second.
@@ -331,7 +152,9 @@ impl World {
 
     fn mark(&mut self, values: &[u64]) {
         for value in values {
-            self.trace = (self.trace ^ value).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
+            self.trace = (self.trace ^ value)
+                .wrapping_mul(0x0100_0000_01b3)
+                .rotate_left(23);
         }
     }
 
@@ -342,35 +165,52 @@ impl World {
         self.tally.lost += u64::from(copies.is_empty());
         for delay in copies {
             let message = message.clone();
-            self.agenda.at(self.now + delay, Event::Arrives { actor, message });
+            self.agenda
+                .at(self.now + delay, Event::Arrives { actor, message });
         }
     }
 
     /// Tells the prover when its flood is over.
     pub(crate) fn count_later(&mut self, a: &Actor, id: B256) {
-        let event = Event::Counted { actor: a.number, life: a.life, id };
+        let event = Event::Counted {
+            actor: a.number,
+            life: a.life,
+            id,
+        };
         self.agenda.at(self.now + 9 * SECOND, event);
     }
 
-    /// Sends a transaction unless the same was sent just now, or would be refused on the newest block.
-    pub(crate) fn send<C: SolCall>(&mut self, a: &mut Actor, what: &'static str, to: Address, call: &C) -> bool {
+    /// Sends a transaction unless the same was sent just now, or would be refused on the newest block;
+    /// whether it would be.
+    pub(crate) fn send<C: SolCall>(
+        &mut self,
+        a: &mut Actor,
+        what: &'static str,
+        to: Address,
+        call: &C,
+    ) -> bool {
         let input = call.abi_encode();
         let key = keccak256([to.as_slice(), &input].concat());
         let clock = a.drift.shows(self.now);
         if a.sent.get(&key).is_some_and(|at| clock < at + 10 * SECOND) {
-            return true;
+            return false;
         }
         a.sent.insert(key, clock);
-        let tx = Tx { what, from: a.address, to, input: input.into() };
+        let tx = Tx {
+            what,
+            from: a.address,
+            to,
+            input: input.into(),
+        };
         let time = START + clock / SECOND;
         if self.ledger.fork().call(time, &tx.as_move()).is_err() {
             self.tally.refused += 1;
-            return false;
+            return true;
         }
         for delay in self.faults.travel(&mut self.dice) {
             self.agenda.at(self.now + delay, Event::Enters(tx.clone()));
         }
-        true
+        false
     }
 
     /// Runs until everything has ended, or an invariant does not hold.
@@ -450,41 +290,78 @@ impl World {
             }
         }
         for tx in &chosen {
-            let first = tx.input.get(..8).map_or(0, |b| u64::from_be_bytes(b.try_into().unwrap()));
+            let first = tx
+                .input
+                .get(..8)
+                .map_or(0, |b| u64::from_be_bytes(b.try_into().unwrap()));
             self.trace ^= first;
-            *self.tally.sent.entry(tx.what).or_default() += 1;
         }
         let before = self.ledger.head();
         let made = self.ledger.make(self.unix(), chosen)?;
         self.tally.blocks += 1;
         self.tally.transactions += made.included;
         self.tally.reverted += made.reverted;
-        self.mark(&[self.now, made.included, made.reverted, self.ledger.head().number]);
+        self.mark(&[
+            self.now,
+            made.included,
+            made.reverted,
+            self.ledger.head().number,
+        ]);
         invariants::after_a_block(self, &before)?;
         let next = self.now + self.dice.between(SECOND, 7 * SECOND);
         self.agenda.at(next, Event::Block);
         Ok(())
     }
 
+    /// Somebody goes down; now and then half of all challengers at once.
     fn crash(&mut self) {
-        let actor = self.dice.pick(self.actors.len());
-        if self.actor(actor).up {
-            let now = self.now;
-            let forgetful = self.bent.forgetful;
-            let a = self.actors[actor].as_mut().unwrap();
-            a.crash(now);
-            if forgetful && matches!(a.role, Role::Challenger(_)) {
-                a.disk.sessions.clear();
+        let outage = self.dice.chance(120);
+        let jurors: Vec<usize> = self.numbers_of(|r| matches!(r, Role::Juror { .. }));
+        if outage {
+            for actor in self.numbers_of(|r| matches!(r, Role::Challenger(_))) {
+                if self.dice.chance(500) {
+                    self.down(actor, 60);
+                }
             }
-            self.tally.crashes += 1;
-            self.mark(&[now, actor as u64]);
+        } else if self.dice.chance(300) {
+            let longest = if self.dice.chance(600) { LONGEST_S } else { 30 };
+            let actor = jurors[self.dice.pick(jurors.len())];
+            self.down(actor, longest);
+        } else {
             let longest = if self.dice.chance(150) { 300 } else { 30 };
-            let back = now + self.dice.between(SECOND, longest * SECOND);
-            self.agenda.at(back, Event::Restart { actor });
+            let actor = self.dice.pick(self.actors.len());
+            self.down(actor, longest);
         }
         let every = self.faults.crash_every_ns;
         let next = self.now + self.dice.between(every / 2, every * 3 / 2);
         self.agenda.at(next, Event::Crash);
+    }
+
+    fn numbers_of(&self, wanted: impl Fn(Role) -> bool) -> Vec<usize> {
+        self.actors()
+            .filter(|a| wanted(a.role))
+            .map(|a| a.number)
+            .collect()
+    }
+
+    /// `actor` is gone for up to `longest` seconds.
+    fn down(&mut self, actor: usize, longest: u64) {
+        if !self.actor(actor).up {
+            return;
+        }
+        let now = self.now;
+        let forgetful = self.bent.forgetful;
+        let a = self.actors[actor].as_mut().unwrap();
+        a.crash(now);
+        if forgetful {
+            for session in a.disk.sessions.values_mut() {
+                (session.started, session.commit, session.report) = (false, None, None);
+            }
+        }
+        self.tally.crashes += 1;
+        self.mark(&[now, actor as u64]);
+        let back = now + self.dice.between(SECOND, longest * SECOND);
+        self.agenda.at(back, Event::Restart { actor });
     }
 
     fn restart(&mut self, actor: usize) {
@@ -502,9 +379,10 @@ impl World {
         let asked = self.actors().flat_map(|a| &a.disk.asks).all(|ask| {
             let deadline = START + ask.after_s + TERM_S;
             unix > deadline + 10
-                || (ask.asked && settled.jobs.values().any(|j| {
-                    j.request.payer == ask.request.payer && j.request.nonce == ask.request.nonce
-                }))
+                || (ask.asked
+                    && settled.jobs.values().any(|j| {
+                        j.request.payer == ask.request.payer && j.request.nonce == ask.request.nonce
+                    }))
         });
         asked
             && settled.jobs.values().all(|j| j.state.is_over())
