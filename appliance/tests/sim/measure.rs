@@ -119,7 +119,8 @@ fn conclude(a: &mut Actor, w: &mut World, view: &Index, id: B256, job: &Job, kin
         bundleHash: bundle,
     };
     if kind == Keeper::Forger {
-        posted.counts[0] = posted.counts[0].saturating_sub(1);
+        let first = posted.counts[0];
+        posted.counts[0] = first.checked_sub(1).unwrap_or(1);
         posted.packets = posted.counts.iter().map(|c| u64::from(*c)).sum();
     }
     w.ledger.rely(view);
@@ -304,15 +305,15 @@ pub(crate) fn commit(a: &mut Actor, w: &mut World, id: B256, twice: bool) {
     publish(a, w, job, &first, twice);
 }
 
+/// Challengers hear it first: what was said to some cannot be unsaid, whatever happens then.
 fn publish(a: &mut Actor, w: &mut World, job: &Job, commit: &Commit, twice: bool) {
-    w.say(job.request.coordinator, &Message::Commit(commit.clone()));
-    tell(
-        w,
-        job.selected.iter().copied(),
-        &Message::Commit(commit.clone()),
-    );
+    let said = Message::Commit(commit.clone());
+    tell(w, job.selected.iter().copied(), &said);
     if let (true, Some(other)) = (twice, a.session(commit.id).other.clone()) {
         tell(w, job.selected.iter().copied(), &Message::Commit(other));
+    }
+    if !w.stumbles(a) {
+        w.say(job.request.coordinator, &said);
     }
 }
 
@@ -361,7 +362,7 @@ pub(crate) fn challenger_hears(a: &mut Actor, w: &mut World, message: Message, k
             let (Some(first), Some(told)) = (session.commit, session.report) else {
                 return;
             };
-            if first.response != commit.response {
+            if (first.response, &first.counts) != (commit.response, &commit.counts) {
                 let pair = Box::new([signed_commit(&first), signed_commit(&commit)]);
                 let bytes = Offence::TwoCommits(commit.id, pair).encode();
                 accuse(a, commit.id, prover, bytes);
@@ -371,6 +372,7 @@ pub(crate) fn challenger_hears(a: &mut Actor, w: &mut World, message: Message, k
                 w.say(coordinator, &Message::Report(other));
             }
             w.say(coordinator, &Message::Report(told));
+            w.stumbles(a);
         }
         _ => {}
     }

@@ -18,20 +18,41 @@ use crate::tally::Tally;
 
 /// True time after which a run that has not ended is stuck.
 const STUCK_NS: u64 = 3_000 * SECOND;
+/// How many crashes take half of the challengers, and for how many seconds at most.
+const OUTAGE_PERMILLE: u64 = 200;
+const OUTAGE_S: u64 = 120;
 /// Longest that a juror is down, seconds: longer than both windows of a case together.
 const LONGEST_S: u64 = 600;
+/// How often a crash comes right after something was signed and said.
+const STUMBLES_PERMILLE: u64 = 20;
 /// Transactions that one block takes.
 const BLOCK_TXS: usize = 40;
 
 /// What can be planned.
 enum Event {
-    Tick { actor: usize, life: u32 },
-    Arrives { actor: usize, message: Message },
-    Counted { actor: usize, life: u32, id: B256 },
+    Tick {
+        actor: usize,
+        life: u32,
+    },
+    Arrives {
+        actor: usize,
+        message: Message,
+    },
+    Counted {
+        actor: usize,
+        life: u32,
+        id: B256,
+    },
     Enters(Tx),
     Block,
     Crash,
-    Restart { actor: usize },
+    /// This very actor crashes.
+    Down {
+        actor: usize,
+    },
+    Restart {
+        actor: usize,
+    },
 }
 
 /// What a run is made of, besides its seed.
@@ -250,6 +271,7 @@ impl World {
             Event::Enters(tx) => self.ledger.accept(tx),
             Event::Block => self.block()?,
             Event::Crash => self.crash(),
+            Event::Down { actor } => self.down(actor, 30),
             Event::Restart { actor } => self.restart(actor),
         }
         Ok(())
@@ -315,16 +337,16 @@ impl World {
 
     /// Somebody goes down; now and then half of all challengers at once.
     fn crash(&mut self) {
-        let outage = self.dice.chance(120);
-        let jurors: Vec<usize> = self.numbers_of(|r| matches!(r, Role::Juror { .. }));
+        let outage = self.dice.chance(OUTAGE_PERMILLE);
         if outage {
             for actor in self.numbers_of(|r| matches!(r, Role::Challenger(_))) {
                 if self.dice.chance(500) {
-                    self.down(actor, 60);
+                    self.down(actor, OUTAGE_S);
                 }
             }
         } else if self.dice.chance(300) {
             let longest = if self.dice.chance(600) { LONGEST_S } else { 30 };
+            let jurors = self.numbers_of(|r| matches!(r, Role::Juror { .. }));
             let actor = jurors[self.dice.pick(jurors.len())];
             self.down(actor, longest);
         } else {
@@ -335,6 +357,15 @@ impl World {
         let every = self.faults.crash_every_ns;
         let next = self.now + self.dice.between(every / 2, every * 3 / 2);
         self.agenda.at(next, Event::Crash);
+    }
+
+    /// Whether `a` crashes right now, in the middle of what it does: nothing it says after that is heard.
+    pub(crate) fn stumbles(&mut self, a: &Actor) -> bool {
+        let now = self.faults.crash_every_ns > 0 && self.dice.chance(STUMBLES_PERMILLE);
+        if now {
+            self.agenda.at(self.now, Event::Down { actor: a.number });
+        }
+        now
     }
 
     fn numbers_of(&self, wanted: impl Fn(Role) -> bool) -> Vec<usize> {
