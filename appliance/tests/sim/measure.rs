@@ -219,9 +219,9 @@ pub(crate) fn prover(a: &mut Actor, w: &mut World, view: &Index) {
     }
 }
 
-pub(crate) fn prover_hears(a: &mut Actor, w: &mut World, message: Message, twice: bool) {
+pub(crate) fn prover_hears(a: &mut Actor, w: &mut World, message: &Message, twice: bool) {
     let view = w.view();
-    match message {
+    match *message {
         Message::Notice { id } => {
             let Some(job) = view.jobs.get(&id) else {
                 return;

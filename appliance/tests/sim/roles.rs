@@ -57,7 +57,7 @@ pub(crate) fn tick(a: &mut Actor, w: &mut World) {
 pub(crate) fn hear(a: &mut Actor, w: &mut World, message: Message) {
     match a.role {
         Role::Coordinator(_) => measure::coordinator_hears(a, w, message),
-        Role::Prover { twice } => measure::prover_hears(a, w, message, twice),
+        Role::Prover { twice } => measure::prover_hears(a, w, &message, twice),
         Role::Challenger(kind) => measure::challenger_hears(a, w, message, kind),
         _ => {}
     }
