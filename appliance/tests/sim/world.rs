@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use alloy::primitives::{Address, B256, keccak256};
+use alloy::primitives::{Address, B256, U256, keccak256};
 use alloy::sol_types::{Eip712Domain, SolCall};
 use plumbline_contracts::{Deployment, domain};
 
@@ -312,11 +312,8 @@ impl World {
             }
         }
         for tx in &chosen {
-            let first = tx
-                .input
-                .get(..8)
-                .map_or(0, |b| u64::from_be_bytes(b.try_into().unwrap()));
-            self.trace ^= first;
+            let input = U256::from_be_bytes(keccak256(&tx.input).0);
+            self.mark(&input.into_limbs());
         }
         let before = self.ledger.head();
         let made = self.ledger.make(self.unix(), chosen)?;
