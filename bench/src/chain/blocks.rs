@@ -1,12 +1,13 @@
 //! What the engine has made, read back over its own JSON-RPC: the work that its peers are given.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use alloy::consensus::transaction::Recovered;
+use alloy::consensus::transaction::{Recovered, SignerRecoverable};
 use alloy::consensus::{Header, TxEnvelope};
 use alloy::primitives::U64;
 use alloy::rpc::types::Block;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use plumbline::chain::Embedded;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -68,4 +69,19 @@ pub(crate) async fn read(chain: &Arc<Embedded>, from: u64, to: u64) -> Result<Ve
         });
     }
     Ok(blocks)
+}
+
+/// Recovers the signer of every transaction again and says how long that took.
+///
+/// # Errors
+/// One is not who the chain says.
+pub(crate) fn recover(blocks: &[Made]) -> Result<Duration> {
+    let mut took = Duration::ZERO;
+    for transaction in blocks.iter().flat_map(|block| &block.transactions) {
+        let began = Instant::now();
+        let signer = transaction.inner().recover_signer()?;
+        took += began.elapsed();
+        ensure!(signer == transaction.signer(), "signed by {signer}");
+    }
+    Ok(took)
 }

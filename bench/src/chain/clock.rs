@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Unix seconds at which every chain here begins.
-const START: u64 = 1_700_000_000;
+pub(crate) const START: u64 = 1_700_000_000;
 
 /// A clock that tells what it is set to, and may be held.
 pub(crate) struct Clock {
