@@ -199,7 +199,9 @@ pub(super) fn people(gas: &mut Gas) -> Result<()> {
     let crowd = town.joined("challenger", 2, role::CHALLENGER)?;
     let newcomer = town.funded("newcomer", 1)?;
     let who = &newcomer[0];
-    let mut took = |flow: &str, used: u64| drop(gas.insert(flow.to_owned(), used));
+    let mut took = |flow: &str, used: u64| {
+        gas.insert(flow.to_owned(), used);
+    };
     let call = register("newcomer", 0, role::CHALLENGER);
     took("register", town.alone(who, d.participants, &call)?.gas);
     took("heartbeat_first", town.beat_at_once(&newcomer)?[0]);

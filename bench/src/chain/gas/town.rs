@@ -68,21 +68,21 @@ impl Town {
         to: Address,
         call: &C,
     ) -> Result<Done> {
-        let mut done = self.block(vec![step(from, to, call)])?;
+        let mut done = self.block(&[step(from, to, call)])?;
         done.pop().context("a block without its transaction")
     }
 
     /// Makes blocks of all these.
-    fn crowd(&mut self, moves: Vec<Move>) -> Result<()> {
+    fn crowd(&mut self, moves: &[Move]) -> Result<()> {
         for some in moves.chunks(CROWD) {
-            self.block(some.to_vec())?;
+            self.block(some)?;
         }
         Ok(())
     }
 
     /// Makes one block.
-    fn block(&mut self, moves: Vec<Move>) -> Result<Vec<Done>> {
-        let effects = self.fork.block(self.now, &moves)?;
+    fn block(&mut self, moves: &[Move]) -> Result<Vec<Done>> {
+        let effects = self.fork.block(self.now, moves)?;
         let pairs = moves.iter().zip(effects);
         let done = pairs.map(|(one, effect)| {
             if !effect.done {
@@ -128,7 +128,7 @@ impl Town {
             moves.push(step(person, d.token, &mint));
             moves.push(step(person, d.token, &approve));
         }
-        self.crowd(moves)?;
+        self.crowd(&moves)?;
         Ok(people)
     }
 
@@ -138,7 +138,7 @@ impl Town {
         let to = self.deployment().participants;
         let moves = people.iter().enumerate();
         let moves = moves.map(|(number, person)| step(person, to, &register(name, number, roles)));
-        self.crowd(moves.collect())?;
+        self.crowd(&moves.collect::<Vec<_>>())?;
         Ok(people)
     }
 
@@ -148,7 +148,7 @@ impl Town {
         for person in people {
             moves.push(self.next_beat(person));
         }
-        self.crowd(moves)
+        self.crowd(&moves)
     }
 
     /// Everyone heartbeats in one block; the gas of each.
@@ -158,7 +158,7 @@ impl Town {
         for person in people {
             moves.push(self.next_beat(person));
         }
-        Ok(self.block(moves)?.iter().map(|done| done.gas).collect())
+        Ok(self.block(&moves)?.iter().map(|done| done.gas).collect())
     }
 
     fn next_beat(&mut self, person: &Person) -> Move {
