@@ -111,23 +111,22 @@ pub(crate) struct Line {
     pub(crate) off: f64,
 }
 
-/// The line through gas at these numbers, by least squares; `None` where one of them was not measured.
+/// The line through gas at these numbers, by least squares of the relative distance, so that small numbers
+/// count as much as large ones; `None` where one of them was not measured.
 pub(crate) fn line(gas: &Gas, key: fn(&str, u16) -> String, grows: &Grows) -> Option<Line> {
-    let values = grows.numbers.iter();
-    let points: Option<Vec<(f64, f64)>> = values
-        .map(|x| Some((f64::from(*x), *gas.get(&key(grows.flow, *x))? as f64)))
-        .collect();
-    let points = points?;
-    let count = points.len() as f64;
-    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
-    let (x, y) = (mean(|p| p.0), mean(|p| p.1));
-    let together: f64 = points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum();
-    let alone: f64 = points.iter().map(|p| (p.0 - x) * (p.0 - x)).sum();
-    let each = together / alone;
-    let fixed = y - each * x;
-    let off = points
-        .iter()
-        .map(|p| ((fixed + each * p.0) / p.1 - 1.0).abs());
+    let numbers = grows.numbers.iter();
+    let points = numbers.map(|x| Some((f64::from(*x), *gas.get(&key(grows.flow, *x))? as f64)));
+    let points = points.collect::<Option<Vec<(f64, f64)>>>()?;
+    let sum = |of: &dyn Fn(f64, f64) -> f64| -> f64 {
+        points.iter().map(|(x, y)| of(*x, *y) / (y * y)).sum()
+    };
+    let weight = sum(&|_, _| 1.0);
+    let (mean_x, mean_y) = (sum(&|x, _| x) / weight, sum(&|_, y| y) / weight);
+    let together = sum(&|x, y| (x - mean_x) * (y - mean_y));
+    let each = together / sum(&|x, _| (x - mean_x) * (x - mean_x));
+    let fixed = mean_y - each * mean_x;
+    let off = points.iter();
+    let off = off.map(|(x, y)| ((fixed + each * x) / y - 1.0).abs());
     Some(Line {
         fixed,
         each,
@@ -157,7 +156,8 @@ const HEAD: &str = "\
 # set_parameter a governor schedules a chain variable
 #
 # `select`, `report`, `finalize` and `dispute` grow with the challengers n, the draws with the pool, all of them
-# by so much for one more: the bench prints the lines \"fixed + each\". `select_nNN` grows with both, pool = n.
+# by so much for one more: the bench prints the lines \"fixed + each\". `select_nNN` grows with both, pool = n;
+# `report` a little faster than a line, because it sorts.
 ";
 
 /// A snapshot as it is committed.
