@@ -91,7 +91,7 @@ pub(crate) struct Row {
 pub(crate) struct Parts {
     /// All of it: 1 / `tps`.
     pub(crate) whole_us: f64,
-    /// Recovering the signer. Clients' threads do it, several at once.
+    /// Recovering the signer, as work of one core. Clients' threads do it, on all cores at once.
     pub(crate) recover_us: f64,
     /// revm alone.
     pub(crate) execute_us: f64,
@@ -100,7 +100,7 @@ pub(crate) struct Parts {
     /// What the syncs of a durable commit add.
     pub(crate) sync_us: f64,
     /// What is left: JSON, roots, the check of conservation, the block's signature, waiting for a core.
-    /// Below 0 where the parts overlap on several cores by more than that.
+    /// Below 0 where the parts overlap on several cores by more.
     pub(crate) rest_us: f64,
 }
 
@@ -116,6 +116,7 @@ struct Contest {
     redb: Vec<f64>,
     /// Seconds of a transaction.
     recover: Vec<f64>,
+    /// Likewise.
     write: Vec<f64>,
     latency: Histogram<u64>,
 }
@@ -171,7 +172,8 @@ struct Followed {
     revm: Duration,
     redb: Duration,
     write: Duration,
-    recover: Duration,
+    /// Seconds of one signer.
+    recover: f64,
 }
 
 impl Side {
@@ -284,8 +286,7 @@ impl Contest {
         self.blocks.push(made.len() as f64 / took.as_secs_f64());
         self.redb
             .push(made.len() as f64 / followed.redb.as_secs_f64());
-        self.recover
-            .push(followed.recover.as_secs_f64() / sent as f64);
+        self.recover.push(followed.recover);
         self.write.push(followed.write.as_secs_f64() / sent as f64);
         Ok(())
     }
