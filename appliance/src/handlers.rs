@@ -1,5 +1,7 @@
 //! What the command line asks of the appliance, done.
 
+mod dispute;
+
 use std::io::Read as _;
 use std::path::Path;
 
@@ -19,10 +21,11 @@ use crate::role::payer::{self, Order, PayError};
 use crate::topology;
 use crate::ui::args::{DeployArgs, MeasureArgs, Until};
 use crate::ui::results::{
-    Balance, ChainReplay, ChainStatus, CheckResult, DeploymentView, Draw, MeasureResult,
-    Participants, Receipt, RequestView, VerifyOutcome, VerifyResult,
+    Balance, ChainReplay, ChainStatus, CheckResult, DeploymentView, DisputeView, Done, Draw,
+    EvidenceView, MeasureResult, Participants, Receipt, RequestView, Submitted, VerifyOutcome,
+    VerifyResult,
 };
-use crate::ui::{CopyWork, Failure, Handlers, Progress};
+use crate::ui::{CopyWork, Failure, Handlers, Progress, StakeWork};
 use alloy::primitives::{B256, U256};
 use alloy::signers::local::PrivateKeySigner;
 
@@ -155,6 +158,67 @@ impl Handlers for Appliance {
         })
     }
 
+    fn examine(&self, evidence: &[u8]) -> Result<EvidenceView, Failure> {
+        dispute::examine(evidence)
+    }
+
+    fn dispute_make(
+        &self,
+        coordinator: &CoordinatorUrl,
+        request: &[u8; 32],
+        accused: &Address,
+        bundle: Option<Vec<u8>>,
+        out: &Path,
+    ) -> Result<EvidenceView, Failure> {
+        let request = B256::from(*request);
+        block_on(dispute::make(coordinator, request, *accused, bundle, out))
+    }
+
+    fn dispute_submit(
+        &self,
+        coordinator: &CoordinatorUrl,
+        keys: Keys,
+        evidence: &[u8],
+        told: &(dyn Fn(&str) + Sync),
+    ) -> Result<Submitted, Failure> {
+        block_on(dispute::submit(coordinator, &keys, evidence, told))
+    }
+
+    fn dispute_show(
+        &self,
+        coordinator: &CoordinatorUrl,
+        id: &[u8; 32],
+    ) -> Result<DisputeView, Failure> {
+        block_on(async { dispute::show(&reader(coordinator).await?, B256::from(*id)).await })
+    }
+
+    fn dispute_judge(
+        &self,
+        coordinator: &CoordinatorUrl,
+        keys: Keys,
+        id: &[u8; 32],
+    ) -> Result<Done, Failure> {
+        block_on(dispute::judge(coordinator, &keys, B256::from(*id)))
+    }
+
+    fn dispute_advance(
+        &self,
+        coordinator: &CoordinatorUrl,
+        keys: Keys,
+        id: &[u8; 32],
+    ) -> Result<Done, Failure> {
+        block_on(dispute::advance(coordinator, &keys, B256::from(*id)))
+    }
+
+    fn stake(
+        &self,
+        coordinator: &CoordinatorUrl,
+        keys: Keys,
+        work: StakeWork,
+    ) -> Result<Done, Failure> {
+        block_on(dispute::stake(coordinator, &keys, work))
+    }
+
     fn chain_status(&self, coordinator: &CoordinatorUrl) -> Result<ChainStatus, Failure> {
         block_on(async { Ok(ledger::status(&reader(coordinator).await?).await?) })
     }
@@ -174,7 +238,7 @@ impl Handlers for Appliance {
     fn chain_draw(&self, coordinator: &CoordinatorUrl, id: &[u8; 32]) -> Result<Draw, Failure> {
         block_on(async {
             let draw = ledger::draw(&reader(coordinator).await?, B256::from(*id)).await?;
-            draw.ok_or_else(|| Failure::refused("no challengers are drawn for this request (yet)"))
+            draw.ok_or_else(|| Failure::refused("nobody is drawn for this request or case (yet)"))
         })
     }
 
@@ -247,7 +311,7 @@ impl Handlers for Appliance {
             }
         }
         let told = |line: &str| eprintln!("▸ {line}");
-        let parameters = args.parameters();
+        let parameters = args.parameters()?;
         let done = block_on(async {
             rpc::deploy(&args.rpc, keys.signer(), &parameters, args.finality, &told)
                 .await

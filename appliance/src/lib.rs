@@ -9,6 +9,7 @@
 //! The first four sentences of the product are crates of their own: `wire`, `trust`, `proof`,
 //! `contracts`. This one says where they run. `ARCHITECTURE.md` has the map.
 
+pub mod archive;
 pub mod chain;
 pub mod clock;
 pub mod config;

@@ -7,8 +7,8 @@
 //!   plumbline-rx            pinned    datapath: XDP/AF_XDP → sinks       prover
 //!   plumbline-echo          any       control port: echoes, acks         prover
 //!   sequencer               any       embedded engine: blocks            coordinator
-//!   tokio workers           any       HTTP, sessions, heartbeats         all
-//!   blocking pool           any       challenger sessions, store, judge  challenger, coordinator
+//!   tokio workers           any       HTTP, sessions, heartbeats, votes  all
+//!   blocking pool           any       challenger sessions, store, judge  challenger, coordinator, juror
 //!   plumbline-pack, -flood  any       packets made and sent              challenger, while measuring
 //! ```
 //! Order: what needs privilege first (sockets, XDP), then every capability is dropped, and only then
@@ -19,10 +19,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plumbline_contracts::{Deployment, Parameters};
+use plumbline_contracts::Deployment;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
+use crate::archive::{ARCHIVE_MAX, Archive};
 use crate::chain::client::role as bits;
 use crate::chain::{ChainClient, Embedded, Endpoints, Engine, Genesis, Options, rpc};
 use crate::config::{self, Config, PathChoice, Role};
@@ -34,14 +35,13 @@ use crate::metrics::Metrics;
 use crate::privilege;
 use crate::role::challenger::Challenger;
 use crate::role::coordinator::{self, Hub};
+use crate::role::juror::Juror;
 use crate::role::node::{self, Joining, Node};
 use crate::role::prover::{Echo, Prover};
 use crate::store::Store;
 use crate::ui::results::{DatapathView, Ready};
 use crate::ui::{Failure, announce};
 
-/// Seconds a leaving participant's stake stays bound. Longer than any dispute.
-const UNBONDING_S: u64 = 86_400;
 /// How long tasks have to end when the process is told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -214,18 +214,21 @@ async fn coordinate(
         operator: None,
         endpoint: url.clone(),
         max_bps: 0,
-        stake: part.chain.min_stake,
+        stake: part.chain.parameters.min_stake,
         faucet: part.chain.lab_token,
     };
     node::join(&chain, keys, &joining)
         .await
         .map_err(Failure::chain)?;
     let store = Store::open(&config.state_dir).map_err(Failure::chain)?;
+    let archive =
+        Archive::open(config.state_dir.join("evidence"), ARCHIVE_MAX).map_err(Failure::chain)?;
     let hub = Arc::new(Hub::new(
         keys.network.clone(),
         chain,
         engine,
         store,
+        archive,
         &config.state_dir,
         metrics.clone(),
     ));
@@ -292,18 +295,6 @@ fn read_deployment(file: &Path, chain_id: u64) -> Result<Deployment, Failure> {
     Ok(deployment)
 }
 
-/// The chain variables that a configuration describes.
-pub(crate) fn parameters(chain: &config::Chain) -> Parameters {
-    Parameters {
-        min_stake: chain.min_stake,
-        unbonding_s: UNBONDING_S,
-        live_interval_s: chain.live_interval.as_secs(),
-        coordinator_fee: chain.coordinator_fee,
-        dispute_window_s: chain.dispute_window.as_secs(),
-        ..Parameters::default()
-    }
-}
-
 fn found_chain(
     state_dir: &Path,
     chain: &config::Chain,
@@ -312,7 +303,7 @@ fn found_chain(
     let genesis = Genesis {
         chain_id: chain.chain_id,
         deployer: keys.signer(),
-        parameters: parameters(chain),
+        parameters: chain.parameters.clone(),
     };
     Embedded::open(
         &state_dir.join("chain"),
@@ -322,7 +313,7 @@ fn found_chain(
     .map_err(Failure::chain)
 }
 
-/// Prover and challenger: registration, heartbeats, sessions.
+/// Prover, challenger and juror: registration, heartbeats, sessions.
 async fn take_part(
     config: &Config,
     part: &config::Node,
@@ -343,6 +334,7 @@ async fn take_part(
     for (role, bit) in [
         (Role::Prover, bits::PROVER),
         (Role::Challenger, bits::CHALLENGER),
+        (Role::Juror, bits::JUROR),
     ] {
         roles |= if config.roles.has(role) { bit } else { 0 };
     }
@@ -388,6 +380,17 @@ async fn take_part(
                 })
                 .await;
             Failure::chain("the prover ended")
+        });
+    }
+    if config.roles.has(Role::Juror) {
+        let juror = Juror {
+            chain: node.chain.clone(),
+            api: node.api.clone(),
+            network: node.network.clone(),
+        };
+        tasks.spawn(async move {
+            juror.watch().await;
+            Failure::chain("the juror ended")
         });
     }
     if let Some(c) = &config.challenger {

@@ -94,6 +94,46 @@ pub struct Variable {
 }
 
 impl Parameters {
+    /// Sets the variable `name`, as it is called on the chain.
+    ///
+    /// # Errors
+    /// In words: which there are, or which values it can have.
+    pub fn set(&mut self, name: &str, value: u128) -> Result<(), String> {
+        let known = self.variables();
+        let Some(variable) = known.iter().find(|v| v.name == name) else {
+            let names: Vec<&str> = known.iter().map(|v| v.name).collect();
+            return Err(format!(
+                "no such chain variable; allowed: {}",
+                names.join(", ")
+            ));
+        };
+        let (min, max) = (variable.min, variable.max);
+        let refused = || format!("out of bounds; allowed: {min} to {max}");
+        if value < min || value > max {
+            return Err(refused());
+        }
+        let number = || u64::try_from(value).map_err(|_| refused());
+        let short = || u8::try_from(value).map_err(|_| refused());
+        match name {
+            "min_stake" => self.min_stake = value,
+            "unbonding_s" => self.unbonding_s = number()?,
+            "live_interval_s" => self.live_interval_s = number()?,
+            "coordinator_fee" => self.coordinator_fee = value,
+            "dispute_window_s" => self.dispute_window_s = number()?,
+            "dispute_bond" => self.dispute_bond = value,
+            "offence_percent" => self.offence_percent = short()?,
+            "reporter_percent" => self.reporter_percent = short()?,
+            "jury_size" => self.jury_size = u16::try_from(value).map_err(|_| refused())?,
+            "juror_fee" => self.juror_fee = value,
+            "juror_penalty" => self.juror_penalty = value,
+            "jury_draw_s" => self.jury_draw_s = number()?,
+            "jury_commit_s" => self.jury_commit_s = number()?,
+            "jury_reveal_s" => self.jury_reveal_s = number()?,
+            other => return Err(format!("{other} cannot be set by name")),
+        }
+        Ok(())
+    }
+
     /// The variables, with bounds that no governor can leave: no time beyond a year, so that nothing is
     /// locked for ever; never more than a whole stake; always an odd-sized choice of jurors possible.
     #[must_use]

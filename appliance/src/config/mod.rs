@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use plumbline_contracts::Parameters;
 use serde::{Deserialize, Serialize};
 
 use crate::chain::Finality;
@@ -54,11 +55,18 @@ pub enum Role {
     Prover,
     /// Sends the measured packets.
     Challenger,
+    /// Judges evidence that the EVM cannot.
+    Juror,
 }
 
 impl Role {
     /// Every role, in the order they are listed to people.
-    pub const ALL: [Self; 3] = [Self::Coordinator, Self::Prover, Self::Challenger];
+    pub const ALL: [Self; 4] = [
+        Self::Coordinator,
+        Self::Prover,
+        Self::Challenger,
+        Self::Juror,
+    ];
 
     /// Its name in the configuration, in metrics and on the API.
     pub fn name(self) -> &'static str {
@@ -66,6 +74,7 @@ impl Role {
             Self::Coordinator => "coordinator",
             Self::Prover => "prover",
             Self::Challenger => "challenger",
+            Self::Juror => "juror",
         }
     }
 }
@@ -90,7 +99,7 @@ impl Roles {
 
     /// Whether any of them is a node of the network (registers, stakes, sends heartbeats).
     pub fn any_node(self) -> bool {
-        self.has(Role::Prover) || self.has(Role::Challenger)
+        self.has(Role::Prover) || self.has(Role::Challenger) || self.has(Role::Juror)
     }
 
     /// Whether there is none.
@@ -105,7 +114,7 @@ impl Roles {
 }
 
 impl fmt::Display for Roles {
-    /// `coordinator+prover`: at most seven different texts, so fit for a metric label.
+    /// `coordinator+prover`: at most fifteen different texts, so fit for a metric label.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, role) in self.iter().enumerate() {
             let joint = if i == 0 { "" } else { "+" };
@@ -238,19 +247,13 @@ pub struct Chain {
     pub chain_id: u64,
     /// Longest time between two blocks; transactions do not wait for it.
     pub block_interval: Duration,
-    /// Whole seconds between a report and its settlement.
-    pub dispute_window: Duration,
-    /// Whole seconds a heartbeat keeps a node in the live pool.
-    pub live_interval: Duration,
-    /// Least stake of a participant, base units.
-    pub min_stake: u128,
-    /// Flat fee of the coordinator a request, base units.
-    pub coordinator_fee: u128,
+    /// The chain variables, as in its first block.
+    pub parameters: Parameters,
     /// Deploy a token that anyone may mint: laboratories only.
     pub lab_token: bool,
 }
 
-/// `[node]`: what prover and challenger share.
+/// `[node]`: what prover, challenger and juror share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// The coordinator it works with.
@@ -315,7 +318,7 @@ pub struct Config {
     pub log: LogLevel,
     /// There if the coordinator role is chosen.
     pub coordinator: Option<Coordinator>,
-    /// There if prover or challenger is chosen.
+    /// There if prover, challenger or juror is chosen.
     pub node: Option<Node>,
     /// There if the prover role is chosen.
     pub prover: Option<Prover>,

@@ -187,7 +187,7 @@ pub(super) struct RoleSet;
 impl Rule for RoleSet {
     type Out = Roles;
     fn allowed(&self) -> String {
-        "a non-empty array of \"coordinator\", \"prover\", \"challenger\", each at most once".into()
+        "a non-empty array of \"coordinator\", \"prover\", \"challenger\", \"juror\", each at most once".into()
     }
     fn read(&self, value: &DeValue<'_>) -> Result<Roles, String> {
         let array = value

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use plumbline_contracts::Parameters;
+
 use super::reader::Reader;
 use super::rules::{
     self, Amount, DurationIn, Endpoints, FilePath, Flag, HostAddress, IntegerIn, Interface, ListOf,
@@ -146,27 +148,47 @@ fn coordinator(r: &mut Reader<'_>, here: &Path, roles: Roles) -> Option<Coordina
             whole_seconds: false,
         },
     );
-    let dispute_window = r.or(
-        "chain.dispute_window",
-        "\"1s\"",
-        &DurationIn {
-            min: secs(1),
-            max: secs(2_592_000),
-            whole_seconds: true,
+    let parameters = variables(r, block_interval);
+    let lab_token = r.or("chain.lab_token", "true", &Flag);
+    Some(Coordinator {
+        listen: listen?,
+        chain: Chain {
+            engine: engine?,
+            chain_id: chain_id?,
+            block_interval: block_interval?,
+            parameters: parameters?,
+            lab_token: lab_token?,
         },
-    );
-    let live_interval = r.or(
-        "chain.live_interval",
-        "\"30s\"",
-        &DurationIn {
+    })
+}
+
+/// The chain variables of the first block, within the bounds that the contract keeps for ever.
+fn variables(r: &mut Reader<'_>, block_interval: Option<Duration>) -> Option<Parameters> {
+    const MONTH: u64 = 2_592_000;
+    let time = |r: &mut Reader<'_>, key: &'static str, default: &'static str, max: u64| {
+        let rule = DurationIn {
             min: secs(1),
-            max: secs(86_400),
+            max: secs(max),
             whole_seconds: true,
-        },
-    );
+        };
+        r.or(key, default, &rule)
+    };
+    let percent = IntegerIn { min: 0, max: 100 };
+    let dispute_window = time(r, "chain.dispute_window", "\"1s\"", MONTH);
+    let live_interval = time(r, "chain.live_interval", "\"30s\"", 86_400);
+    let unbonding = time(r, "chain.unbonding", "\"24h\"", 31_536_000);
+    let notice = time(r, "chain.notice", "\"24h\"", MONTH);
+    let jury_draw = time(r, "chain.jury_draw", "\"10m\"", MONTH);
+    let jury_commit = time(r, "chain.jury_commit", "\"10m\"", MONTH);
+    let jury_reveal = time(r, "chain.jury_reveal", "\"10m\"", MONTH);
+    let jury_size = r.or("chain.jury_size", "5", &IntegerIn { min: 1, max: 63 });
+    let offence_percent = r.or("chain.offence_percent", "50", &percent);
+    let reporter_percent = r.or("chain.reporter_percent", "40", &percent);
     let min_stake = r.or("chain.min_stake", "\"1000\"", &Amount);
     let coordinator_fee = r.or("chain.coordinator_fee", "\"1000\"", &Amount);
-    let lab_token = r.or("chain.lab_token", "true", &Flag);
+    let dispute_bond = r.or("chain.dispute_bond", "\"500\"", &Amount);
+    let juror_fee = r.or("chain.juror_fee", "\"20\"", &Amount);
+    let juror_penalty = r.or("chain.juror_penalty", "\"100\"", &Amount);
     if let (Some(block), Some(live)) = (block_interval, live_interval)
         && live < block
     {
@@ -175,25 +197,40 @@ fn coordinator(r: &mut Reader<'_>, here: &Path, roles: Roles) -> Option<Coordina
             format!("shorter than chain.block_interval ({block}), so nobody would ever be live");
         r.mistake("chain.live_interval", what, format!("at least {block}"));
     }
-    Some(Coordinator {
-        listen: listen?,
-        chain: Chain {
-            engine: engine?,
-            chain_id: chain_id?,
-            block_interval: block_interval?,
-            dispute_window: dispute_window?,
-            live_interval: live_interval?,
-            min_stake: min_stake?,
-            coordinator_fee: coordinator_fee?,
-            lab_token: lab_token?,
-        },
+    let trial = [dispute_window, jury_draw, jury_commit, jury_reveal];
+    if let Some(unbonding) = unbonding
+        && let Some(trial) = trial.into_iter().sum::<Option<Duration>>()
+        && unbonding <= trial
+    {
+        let trial = units::format_duration(trial);
+        let what = format!(
+            "no longer than dispute_window + jury_draw + jury_commit + jury_reveal ({trial}): the guilty would be gone first"
+        );
+        r.mistake("chain.unbonding", what, format!("more than {trial}"));
+    }
+    Some(Parameters {
+        min_stake: min_stake?,
+        unbonding_s: unbonding?.as_secs(),
+        live_interval_s: live_interval?.as_secs(),
+        coordinator_fee: coordinator_fee?,
+        dispute_window_s: dispute_window?.as_secs(),
+        dispute_bond: dispute_bond?,
+        offence_percent: offence_percent?,
+        reporter_percent: reporter_percent?,
+        jury_size: jury_size?,
+        juror_fee: juror_fee?,
+        juror_penalty: juror_penalty?,
+        jury_draw_s: jury_draw?.as_secs(),
+        jury_commit_s: jury_commit?.as_secs(),
+        jury_reveal_s: jury_reveal?.as_secs(),
+        notice_s: notice?.as_secs(),
     })
 }
 
 fn node(r: &mut Reader<'_>, roles: Roles) -> Option<Node> {
     let because = roles
         .any_node()
-        .then_some("prover and challenger work with a coordinator");
+        .then_some("prover, challenger and juror work with a coordinator");
     let coordinator = r.required("node.coordinator", &rules::Coordinator, because);
     let operator = r.or("node.operator", "\"\"", &Operator);
     let stake = r.or("node.stake", "\"1000000\"", &Amount);
@@ -341,19 +378,21 @@ fn coordinator_and_node(
     let (Some(Coordinator { chain, .. }), Some(node)) = (coordinator, node) else {
         return;
     };
-    if node.stake < chain.min_stake {
+    let variables = &chain.parameters;
+    if node.stake < variables.min_stake {
         let what = format!(
             "below chain.min_stake ({}): the contract would refuse the registration",
-            chain.min_stake
+            variables.min_stake
         );
         r.mistake(
             "node.stake",
             what,
-            format!("at least \"{}\"", chain.min_stake),
+            format!("at least \"{}\"", variables.min_stake),
         );
     }
-    if node.heartbeat * HEARTBEATS_PER_LIVE_INTERVAL > chain.live_interval {
-        let live = units::format_duration(chain.live_interval);
+    let live = secs(variables.live_interval_s);
+    if node.heartbeat * HEARTBEATS_PER_LIVE_INTERVAL > live {
+        let live = units::format_duration(live);
         let what = format!("one lost heartbeat would end chain.live_interval ({live})");
         r.mistake("node.heartbeat", what, format!("at most half of {live}"));
     }

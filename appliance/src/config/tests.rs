@@ -92,8 +92,13 @@ fn the_contract_example_of_all_roles_loads() {
     let prover = config.prover.unwrap();
     assert_eq!((prover.queues, prover.cores), (vec![2, 3], vec![1]));
     assert_eq!(
-        config.coordinator.unwrap().chain.dispute_window,
-        Duration::from_secs(2)
+        config
+            .coordinator
+            .unwrap()
+            .chain
+            .parameters
+            .dispute_window_s,
+        2
     );
 }
 

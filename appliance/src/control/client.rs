@@ -122,6 +122,19 @@ impl Api {
         self.get("/v1/deployment").await
     }
 
+    /// Evidence or a bundle, by its address.
+    pub async fn evidence(&self, address: &[u8; 32]) -> Result<Vec<u8>, ApiError> {
+        let url = format!("{}/v1/evidence/0x{}", self.base, hex::encode(address));
+        self.answer(self.http.get(url)).await
+    }
+
+    /// Hands over the evidence of the dispute `id`.
+    pub async fn put_evidence(&self, id: &[u8; 32], bytes: &[u8]) -> Result<(), ApiError> {
+        let url = format!("{}/v1/disputes/0x{}/evidence", self.base, hex::encode(id));
+        let put = self.http.put(url).body(bytes.to_vec());
+        self.answer(put).await.map(drop)
+    }
+
     /// Who coordinates: its settlement address.
     pub async fn coordinator(&self) -> Result<String, ApiError> {
         let version: serde_json::Value = self.get("/v1/version").await?;

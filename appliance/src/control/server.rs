@@ -11,12 +11,14 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{Router, get, post};
+use axum::routing::{Router, get, post, put};
 use plumbline_proof::backhaul::messages::{ChallengeId, Statement};
 use plumbline_proof::backhaul::record::MAX_BODY;
 use plumbline_trust::encoding::{decode, encode};
+use plumbline_trust::evidence::{EVIDENCE_MAX, Evidence};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::{Line, Lines, PAGE_LINES, Said, Sessions, WAIT_MAX};
 use crate::config::units::parse_duration;
@@ -28,11 +30,16 @@ use crate::role::ledger;
 /// Largest body of a JSON-RPC call, bytes: a report transaction of 64 challengers is 30 kB.
 const RPC_BODY: usize = 1 << 20;
 
+/// Uploads at once, each of up to [`EVIDENCE_MAX`] in memory.
+static UPLOADS: Semaphore = Semaphore::const_new(2);
+/// Longest time for one of them.
+const UPLOAD_TIME: Duration = Duration::from_secs(60);
+
 /// Longest refusal of the router that is passed on, bytes; its sentences have a hundred.
 const WORDS_MAX: usize = 4096;
 
 /// Every route, as metrics label it.
-const ROUTES: [&str; 14] = [
+const ROUTES: [&str; 16] = [
     "/v1/version",
     "/v1/deployment",
     "/v1/participants",
@@ -44,6 +51,8 @@ const ROUTES: [&str; 14] = [
     "/v1/sessions/{id}/result",
     "/v1/sessions/{id}/bundle",
     "/v1/requests/{id}",
+    "/v1/disputes/{id}/evidence",
+    "/v1/evidence/{address}",
     "/rpc",
     "/healthz",
     "/metrics",
@@ -69,6 +78,8 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/v1/sessions/{id}/result", get(result))
         .route("/v1/sessions/{id}/bundle", get(bundle))
         .route("/v1/requests/{id}", get(request))
+        .route("/v1/disputes/{id}/evidence", put(bring_evidence))
+        .route("/v1/evidence/{address}", get(evidence))
         .route("/rpc", post(rpc).layer(DefaultBodyLimit::max(RPC_BODY)))
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics))
@@ -359,6 +370,88 @@ async fn bundle(State(hub): State<Arc<Hub>>, Path(id): Path<String>) -> Served<R
         .await
         .map_err(|_| Problem::not_found("no-bundle", "there is no bundle of this request here"))?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}
+
+async fn evidence(State(hub): State<Arc<Hub>>, Path(address): Path<String>) -> Served<Response> {
+    let address = challenge(&address)?;
+    let hub_archive = hub.archive.clone();
+    let kept = tokio::task::spawn_blocking(move || hub_archive.find(&address)).await;
+    let kept = kept.map_err(|e| Problem::internal(e.to_string()))?;
+    let bytes = match kept.map_err(|e| Problem::internal(e.to_string()))? {
+        Some(bytes) => bytes,
+        // A bundle is evidence too.
+        None => tokio::fs::read(hub.bundle_path(&address))
+            .await
+            .map_err(|_| Problem::not_found("no-evidence", "nothing of this address is here"))?,
+    };
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}
+
+/// Takes the evidence of a dispute. The bond on the chain is the permission, the address there is what is
+/// taken: both are asked for before the body is read.
+async fn bring_evidence(
+    State(hub): State<Arc<Hub>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Served<Json<Value>> {
+    let id = challenge(&id)?;
+    let _turn = UPLOADS.try_acquire().map_err(|_| {
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "Others hand over evidence now",
+        )
+        .detail("try again in a moment")
+    })?;
+    let dispute = hub
+        .chain
+        .dispute_of(id.into())
+        .await
+        .map_err(chain_problem)?;
+    if dispute.reporter.is_zero() || dispute.over {
+        return Err(Problem::not_found(
+            "no-such-dispute",
+            "there is no open dispute of this id on the chain",
+        ));
+    }
+    let body = axum::body::to_bytes(request.into_body(), EVIDENCE_MAX);
+    let bytes = tokio::time::timeout(UPLOAD_TIME, body)
+        .await
+        .map_err(|_| Problem::bad_request("too-slow", "the body did not come in time"))?
+        .map_err(|e| {
+            Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-large",
+                "The body is too large",
+            )
+            .detail(format!("{e}; allowed: {EVIDENCE_MAX} bytes"))
+        })?;
+    let archive = hub.archive.clone();
+    let kept = tokio::task::spawn_blocking(move || -> Served<Value> {
+        let (_, address) = Evidence::open(&bytes)
+            .map_err(|e| Problem::bad_request("bad-evidence", e.to_string()))?;
+        if address != dispute.evidence.0 {
+            return Err(Problem::bad_request(
+                "other-evidence",
+                format!(
+                    "the dispute is about {}, these bytes are 0x{}",
+                    dispute.evidence,
+                    hex::encode(address)
+                ),
+            ));
+        }
+        let new = archive.keep(&address, &bytes).map_err(|e| {
+            Problem::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "not-durable",
+                "The evidence could not be kept",
+            )
+            .detail(e.to_string())
+        })?;
+        Ok(json!({"address": format!("0x{}", hex::encode(address)), "new": new}))
+    });
+    let kept = kept.await.map_err(|e| Problem::internal(e.to_string()))?;
+    Ok(Json(kept?))
 }
 
 fn challenge(text: &str) -> Served<ChallengeId> {

@@ -89,23 +89,40 @@ pub async fn request(chain: &ChainClient, id: B256) -> Result<RequestView, Clien
     })
 }
 
-/// The draw of a request, repeated here from the beacon and the candidates. `None` before it.
+/// The draw of a request or of a jury's case, repeated here from the beacon and the candidates. `None`
+/// before it.
 ///
 /// # Errors
-/// The chain does not answer, or does not know the request.
+/// The chain does not answer, or does not know the id.
 pub async fn draw(chain: &ChainClient, id: B256) -> Result<Option<Draw>, ClientError> {
-    let Some(drawn) = chain.selected_event(id).await? else {
+    let (round, beacon, pool, selected) = if let Some(drawn) = chain.jury_draw_of(id).await? {
+        let pool: Vec<(Address, u32)> = drawn
+            .candidates
+            .into_iter()
+            .map(ours)
+            .zip(drawn.tickets)
+            .collect();
+        (drawn.round, drawn.beacon, pool, drawn.jurors)
+    } else if let Some(drawn) = chain.selected_event(id).await? {
+        let pool = drawn.candidates.into_iter().map(|c| (ours(c), 1)).collect();
+        (drawn.round, drawn.beacon, pool, drawn.selected)
+    } else {
         return Ok(None);
     };
-    let candidates: Vec<Address> = drawn.candidates.into_iter().map(ours).collect();
-    let selected: Vec<Address> = drawn.selected.into_iter().map(ours).collect();
-    let again = selection::draw(&drawn.beacon.0, &id.0, &candidates, selected.len());
+    let selected: Vec<Address> = selected.into_iter().map(ours).collect();
+    let again = selection::draw_weighted(&beacon.0, &id.0, &pool, selected.len());
+    let scores = pool.iter().map(|(candidate, tickets)| {
+        let score = selection::weighted_score(&beacon.0, &id.0, candidate, *tickets);
+        format!("0x{}", hex::encode(score))
+    });
     Ok(Some(Draw {
         id: id.to_string(),
-        round: drawn.round,
-        beacon: drawn.beacon.to_string(),
+        round,
+        beacon: beacon.to_string(),
         repeats: again.as_ref() == Some(&selected),
-        candidates,
+        scores: scores.collect(),
+        tickets: pool.iter().map(|(_, tickets)| *tickets).collect(),
+        candidates: pool.into_iter().map(|(candidate, _)| candidate).collect(),
         selected,
     }))
 }

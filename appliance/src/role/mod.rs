@@ -8,6 +8,7 @@
 //!      datapath ─┘ └─ echo (UDP) ─┘ └─ generator
 //!
 //!              payer: request, wait, verdict, bundle        node: registration, heartbeats
+//!              dispute: evidence, bond, what is due          juror: fetch, verify, vote
 //! ```
 //!
 //! A role holds no rule of the protocol: it feeds statements, datagrams and times to the machine in
@@ -15,6 +16,8 @@
 
 pub mod challenger;
 pub mod coordinator;
+pub mod dispute;
+pub mod juror;
 pub mod ledger;
 pub mod node;
 pub mod outcome;

@@ -45,10 +45,14 @@ pub enum Command {
     Run(RunArgs),
     /// Pay for a proof of backhaul and wait for its verdict
     Measure(MeasureArgs),
-    /// Judge a bundle of evidence again, offline
+    /// Judge a bundle again, or examine evidence of a dispute, offline
     Verify(VerifyArgs),
     /// Ask or use a coordinator's chain, or re-execute a stored one
     Chain(ChainArgs),
+    /// Bring evidence against a participant, and follow what comes of it
+    Dispute(DisputeArgs),
+    /// Add to a stake, or get it back
+    Stake(StakeArgs),
     /// Write man pages of all commands into a directory
     Man(ManArgs),
     /// Print the completions of a shell
@@ -195,8 +199,8 @@ impl MeasureArgs {
 /// `plumbline verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Bundle saved by `plumbline measure --bundle`
-    #[arg(value_name = "BUNDLE")]
+    /// Bundle saved by `plumbline measure --bundle`, or evidence made by `plumbline dispute make`
+    #[arg(value_name = "FILE")]
     pub bundle: PathBuf,
     /// How to write the result.
     #[command(flatten)]
@@ -246,9 +250,9 @@ pub enum ChainCommand {
         #[command(flatten)]
         ask: AskArgs,
     },
-    /// Who was drawn for a request, and from what
+    /// Who was drawn for a request or a jury, from whom and by which scores, drawn again here
     Draw {
-        /// Id of the request, 0x and 64 hexadecimal digits
+        /// Id of the request or of the jury's case, 0x and 64 hexadecimal digits
         #[arg(value_name = "ID", value_parser = request_id)]
         id: [u8; 32],
         /// Whom to ask.
@@ -409,6 +413,9 @@ pub struct DeployArgs {
     /// Between a report and its settlement, whole seconds
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = whole_seconds)]
     pub dispute_window: Duration,
+    /// Any other chain variable, by its name on the chain, such as jury_size=3; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = variable)]
+    pub set: Vec<(String, u128)>,
     /// How to write the result.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -416,7 +423,20 @@ pub struct DeployArgs {
 
 impl DeployArgs {
     /// The chain variables asked for.
-    pub fn parameters(&self) -> Parameters {
+    ///
+    /// # Errors
+    /// [`Failure::usage`] if there is none of a name, or it cannot have such a value.
+    pub fn parameters(&self) -> Result<Parameters, Failure> {
+        let mut parameters = self.named();
+        for (name, value) in &self.set {
+            parameters
+                .set(name, *value)
+                .map_err(|why| Failure::usage(format!("--set {name}={value}: {why}")))?;
+        }
+        Ok(parameters)
+    }
+
+    fn named(&self) -> Parameters {
         Parameters {
             min_stake: self.min_stake,
             unbonding_s: self.unbonding.as_secs(),
@@ -426,6 +446,133 @@ impl DeployArgs {
             ..Parameters::default()
         }
     }
+}
+
+/// `plumbline dispute`.
+#[derive(Debug, Args)]
+pub struct DisputeArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: DisputeCommand,
+}
+
+/// Commands about disputes, in the order in which they are needed.
+#[derive(Debug, Subcommand)]
+pub enum DisputeCommand {
+    /// Make a file of evidence from a bundle, and say whether it would convict
+    ///
+    /// Exit status 1 if it would not.
+    Make {
+        /// Id of the request, 0x and 64 hexadecimal digits
+        #[arg(value_name = "REQUEST", value_parser = request_id)]
+        request: [u8; 32],
+        /// Settlement address of the accused
+        #[arg(long, value_name = "ADDRESS", value_parser = address)]
+        accused: Address,
+        /// Bundle; without it, the coordinator is asked for the one that was posted
+        #[arg(long, value_name = "FILE")]
+        bundle: Option<PathBuf>,
+        /// File to make; never overwritten
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Whom to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Announce and bring evidence, lock bond and jury fees, hand the file to the coordinator
+    ///
+    /// Evidence that does not hold is refused here, before it costs anything.
+    Submit {
+        /// Evidence
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Key file of the reporter
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Whom to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Where a dispute stands: stage, jurors, times, ruling
+    Show {
+        /// Id of the dispute, 0x and 64 hexadecimal digits
+        #[arg(value_name = "ID", value_parser = request_id)]
+        id: [u8; 32],
+        /// Whom to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Vote as a juror: fetch the evidence, verify it, commit; once that time is over, reveal
+    ///
+    /// The daemon with the role "juror" does this by itself.
+    Judge {
+        /// Id of the dispute, 0x and 64 hexadecimal digits
+        #[arg(value_name = "ID", value_parser = request_id)]
+        id: [u8; 32],
+        /// Key file of the juror
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Whom to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Do what is due and anyone may do: draw the jury, settle the case, slash or burn
+    Advance {
+        /// Id of the dispute, 0x and 64 hexadecimal digits
+        #[arg(value_name = "ID", value_parser = request_id)]
+        id: [u8; 32],
+        /// Key file of whoever sends the transaction
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Whom to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+}
+
+/// `plumbline stake`.
+#[derive(Debug, Args)]
+pub struct StakeArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: StakeCommand,
+}
+
+/// Commands about a stake.
+#[derive(Debug, Subcommand)]
+pub enum StakeCommand {
+    /// Add to the stake
+    Add {
+        /// Base units
+        #[arg(value_name = "UNITS", value_parser = parse_amount)]
+        amount: u128,
+        /// Who stakes.
+        #[command(flatten)]
+        by: StakerArgs,
+    },
+    /// Take part in nothing more; after the unbonding delay the stake can be reclaimed
+    Leave {
+        /// Who leaves.
+        #[command(flatten)]
+        by: StakerArgs,
+    },
+    /// After the unbonding delay, make the stake withdrawable (`plumbline chain withdraw`)
+    Reclaim {
+        /// Who left.
+        #[command(flatten)]
+        by: StakerArgs,
+    },
+}
+
+/// Whose stake.
+#[derive(Debug, Args)]
+pub struct StakerArgs {
+    /// Key file
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub ask: AskArgs,
 }
 
 /// `plumbline man`.
@@ -460,6 +607,13 @@ fn finality(text: &str) -> Result<Finality, String> {
             "expected {FINALIZED}, or a number of blocks from 0 to {DEPTH_MAX}"
         )),
     }
+}
+
+fn variable(text: &str) -> Result<(String, u128), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("expected NAME=VALUE, such as jury_size=3")?;
+    Ok((name.to_owned(), parse_amount(value)?))
 }
 
 /// The contracts count in seconds.

@@ -33,8 +33,8 @@ use crate::keyfile::Keys;
 use args::{Command, DeployArgs, MeasureArgs};
 use plumbline_trust::identity::Address;
 use results::{
-    Balance, ChainReplay, ChainStatus, DeploymentView, Draw, MeasureResult, Participants, Receipt,
-    RequestView, VerifyResult,
+    Balance, ChainReplay, ChainStatus, DeploymentView, DisputeView, Done, Draw, EvidenceView,
+    MeasureResult, Participants, Receipt, RequestView, Submitted, VerifyResult,
 };
 
 /// What the commands need of the appliance. Arguments and keys are checked before any of these is
@@ -51,6 +51,52 @@ pub trait Handlers {
     ) -> Result<MeasureResult, Failure>;
     /// Judges the bytes of a bundle again.
     fn verify(&self, bundle: &[u8]) -> Result<VerifyResult, Failure>;
+    /// Examines the bytes of evidence.
+    fn examine(&self, evidence: &[u8]) -> Result<EvidenceView, Failure>;
+    /// Makes evidence of a bundle: the given one, or that which was posted.
+    fn dispute_make(
+        &self,
+        coordinator: &CoordinatorUrl,
+        request: &[u8; 32],
+        accused: &Address,
+        bundle: Option<Vec<u8>>,
+        out: &Path,
+    ) -> Result<EvidenceView, Failure>;
+    /// Brings evidence.
+    fn dispute_submit(
+        &self,
+        coordinator: &CoordinatorUrl,
+        keys: Keys,
+        evidence: &[u8],
+        told: &(dyn Fn(&str) + Sync),
+    ) -> Result<Submitted, Failure>;
+    /// One dispute.
+    fn dispute_show(
+        &self,
+        coordinator: &CoordinatorUrl,
+        id: &[u8; 32],
+    ) -> Result<DisputeView, Failure>;
+    /// Votes, if the key's address is a juror.
+    fn dispute_judge(
+        &self,
+        coordinator: &CoordinatorUrl,
+        keys: Keys,
+        id: &[u8; 32],
+    ) -> Result<Done, Failure>;
+    /// Does what is due and anyone may do.
+    fn dispute_advance(
+        &self,
+        coordinator: &CoordinatorUrl,
+        keys: Keys,
+        id: &[u8; 32],
+    ) -> Result<Done, Failure>;
+    /// Changes the stake of the key's address.
+    fn stake(
+        &self,
+        coordinator: &CoordinatorUrl,
+        keys: Keys,
+        work: StakeWork,
+    ) -> Result<Done, Failure>;
     /// Height, totals and contracts of a coordinator's chain.
     fn chain_status(&self, coordinator: &CoordinatorUrl) -> Result<ChainStatus, Failure>;
     /// Everybody registered.
@@ -90,6 +136,17 @@ pub trait Handlers {
     ) -> Result<ChainReplay, Failure>;
 }
 
+/// What becomes of a stake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StakeWork {
+    /// So many base units more.
+    Add(u128),
+    /// The participant leaves.
+    Leave,
+    /// The unbonding delay is over.
+    Reclaim,
+}
+
 /// Another file of a chain: from what, to where.
 #[derive(Clone, Copy, Debug)]
 pub enum CopyWork<'a> {
@@ -125,6 +182,8 @@ pub fn execute(cli: Cli, handlers: &impl Handlers) -> Exit {
         Command::Measure(args) => commands::measure::execute(&args, handlers, style),
         Command::Verify(args) => commands::verify::execute(&args, handlers, style),
         Command::Chain(args) => commands::chain::execute(args, handlers, style),
+        Command::Dispute(args) => commands::dispute::execute(args, handlers, style),
+        Command::Stake(args) => commands::dispute::stake(args, handlers, style),
         Command::Man(args) => commands::manual::man(&args),
         Command::Completions(args) => commands::manual::completions(&args),
     };

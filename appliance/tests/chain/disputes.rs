@@ -27,10 +27,10 @@ on_both_engines!(
     the_jury_is_drawn_by_stake_as_anyone_can_repeat_and_never_from_the_parties,
 );
 
-const SALT: B256 = B256::repeat_byte(0x5a);
+pub(crate) const SALT: B256 = B256::repeat_byte(0x5a);
 const EVIDENCE: B256 = B256::repeat_byte(0xe5);
 /// Of the prover: two commitments of different counts.
-fn two_commits(w: &World, id: B256, first: &[u32], second: &[u32]) -> Offence {
+pub(crate) fn two_commits(w: &World, id: B256, first: &[u32], second: &[u32]) -> Offence {
     let d = w.chain.deployment();
     let sign = |counts: &[u32]| {
         let packets = counts.iter().map(|c| u64::from(*c)).sum();
@@ -62,7 +62,7 @@ fn two_commits(w: &World, id: B256, first: &[u32], second: &[u32]) -> Offence {
 }
 
 /// Of the challenger at `index`: two reports of different times.
-async fn two_reports(w: &World, id: B256, index: u16, times: [u64; 2]) -> Offence {
+pub(crate) async fn two_reports(w: &World, id: B256, index: u16, times: [u64; 2]) -> Offence {
     let d = w.chain.deployment();
     let who = w.payer.selected_of(id).await.unwrap()[usize::from(index)];
     let signer = w.challenger(who).signer().clone();
@@ -93,7 +93,7 @@ async fn two_reports(w: &World, id: B256, index: u16, times: [u64; 2]) -> Offenc
     Offence::TwoReports(id, Box::new(times.map(sign)))
 }
 
-async fn reporter(w: &World) -> ChainClient {
+pub(crate) async fn reporter(w: &World) -> ChainClient {
     let client = w.chain.client(key(60)).await;
     fund(&client).await;
     client
@@ -256,16 +256,16 @@ async fn jurors(w: &World, count: u8) -> Vec<ChainClient> {
     list
 }
 
-struct Trial {
-    dispute: B256,
-    case: B256,
+pub(crate) struct Trial {
+    pub(crate) dispute: B256,
+    pub(crate) case: B256,
     seats: Vec<ChainClient>,
-    reporter: ChainClient,
+    pub(crate) reporter: ChainClient,
     accused: Address,
 }
 
 /// A dispute against the coordinator of `id`, its jury drawn from `count` jurors.
-async fn trial(w: &World, id: B256, count: u8) -> Trial {
+pub(crate) async fn trial(w: &World, id: B256, count: u8) -> Trial {
     let jurors = jurors(w, count).await;
     let reporter = reporter(w).await;
     let backhaul = w.chain.deployment().backhaul;
@@ -303,7 +303,7 @@ async fn trial(w: &World, id: B256, count: u8) -> Trial {
 
 impl Trial {
     /// Each seat votes so, or keeps silent; then the case is settled.
-    async fn vote(&self, w: &World, votes: &[Option<Ruling>]) {
+    pub(crate) async fn vote(&self, w: &World, votes: &[Option<Ruling>]) {
         for (seat, vote) in self.seats.iter().zip(votes) {
             if let Some(vote) = vote {
                 let hash = vote_hash(self.case, seat.address(), *vote, SALT);
@@ -332,8 +332,8 @@ impl Trial {
     }
 }
 
-const UPHELD: Option<Ruling> = Some(Ruling::Upheld);
-const REJECTED: Option<Ruling> = Some(Ruling::Rejected);
+pub(crate) const UPHELD: Option<Ruling> = Some(Ruling::Upheld);
+pub(crate) const REJECTED: Option<Ruling> = Some(Ruling::Rejected);
 
 async fn an_honest_majority_upholds_and_the_liar_and_the_silent_lose(on: On) {
     let w = World::new(on, 5).await;

@@ -2,7 +2,8 @@
 //!
 //! On both engines, the embedded one and an anvil process: `flow`: a measurement from request to
 //! withdrawal · `refusals`: everything that is refused, on both sides of each boundary · `disputes`:
-//! offences in one step, juries, slashes · `governance`: chain variables and modules.
+//! offences in one step, juries, slashes · `governance`: chain variables and modules. One against the other:
+//! `differential`.
 //! On anvil: `reorg`: each step undone under way, finality, fees, nonces · `endpoints`: nodes that die,
 //! hang or lie. On the embedded engine: `estimator`: the contract's arithmetic against a plain one in Rust ·
 //! `engine`: order, replay, reopening · `power` (on a `platter`), `crash`, `damage`: what may happen to the
@@ -13,6 +14,7 @@
 
 mod crash;
 mod damage;
+mod differential;
 mod disputes;
 mod endpoints;
 mod engine;

@@ -18,6 +18,8 @@ pub mod domain {
     pub const RESPONSE: &str = "plumbline 2026-11 backhaul response v1";
     /// What `begin` anchors on chain: seed commitments and consent.
     pub const SETUP: &str = "plumbline 2026-11 backhaul setup v1";
+    /// Content address of evidence against a participant.
+    pub const EVIDENCE: &str = "plumbline 2026-11 evidence v1";
     /// Content address of a bundle.
     pub const BUNDLE: &str = "plumbline 2026-11 bundle v1";
     /// Key that tags the headers of one challenger's packets in one session.

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   encoding ──► identity ──► session      who speaks: keys, signatures, per-session tags
-//!        └─────► selection                 who was chosen: the draw, as the contract does it
+//!        ├─────► selection                 who was chosen: the draw, as the contract does it
+//!        └─────► container ──► evidence    content-addressed files; what convicts a participant
 //!   money                                  integer amounts and the sums that must hold
 //! ```
 //!
@@ -11,7 +12,9 @@
 //! its domain, and the canonical encoding of everything hashed or signed off chain is borsh.
 #![forbid(unsafe_code)]
 
+pub mod container;
 pub mod encoding;
+pub mod evidence;
 pub mod identity;
 pub mod money;
 pub mod selection;

@@ -4,17 +4,16 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Unix seconds at which every chain here begins.
-const START: u64 = 1_700_000_000;
+/// Unix seconds at which every chain here begins, and on a disk stays.
+pub(crate) const START: u64 = 1_700_000_000;
 
-/// A clock that tells what it is set to, and may be held.
+/// A clock that stands still, and may be held.
 pub(crate) struct Clock {
     state: Mutex<State>,
     changed: Condvar,
 }
 
 struct State {
-    now: u64,
     held: bool,
     waiting: bool,
     /// When it last told the time.
@@ -25,7 +24,6 @@ impl Clock {
     pub(crate) fn new() -> Self {
         Self {
             state: Mutex::new(State {
-                now: START,
                 held: false,
                 waiting: false,
                 told: Instant::now(),
@@ -51,15 +49,7 @@ impl Clock {
         }
         state.waiting = false;
         state.told = Instant::now();
-        state.now
-    }
-
-    pub(crate) fn now(&self) -> u64 {
-        self.state().now
-    }
-
-    pub(crate) fn pass(&self, seconds: u64) {
-        self.state().now += seconds;
+        START
     }
 
     /// From now on nobody is told the time, and so no block goes on.
@@ -98,8 +88,7 @@ mod tests {
     #[test]
     fn a_held_clock_answers_once_it_is_released() {
         let clock = Arc::new(Clock::new());
-        clock.pass(5);
-        assert_eq!(clock.tell(), START + 5);
+        assert_eq!(clock.tell(), START);
         clock.hold();
         let asker = std::thread::spawn({
             let clock = Arc::clone(&clock);
@@ -109,7 +98,7 @@ mod tests {
         let held = Instant::now();
         assert!(!asker.is_finished());
         clock.release();
-        assert_eq!(asker.join().unwrap(), START + 5);
+        assert_eq!(asker.join().unwrap(), START);
         assert!(clock.last_told() >= held);
     }
 }

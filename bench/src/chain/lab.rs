@@ -25,13 +25,17 @@ use super::clock::Clock;
 
 const CHAIN_ID: u64 = 7_331;
 /// Stake of everyone, the token's smallest unit.
-const STAKE: u128 = 1_000;
+pub(crate) const STAKE: u128 = 1_000;
 /// What everyone has to spend: more than any measurement here costs.
-const PURSE: u64 = 1 << 62;
+pub(crate) const PURSE: u64 = 1 << 62;
 /// What a prover may be asked to prove, bit/s.
 pub(crate) const CLAIM: u64 = 960_000_000;
 /// Seconds between a result and its payout.
 pub(crate) const DISPUTE_WINDOW_S: u64 = 30;
+/// Seconds between leaving and getting the stake back.
+pub(crate) const UNBONDING_S: u64 = 600;
+/// Seconds of each stage of a jury.
+pub(crate) const JURY_S: u64 = 60;
 /// Blocks are made when there is work, and never because time passes: a measured block holds only what it
 /// was given.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
@@ -47,15 +51,42 @@ pub(crate) fn key(name: &str, number: usize) -> Result<PrivateKeySigner> {
 fn parameters() -> Parameters {
     Parameters {
         min_stake: STAKE,
-        unbonding_s: 600,
+        unbonding_s: UNBONDING_S,
         // Nobody falls out of a draw because a measurement takes long: the clock is held anyway.
         live_interval_s: 3_600,
         coordinator_fee: 77,
         dispute_window_s: DISPUTE_WINDOW_S,
-        jury_draw_s: 60,
-        jury_commit_s: 60,
-        jury_reveal_s: 60,
+        jury_draw_s: JURY_S,
+        jury_commit_s: JURY_S,
+        jury_reveal_s: JURY_S,
         ..Parameters::default()
+    }
+}
+
+/// What every chain here is founded on.
+pub(crate) fn genesis() -> Result<Genesis> {
+    Ok(Genesis {
+        chain_id: CHAIN_ID,
+        deployer: key("deployer", 0)?,
+        parameters: parameters(),
+    })
+}
+
+/// What number `number` of these says of itself.
+pub(crate) fn registration(name: &str, number: usize, roles: u32) -> Registration {
+    let word = |what: &str| keccak256(format!("plumbline bench {what} {name} {number}")).0;
+    let mut cross_signature = [0; 64];
+    cross_signature[..32].copy_from_slice(&word("cross r"));
+    cross_signature[32..].copy_from_slice(&word("cross s"));
+    Registration {
+        roles,
+        network_key: word("network key"),
+        cross_signature,
+        operator: word("operator"),
+        // As long for everyone: gas counts bytes.
+        endpoint: format!("node-{number:03}.example:7000"),
+        max_bps: if roles & role::PROVER == 0 { 0 } else { CLAIM },
+        stake: STAKE,
     }
 }
 
@@ -81,12 +112,7 @@ impl Lab {
         let told = Arc::clone(&clock);
         let mut options = Options::new(NEVER);
         options.clock = Arc::new(move || told.tell());
-        let genesis = Genesis {
-            chain_id: CHAIN_ID,
-            deployer: key("deployer", 0)?,
-            parameters: parameters(),
-        };
-        let chain = Embedded::open(own.path(), &genesis, options).context("a chain")?;
+        let chain = Embedded::open(own.path(), &genesis()?, options).context("a chain")?;
         Ok(Self {
             chain,
             clock,
@@ -104,32 +130,6 @@ impl Lab {
         client.mint_lab(client.address(), U256::from(PURSE)).await?;
         client.approve(U256::MAX).await?;
         Ok(client)
-    }
-
-    /// A registered client, and the gas of its registration.
-    pub(crate) async fn joined(
-        &self,
-        name: &str,
-        number: usize,
-        roles: u32,
-    ) -> Result<(ChainClient, u64)> {
-        let client = self.funded(name, number).await?;
-        let word = |what: &str| keccak256(format!("plumbline bench {what} {name} {number}")).0;
-        let mut cross_signature = [0; 64];
-        cross_signature[..32].copy_from_slice(&word("cross r"));
-        cross_signature[32..].copy_from_slice(&word("cross s"));
-        let registration = Registration {
-            roles,
-            network_key: word("network key"),
-            cross_signature,
-            operator: word("operator"),
-            // As long for everyone: gas counts bytes.
-            endpoint: format!("node-{number:03}.example:7000"),
-            max_bps: if roles & role::PROVER == 0 { 0 } else { CLAIM },
-            stake: STAKE,
-        };
-        let sent = client.register(&registration).await?;
-        Ok((client, sent.gas_used))
     }
 
     /// Accounts with tokens that sign for themselves.
@@ -158,7 +158,9 @@ impl Lab {
     pub(crate) async fn participants(&self, name: &str, count: usize) -> Result<Vec<Signer>> {
         let mut signers = Vec::with_capacity(count);
         for number in 0..count {
-            let (client, _) = self.joined(name, number, role::CHALLENGER).await?;
+            let client = self.funded(name, number).await?;
+            let registration = registration(name, number, role::CHALLENGER);
+            client.register(&registration).await?;
             signers.push(Signer {
                 key: client.signer().clone(),
                 // Minted, allowed, registered.

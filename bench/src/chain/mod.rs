@@ -23,6 +23,7 @@ mod plan;
 pub(crate) mod speed;
 mod store;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -39,7 +40,9 @@ use crate::run::busy_before;
 pub(crate) use plan::{FULL, Plan, QUICK};
 
 /// Ratios of the chain that promises are made of.
-pub(crate) const KEYS: [&str; 3] = ["ratio_vs_revm", "ratio_vs_store", "growth_1e3_1e6"];
+pub(crate) const KEYS: [&str; 3] = ["ratio_vs_revm", "ratio_vs_store", PROMISED_GROWTH];
+/// Key of the growth that a promise is about.
+const PROMISED_GROWTH: &str = "growth_1e3_1e6";
 /// Accounts that the promise of growth is about; a run on fewer does not decide it.
 const PROMISED_ACCOUNTS: [usize; 2] = [1_000, 1_000_000];
 /// What the figures must be read with.
@@ -68,9 +71,12 @@ pub(crate) struct Outcome {
     pub(crate) ratio_vs_revm: f64,
     /// Blocks a second over redb alone, in the same row.
     pub(crate) ratio_vs_store: f64,
-    /// Time of a block on the large state over that on the small one; `growth.accounts` says how many
-    /// accounts they had in this run.
-    pub(crate) growth_1e3_1e6: f64,
+    /// Time of a block on the large state over that on the small one, as `growth_<small>_<large>`.
+    /// [`PROMISED_GROWTH`] is always there: null if this run had other states.
+    #[serde(flatten)]
+    pub(crate) growths: BTreeMap<String, Option<f64>>,
+    /// Why the promised growth is null, if it is.
+    pub(crate) growth_not_measured: Option<String>,
     /// Gas by flow.
     pub(crate) gas: gas::Gas,
     /// The rows.
@@ -127,7 +133,7 @@ pub(crate) fn bless(progress: &Progress) -> Result<PathBuf> {
     if !file.parent().is_some_and(Path::is_dir) {
         bail!("{}: run this at the repository's root", gas::FILE);
     }
-    let gas = runtime()?.block_on(gas::measure(&directory()?, progress))?;
+    let gas = gas::measure(progress)?;
     std::fs::write(&file, gas::render(&gas))
         .with_context(|| format!("cannot write {}", file.display()))?;
     Ok(file)
@@ -161,35 +167,37 @@ pub(crate) fn run(
     progress.say("growth");
     let growth = runtime.block_on(growth::measure(plan.growth, &directory, progress))?;
     progress.say("gas");
-    let gas = runtime.block_on(gas::measure(&directory, progress))?;
+    let gas = gas::measure(progress)?;
     let row = rows.iter().find(|row| row.name == speed::TPS);
     let row = row.context("the row that decides was not run")?;
-    let spreads = KEYS.map(|ratio| {
-        let spread = match ratio {
-            "ratio_vs_revm" => &row.vs_revm,
-            "ratio_vs_store" => &row.vs_store,
-            _ => &growth.ratio,
-        };
-        let spread = spread.clone();
-        Named { ratio, spread }
-    });
+    let [small, large] = growth.accounts;
     let whole = growth.accounts == PROMISED_ACCOUNTS;
+    let spreads: Vec<Named> = KEYS
+        .into_iter()
+        .zip([&row.vs_revm, &row.vs_store, &growth.ratio])
+        .filter(|(ratio, _)| *ratio != PROMISED_GROWTH || whole)
+        .map(|(ratio, spread)| Named {
+            ratio,
+            spread: spread.clone(),
+        })
+        .collect();
     let value = |key: &str| {
-        if key == "growth_1e3_1e6" && !whole {
-            return None;
-        }
         let found = spreads.iter().find(|s| s.ratio == key);
         found.map(|s| s.spread.median)
     };
+    let growth_not_measured = (!whole).then(|| {
+        format!("this plan grows from {small} to {large} accounts; {PROMISED_GROWTH} is measured by --full")
+    });
     Ok(Outcome {
         promises: promise::check(promises, &machine, value),
         gas_differs: gas::differences(&gas::parse(gas::COMMITTED)?, &gas),
         tps: row.tps.median,
         ratio_vs_revm: row.vs_revm.median,
         ratio_vs_store: row.vs_store.median,
-        growth_1e3_1e6: growth.ratio.median,
+        growths: growths(&growth),
+        growth_not_measured,
         seconds: began.elapsed().as_secs_f64(),
-        spreads: spreads.to_vec(),
+        spreads,
         plan: plan.clone(),
         machine,
         command,
@@ -202,6 +210,23 @@ pub(crate) fn run(
     })
 }
 
+/// What was measured, under a key that says of which states, and the promised key.
+fn growths(growth: &growth::Growth) -> BTreeMap<String, Option<f64>> {
+    let [small, large] = growth.accounts.map(magnitude);
+    BTreeMap::from([
+        (PROMISED_GROWTH.to_owned(), None),
+        (format!("growth_{small}_{large}"), Some(growth.ratio.median)),
+    ])
+}
+
+/// `1e3` for 1,000; the number itself where it is no power of ten.
+fn magnitude(number: usize) -> String {
+    match number.checked_ilog10() {
+        Some(power) if 10_usize.pow(power) == number => format!("1e{power}"),
+        _ => number.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +236,28 @@ mod tests {
         assert!(on_disk(Path::new(env!("CARGO_MANIFEST_DIR"))).is_ok());
         let told = on_disk(Path::new("/dev/shm")).unwrap_err().to_string();
         assert!(told.contains("tmpfs"), "{told}");
+    }
+
+    #[test]
+    fn a_growth_is_named_after_its_states() {
+        let spread = || crate::stat::Spread::of(vec![1.25]).unwrap();
+        let growth = |accounts| growth::Growth {
+            accounts,
+            transfers: 1,
+            small_s: spread(),
+            large_s: spread(),
+            ratio: spread(),
+            fill_s: 0.0,
+        };
+        let quick = growths(&growth([1_000, 100_000]));
+        assert_eq!(quick["growth_1e3_1e5"], Some(1.25));
+        assert_eq!(quick[PROMISED_GROWTH], None);
+        let full = growths(&growth(PROMISED_ACCOUNTS));
+        assert_eq!(
+            full,
+            BTreeMap::from([(PROMISED_GROWTH.to_owned(), Some(1.25))])
+        );
+        assert_eq!([999, 1_001, 1].map(magnitude), ["999", "1001", "1e0"]);
     }
 
     /// A run so small that it says nothing but that everything is there.
@@ -227,9 +274,19 @@ mod tests {
         let progress = Progress::for_terminal();
         let outcome = run(&plan, promises, "test".into(), &progress).unwrap();
         let json = serde_json::to_value(&outcome).unwrap();
-        for key in KEYS.into_iter().chain(["tps"]) {
+        for key in ["tps", KEYS[0], KEYS[1], "growth_1e1_1e3"] {
             assert!(json[key].as_f64().unwrap() > 0.0, "{key}: {json}");
         }
+        let promised = &json.as_object().unwrap()[PROMISED_GROWTH];
+        assert!(
+            promised.is_null(),
+            "10 and 1,000 accounts say nothing of it"
+        );
+        let why = json["growth_not_measured"].as_str().unwrap();
+        assert!(
+            why.contains("10 to 1000") && why.contains("--full"),
+            "{why}"
+        );
         assert!(json["gas"]["register"].as_u64().unwrap() > 21_000);
         assert!(json["date"].is_string() && json["machine"]["cores"].is_u64());
         assert_eq!(outcome.promises.len(), KEYS.len());

@@ -4,7 +4,8 @@
 //!  requests, signed ahead ─► rpc_bytes ─► engine ─► acknowledged      timed: clients in flight
 //!                                           │ blocks read back
 //!                                           ├─► revm alone            timed: execution
-//!                                           └─► redb alone            timed: durable commits
+//!                                           ├─► redb alone            timed: durable commits, and without syncs
+//!                                           └─► signers again           timed: recovery
 //! ```
 //! Rounds are interleaved: one of each row with its peers, then again.
 
@@ -79,6 +80,28 @@ pub(crate) struct Row {
     /// From request to acknowledgement, µs.
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
+    /// Transactions of a block.
+    pub(crate) per_block: f64,
+    /// Where the time of a transaction goes.
+    pub(crate) parts: Parts,
+}
+
+/// Microseconds of one transaction, each part measured alone on one thread, medians of the rounds.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Parts {
+    /// All of it: 1 / `tps`.
+    pub(crate) whole_us: f64,
+    /// Recovering the signer, as work of one core. Clients' threads do it, on all cores at once.
+    pub(crate) recover_us: f64,
+    /// revm alone.
+    pub(crate) execute_us: f64,
+    /// redb alone without syncs.
+    pub(crate) write_us: f64,
+    /// What the syncs of a durable commit add.
+    pub(crate) sync_us: f64,
+    /// What is left: JSON, roots, the check of conservation, the block's signature, waiting for a core.
+    /// Below 0 where the parts overlap on several cores by more.
+    pub(crate) rest_us: f64,
 }
 
 /// Rounds of a row, and who sends in them.
@@ -91,6 +114,10 @@ struct Contest {
     revm: Vec<f64>,
     blocks: Vec<f64>,
     redb: Vec<f64>,
+    /// Seconds of a transaction.
+    recover: Vec<f64>,
+    /// Likewise.
+    write: Vec<f64>,
     latency: Histogram<u64>,
 }
 
@@ -135,20 +162,36 @@ struct Side {
     /// Executes ahead of the store, to know what is written.
     shadow: Evm,
     store: Store,
+    unsynced: Store,
     height: u64,
 }
 
+/// What the engine has made in a round, and what its peers took for the same.
+struct Followed {
+    made: Vec<Made>,
+    revm: Duration,
+    redb: Duration,
+    write: Duration,
+    /// Seconds of one signer.
+    recover: f64,
+}
+
 impl Side {
-    /// What the engine has made since, and what its peers took for the same: seconds of revm and of redb.
-    async fn follow(&mut self) -> Result<(Vec<Made>, Duration, Duration)> {
+    /// Lets the peers do what the engine has done since.
+    async fn follow(&mut self) -> Result<Followed> {
         let chain_id = self.lab.deployment().chain_id;
         let to = blocks::height(&self.lab.chain).await?;
         let made = blocks::read(&self.lab.chain, self.height + 1, to).await?;
         self.height = to;
         let revm = self.evm.time(&made, chain_id)?;
         let written = self.shadow.written(&made, chain_id)?;
-        let redb = self.store.time(&made, &written)?;
-        Ok((made, revm, redb))
+        Ok(Followed {
+            revm,
+            redb: self.store.time(&made, &written)?,
+            write: self.unsynced.time(&made, &written)?,
+            recover: blocks::recover(&made)?,
+            made,
+        })
     }
 }
 
@@ -165,7 +208,8 @@ pub(crate) async fn measure(
         lab: Lab::found(directory)?,
         evm: Evm::default(),
         shadow: Evm::default(),
-        store: Store::make(directory)?,
+        store: Store::durable(directory)?,
+        unsynced: Store::unsynced(directory)?,
         height: 0,
     };
     let mut contests = Vec::new();
@@ -218,6 +262,8 @@ impl Contest {
             revm: Vec::new(),
             blocks: Vec::new(),
             redb: Vec::new(),
+            recover: Vec::new(),
+            write: Vec::new(),
             latency: Histogram::new(3).context("a histogram")?,
         })
     }
@@ -231,13 +277,17 @@ impl Contest {
         }
         let sent = self.senders.len() * self.each;
         let took = self.flood(&side.lab.chain, lists).await?;
-        let (made, revm, redb) = side.follow().await?;
+        let followed = side.follow().await?;
+        let made = &followed.made;
         let counted: usize = made.iter().map(|b| b.transactions.len()).sum();
         anyhow::ensure!(counted == sent, "{sent} sent, {counted} in blocks");
         self.tps.push(sent as f64 / took.as_secs_f64());
-        self.revm.push(sent as f64 / revm.as_secs_f64());
+        self.revm.push(sent as f64 / followed.revm.as_secs_f64());
         self.blocks.push(made.len() as f64 / took.as_secs_f64());
-        self.redb.push(made.len() as f64 / redb.as_secs_f64());
+        self.redb
+            .push(made.len() as f64 / followed.redb.as_secs_f64());
+        self.recover.push(followed.recover);
+        self.write.push(followed.write.as_secs_f64() / sent as f64);
         Ok(())
     }
 
@@ -273,14 +323,33 @@ impl Contest {
         let vs_revm = Spread::ratio(&self.tps, &self.revm).context("no rounds")?;
         let vs_store = Spread::ratio(&self.blocks, &self.redb).context("no rounds")?;
         let spread = |values| Spread::of(values).context("no rounds");
+        let per_block = Spread::ratio(&self.tps, &self.blocks).context("no rounds")?;
+        let per_block = per_block.median;
+        let tps = spread(self.tps)?;
+        let revm_tps = spread(self.revm)?;
+        let redb_blocks = spread(self.redb)?;
+        let micros = |seconds: f64| seconds * 1e6;
+        let durable_us = micros(1.0 / redb_blocks.median / per_block);
+        let mut parts = Parts {
+            whole_us: micros(1.0 / tps.median),
+            recover_us: micros(spread(self.recover)?.median),
+            execute_us: micros(1.0 / revm_tps.median),
+            write_us: micros(spread(self.write)?.median),
+            sync_us: 0.0,
+            rest_us: 0.0,
+        };
+        parts.sync_us = durable_us - parts.write_us;
+        parts.rest_us = parts.whole_us - parts.recover_us - parts.execute_us - durable_us;
         Ok(Row {
+            per_block,
+            parts,
             name: self.name,
             kind: self.kind,
             clients: self.senders.len(),
-            tps: spread(self.tps)?,
-            revm_tps: spread(self.revm)?,
+            tps,
+            revm_tps,
             blocks: spread(self.blocks)?,
-            redb_blocks: spread(self.redb)?,
+            redb_blocks,
             vs_revm,
             vs_store,
             p50_us: self.latency.value_at_quantile(0.5) as f64,

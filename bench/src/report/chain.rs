@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::plot::{Bar, Plot, write_all};
 use super::table::{machine, promises, table};
 use crate::chain::Outcome;
-use crate::chain::gas::{GROWING, SIZES, slope, with};
+use crate::chain::gas::{BY_POOL, BY_SIZE, Grows, JURY_POOLS, POOLS, SIZES, line, of, with};
 use crate::stat::Spread;
 
 /// Everything, as text.
@@ -20,11 +20,13 @@ pub(crate) fn render(outcome: &Outcome) -> String {
             &outcome.command,
         ),
         rows(outcome),
+        parts_of_a_transaction(outcome),
         growth(outcome),
         fixed(outcome),
         growing(outcome),
         promises(&outcome.promises, &outcome.spreads),
     ];
+    parts.extend(outcome.growth_not_measured.clone());
     parts.extend(outcome.gas_differs.iter().cloned());
     parts.push(format!("took {:.0} s", outcome.seconds));
     parts.join("\n")
@@ -66,6 +68,35 @@ fn rows(outcome: &Outcome) -> String {
     table(&header, 1, lines)
 }
 
+fn parts_of_a_transaction(outcome: &Outcome) -> String {
+    let header = [
+        "µs a transaction",
+        "in a block",
+        "whole",
+        "signer",
+        "revm",
+        "redb write",
+        "sync",
+        "rest",
+    ];
+    let lines = outcome.rows.iter().map(|row| {
+        let p = &row.parts;
+        let mut line = vec![row.name.to_owned()];
+        let parts = [
+            row.per_block,
+            p.whole_us,
+            p.recover_us,
+            p.execute_us,
+            p.write_us,
+            p.sync_us,
+            p.rest_us,
+        ];
+        line.extend(parts.map(|part| format!("{part:.1}")));
+        line
+    });
+    table(&header, 1, lines)
+}
+
 fn growth(outcome: &Outcome) -> String {
     let g = &outcome.growth;
     format!(
@@ -83,28 +114,56 @@ fn growth(outcome: &Outcome) -> String {
 }
 
 fn fixed(outcome: &Outcome) -> String {
-    let grows = |flow: &str| GROWING.iter().any(|g| flow.starts_with(&format!("{g}_n")));
-    let lines = outcome
-        .gas
-        .iter()
-        .filter(|(flow, _)| !grows(flow))
+    let mut growing = Vec::new();
+    for grows in &BY_SIZE {
+        growing.extend(grows.numbers.iter().map(|n| with(grows.flow, *n)));
+    }
+    for grows in &BY_POOL {
+        growing.extend(grows.numbers.iter().map(|n| of(grows.flow, *n)));
+    }
+    let gas = outcome.gas.iter();
+    let lines = gas
+        .filter(|(flow, _)| !growing.contains(flow))
         .map(|(flow, gas)| vec![flow.clone(), gas.to_string()]);
     table(&["flow", "gas"], 1, lines)
 }
 
+/// One table a list of numbers.
 fn growing(outcome: &Outcome) -> String {
-    let sizes = SIZES.map(|n| format!("n = {n}"));
+    let parts = [
+        growth_of(outcome, with, &BY_SIZE, &SIZES, "n"),
+        growth_of(outcome, of, &BY_POOL[..1], &POOLS, "pool"),
+        growth_of(outcome, of, &BY_POOL[1..], &JURY_POOLS, "pool"),
+    ];
+    parts.join("\n")
+}
+
+fn growth_of(
+    outcome: &Outcome,
+    key: fn(&str, u16) -> String,
+    list: &[Grows],
+    numbers: &[u16],
+    letter: &str,
+) -> String {
+    let heads: Vec<String> = numbers.iter().map(|n| format!("{letter} = {n}")).collect();
     let mut header = vec!["flow, gas"];
-    header.extend(sizes.iter().map(String::as_str));
-    header.push("a challenger more");
-    let lines = GROWING.iter().map(|flow| {
-        let mut line = vec![(*flow).to_owned()];
-        line.extend(SIZES.map(|n| {
-            let gas = outcome.gas.get(&with(flow, n));
+    header.extend(heads.iter().map(String::as_str));
+    header.extend(["fitted", "off by at most"]);
+    let lines = list.iter().map(|grows| {
+        let values = numbers.iter().map(|n| {
+            let gas = outcome.gas.get(&key(grows.flow, *n));
             gas.map_or_else(|| "-".into(), u64::to_string)
-        }));
-        line.push(slope(&outcome.gas, flow).map_or_else(|| "-".into(), |s| format!("{s:.0}")));
-        line
+        });
+        let mut row = vec![grows.flow.to_owned()];
+        row.extend(values);
+        match line(&outcome.gas, key, grows) {
+            Some(line) => row.extend([
+                format!("{:.0} + {:.0}·{letter}", line.fixed, line.each),
+                format!("{:.1} %", line.off * 100.0),
+            ]),
+            None => row.extend(["-".to_owned(), "-".to_owned()]),
+        }
+        row
     });
     table(&header, 1, lines)
 }

@@ -205,8 +205,11 @@ mod tests {
 
     /// A console with `text` on it.
     fn ended(mut report: Report, text: &str, how: Result<()>) -> Report {
+        // Tests run at once, and some consoles are equally long.
+        static CONSOLES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let number = CONSOLES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut log = std::env::temp_dir();
-        log.push(format!("xtask-vm-{}-{}", std::process::id(), text.len()));
+        log.push(format!("xtask-vm-{}-{number}", std::process::id()));
         std::fs::write(&log, text).unwrap();
         report.end(how, &log);
         std::fs::remove_file(&log).unwrap();

@@ -8,17 +8,20 @@
 //! then fails the check that it falsifies.
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use plumbline_trust::encoding::{Digest, decode, domain, encode, hash};
+use plumbline_trust::container::{Container, Damage};
+use plumbline_trust::encoding::{Digest, decode, domain, encode};
 use plumbline_trust::identity::{Message, NetworkKey, Signed};
 
 use super::judge::{Check, Judgement, Verdict, judge};
 use super::messages::Statement;
 use super::record::Record;
 
-const MAGIC: &[u8; 8] = b"PLUMBNDL";
-/// 3: leaves are committed to as a tree of nodes of 64.
-const VERSION: u32 = 3;
-const HEAD: usize = 20;
+const FILE: Container = Container {
+    magic: b"PLUMBNDL",
+    // 3: leaves are committed to as a tree of nodes of 64.
+    version: 3,
+    context: domain::BUNDLE,
+};
 
 /// What the coordinator signs: the log and what it concluded from it.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -35,15 +38,12 @@ impl Message for Bundle {
 
 /// Writes a bundle; its address is the last 32 bytes.
 pub fn write(key: &NetworkKey, bundle: &Bundle) -> (Vec<u8>, Digest) {
-    let body = encode(&Signed::new(key, bundle));
-    let mut out = Vec::with_capacity(HEAD + body.len() + 32);
-    out.extend_from_slice(MAGIC);
-    out.extend_from_slice(&VERSION.to_le_bytes());
-    out.extend_from_slice(&(body.len() as u64).to_le_bytes());
-    out.extend_from_slice(&body);
-    let address = hash(domain::BUNDLE, &[&out]);
-    out.extend_from_slice(&address);
-    (out, address)
+    FILE.seal(&encode(&Signed::new(key, bundle)))
+}
+
+/// The content address of a file that hashes to it, whatever else is wrong with it.
+pub fn address(bytes: &[u8]) -> Option<Digest> {
+    FILE.address(bytes)
 }
 
 /// What replaying a bundle gave.
@@ -112,39 +112,13 @@ fn replay(bytes: &[u8], out: &mut Verified) -> Result<(), (&'static str, String)
             detail,
         });
     };
-    let (content, address) = bytes.split_last_chunk::<32>().ok_or((
-        "container",
-        format!("{} bytes are too few for a bundle", bytes.len()),
-    ))?;
-    if content.get(..8) != Some(MAGIC) {
-        return Err((
-            "container",
-            "does not begin with PLUMBNDL: not a bundle".into(),
-        ));
-    }
-    if hash(domain::BUNDLE, &[content]) != *address {
-        return Err((
-            "content address",
-            format!(
-                "the file does not hash to its address {}",
-                hex::encode(address)
-            ),
-        ));
-    }
-    out.address = *address;
+    let (body, address) = FILE.open(bytes).map_err(|damage| match damage {
+        Damage::Address(_) => ("content address", damage.to_string()),
+        Damage::Alien(_) => ("container", format!("{damage}: not a bundle")),
+        _ => ("container", damage.to_string()),
+    })?;
+    out.address = address;
     note(out, "content address", hex::encode(address));
-    let (head, body) = content
-        .split_at_checked(HEAD)
-        .ok_or(("container", "the header is cut off".into()))?;
-    if head[8..12] != VERSION.to_le_bytes() {
-        return Err(("container", format!("version is not {VERSION}")));
-    }
-    if head[12..20] != (body.len() as u64).to_le_bytes() {
-        return Err((
-            "container",
-            "the length in the header is not that of the body".into(),
-        ));
-    }
     let signed: Signed = decode(body).map_err(|e| ("encoding", e))?;
     let bundle: Bundle = signed
         .open()

@@ -22,6 +22,7 @@ pub mod judge;
 pub mod keystream;
 pub mod leaf;
 pub mod messages;
+pub mod offence;
 pub mod params;
 mod probes;
 pub mod prover;
@@ -30,6 +31,9 @@ mod replay;
 pub mod rtt;
 pub mod tally;
 pub mod verdict;
+
+/// Its name: on the chain, in evidence and in metrics.
+pub const NAME: &str = "backhaul";
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! A whole proof on virtual time: the four machines, an ideal FIFO link, no kernel.
 
+mod offence;
+
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 

@@ -35,6 +35,17 @@ pub struct Case {
     pub jurors: Vec<Address>,
 }
 
+/// A juror's part in a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Ballot {
+    /// Whether it was drawn.
+    pub is_seated: bool,
+    /// What it committed to; zero before.
+    pub commitment: B256,
+    /// What it revealed; [`Ruling::None`] before.
+    pub vote: Ruling,
+}
+
 /// How a jury was drawn, for anyone to repeat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct JuryDraw {
@@ -215,6 +226,22 @@ impl ChainClient {
             beacon: found.beacon,
             jurors: found.jurors,
         }))
+    }
+
+    /// The part of `juror` in the case `id`; no commitment and no vote if it does not sit there.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn ballot_of(&self, id: B256, juror: Address) -> Result<Ballot, ClientError> {
+        let call = Jury::ballotOfCall { id, juror };
+        let found = self.read("ballotOf", self.deployment.jury, &call).await?;
+        let vote = Ruling::from_u8(found.vote)
+            .ok_or_else(|| self.malformed("ballotOf", format!("vote {}", found.vote)))?;
+        Ok(Ballot {
+            is_seated: found.seated,
+            commitment: found.commitment,
+            vote,
+        })
     }
 
     /// How the jury of a case was drawn; `None` before it is.

@@ -5,6 +5,7 @@ use alloy::providers::Provider as _;
 use alloy::rpc::types::{Filter, Log};
 use alloy::sol_types::SolEvent;
 use plumbline_contracts::abi::backhaul::Backhaul;
+use plumbline_contracts::abi::disputes::Disputes;
 use plumbline_contracts::abi::participants::Participants;
 use plumbline_contracts::abi::vault::Vault;
 
@@ -43,6 +44,21 @@ impl ChainClient {
             .address(self.deployment.backhaul)
             .event_signature(Backhaul::Requested::SIGNATURE_HASH);
         let logs = self.logs("Requested events", filter, from, to).await?;
+        Ok(logs
+            .iter()
+            .filter_map(|l| l.topics().get(1).copied())
+            .collect())
+    }
+
+    /// Disputes brought in the blocks `from..=to`, oldest first.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn disputes_between(&self, from: u64, to: u64) -> Result<Vec<B256>, ClientError> {
+        let filter = Filter::new()
+            .address(self.deployment.disputes)
+            .event_signature(Disputes::Disputed::SIGNATURE_HASH);
+        let logs = self.logs("Disputed events", filter, from, to).await?;
         Ok(logs
             .iter()
             .filter_map(|l| l.topics().get(1).copied())

@@ -68,7 +68,19 @@ from_redb!(
 /// The open file.
 #[derive(Debug)]
 pub(super) struct Disk {
-    database: Database,
+    /// `None` only while it is being closed.
+    database: Option<Database>,
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // redb writes when it closes, and may stop at a damaged page then: what was acknowledged was on
+        // disk before, and the next opening names the damage.
+        let database = self.database.take();
+        if let Err(stopped) = guarded(|| drop(database)) {
+            tracing::error!(%stopped, "the chain's file could not be closed in order");
+        }
+    }
 }
 
 /// What the chain was founded on; written with block 0.
@@ -90,13 +102,23 @@ pub(super) struct Sealed {
 impl Disk {
     /// The chain on this database, which [`super::file`] opens.
     pub(super) fn new(database: Database) -> Self {
-        Self { database }
+        Self {
+            database: Some(database),
+        }
+    }
+
+    fn database(&self) -> Result<&Database, StoreError> {
+        let closed = || StoreError("it is closed".to_owned());
+        self.database.as_ref().ok_or_else(closed)
     }
 
     /// The store's own check of every page it uses against its checksum. What it mends it mends where
     /// it writes: give it a file opened by [`super::file::inspect`].
     pub(super) fn intact(&mut self) -> Result<(), String> {
-        let checked = guarded(|| self.database.check_integrity());
+        let Some(database) = self.database.as_mut() else {
+            return Err("it is closed".to_owned());
+        };
+        let checked = guarded(|| database.check_integrity());
         match checked {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err("pages that do not match their checksums".to_owned()),
@@ -107,7 +129,7 @@ impl Disk {
 
     /// What the chain was founded on; `None` in a new file.
     pub(super) fn founding(&self) -> Result<Option<Founding>, StoreError> {
-        let read = self.database.begin_read()?;
+        let read = self.database()?.begin_read()?;
         let meta = match read.open_table(META) {
             Ok(meta) => meta,
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
@@ -179,7 +201,7 @@ impl Disk {
         &self,
         change: impl FnOnce(&redb::WriteTransaction) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let mut write = self.database.begin_write()?;
+        let mut write = self.database()?.begin_write()?;
         write.set_durability(Durability::Immediate)?;
         write.set_two_phase_commit(true);
         change(&write)?;
@@ -188,7 +210,7 @@ impl Disk {
 
     /// The chain as of its newest block; later blocks do not show in it.
     pub(super) fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        let read = self.database.begin_read()?;
+        let read = self.database()?.begin_read()?;
         let headers = read.open_table(HEADER)?;
         let head = match headers.last()? {
             Some((_, header)) => decode_header(header.value())?,

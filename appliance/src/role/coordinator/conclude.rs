@@ -14,6 +14,7 @@ use plumbline_proof::backhaul::record::Record;
 use plumbline_proof::backhaul::rtt;
 
 use super::{Hub, Session};
+use crate::archive;
 use crate::metrics::{Direction, Estimate, Link, Probe, Proof, Transaction};
 use crate::role::outcome;
 use crate::ui::results::MeasureResult;
@@ -107,18 +108,8 @@ async fn keep_document(hub: &Arc<Hub>, id: B256, document: &MeasureResult) -> Re
 
 /// On disk, whole, before its hash is on the chain.
 fn keep(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    use std::io::Write as _;
-    let attempt = || -> std::io::Result<()> {
-        if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory)?;
-        }
-        let part = path.with_extension("part");
-        let mut file = std::fs::File::create(&part)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&part, path)
-    };
-    attempt().map_err(|e| format!("cannot keep the bundle {}: {e}", path.display()))
+    archive::write(path, bytes)
+        .map_err(|e| format!("cannot keep the bundle {}: {e}", path.display()))
 }
 
 fn count(hub: &Hub, record: &Record, judgement: &Judgement) {

@@ -10,6 +10,7 @@ use plumbline_proof::backhaul::record::Refusal;
 use plumbline_trust::NetworkKey;
 use tokio::sync::{Notify, watch};
 
+use crate::archive::Archive;
 use crate::chain::{ChainClient, Engine};
 use crate::clock;
 use crate::control::SessionSummary;
@@ -54,6 +55,8 @@ pub struct Hub {
     pub store: Arc<Store>,
     /// Where bundles lie.
     pub bundles: PathBuf,
+    /// Evidence that others brought.
+    pub archive: Arc<Archive>,
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
     sessions: Mutex<BTreeMap<ChallengeId, Arc<Session>>>,
@@ -67,6 +70,7 @@ impl Hub {
         chain: Arc<ChainClient>,
         engine: Engine,
         store: Store,
+        archive: Archive,
         directory: &Path,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -76,6 +80,7 @@ impl Hub {
             engine,
             store: Arc::new(store),
             bundles: directory.join("bundles"),
+            archive: Arc::new(archive),
             metrics,
             sessions: Mutex::new(BTreeMap::new()),
             changes: watch::Sender::new(1),

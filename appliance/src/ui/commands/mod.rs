@@ -1,6 +1,7 @@
 //! One file a command: arguments in, a result shown, an exit code out.
 
 pub mod chain;
+pub mod dispute;
 pub mod key;
 pub mod manual;
 pub mod measure;

@@ -10,7 +10,7 @@ use crate::config::{Config, CoordinatorUrl};
 use crate::keyfile::Keys;
 use crate::ui::args::{DeployArgs, MeasureArgs};
 use crate::ui::results::*;
-use crate::ui::{Cli, CopyWork, Exit, Failure, Handlers, Progress, execute};
+use crate::ui::{Cli, CopyWork, Exit, Failure, Handlers, Progress, StakeWork, execute};
 
 /// Refuses everything, and keeps what it was asked for.
 #[derive(Default)]
@@ -38,6 +38,41 @@ impl Handlers for Refusing {
     fn verify(&self, bundle: &[u8]) -> Result<VerifyResult, Failure> {
         self.refuse(&format!("verify {} bytes", bundle.len()))
     }
+    fn examine(&self, evidence: &[u8]) -> Result<EvidenceView, Failure> {
+        self.refuse(&format!("examine {} bytes", evidence.len()))
+    }
+    fn dispute_make(
+        &self,
+        _: &CoordinatorUrl,
+        request: &[u8; 32],
+        accused: &Address,
+        bundle: Option<Vec<u8>>,
+        _: &Path,
+    ) -> Result<EvidenceView, Failure> {
+        let (request, accused) = (request[31], accused.0[19]);
+        self.refuse(&format!("make {request} {accused} {bundle:?}"))
+    }
+    fn dispute_submit(
+        &self,
+        _: &CoordinatorUrl,
+        _: Keys,
+        evidence: &[u8],
+        _: &(dyn Fn(&str) + Sync),
+    ) -> Result<Submitted, Failure> {
+        self.refuse(&format!("submit {} bytes", evidence.len()))
+    }
+    fn dispute_show(&self, _: &CoordinatorUrl, id: &[u8; 32]) -> Result<DisputeView, Failure> {
+        self.refuse(&format!("show {}", id[31]))
+    }
+    fn dispute_judge(&self, _: &CoordinatorUrl, _: Keys, id: &[u8; 32]) -> Result<Done, Failure> {
+        self.refuse(&format!("judge {}", id[31]))
+    }
+    fn dispute_advance(&self, _: &CoordinatorUrl, _: Keys, id: &[u8; 32]) -> Result<Done, Failure> {
+        self.refuse(&format!("advance {}", id[31]))
+    }
+    fn stake(&self, _: &CoordinatorUrl, _: Keys, work: StakeWork) -> Result<Done, Failure> {
+        self.refuse(&format!("stake {work:?}"))
+    }
     fn chain_status(&self, coordinator: &CoordinatorUrl) -> Result<ChainStatus, Failure> {
         self.refuse(&format!("status {coordinator}"))
     }
@@ -60,7 +95,7 @@ impl Handlers for Refusing {
         self.refuse(&format!("faucet {amount}"))
     }
     fn chain_deploy(&self, args: &DeployArgs, _: Keys) -> Result<DeploymentView, Failure> {
-        self.refuse(&format!("deploy {} {:?}", args.rpc, args.parameters()))
+        self.refuse(&format!("deploy {} {:?}", args.rpc, args.parameters()?))
     }
     fn chain_verify(&self, directory: &Path) -> Result<ChainReplay, Failure> {
         self.refuse(&format!("replay {}", directory.display()))
@@ -106,6 +141,38 @@ fn each_command_reaches_its_handler_with_what_was_said() {
             "measure 1500mbit",
         ),
         (format!("plumbline verify {}", at("b")), "verify 5 bytes"),
+        (
+            format!(
+                "plumbline dispute make {id} {url} --accused {address} --out {}",
+                at("new")
+            ),
+            "make 7 9 None",
+        ),
+        (
+            format!("plumbline dispute submit {} {url} --key {key}", at("b")),
+            "submit 5 bytes",
+        ),
+        (format!("plumbline dispute show {id} {url}"), "show 7"),
+        (
+            format!("plumbline dispute judge {id} {url} --key {key}"),
+            "judge 7",
+        ),
+        (
+            format!("plumbline dispute advance {id} {url} --key {key}"),
+            "advance 7",
+        ),
+        (
+            format!("plumbline stake add 5 {url} --key {key}"),
+            "stake Add(5)",
+        ),
+        (
+            format!("plumbline stake leave {url} --key {key}"),
+            "stake Leave",
+        ),
+        (
+            format!("plumbline stake reclaim {url} --key {key}"),
+            "stake Reclaim",
+        ),
         (format!("plumbline chain status {url}"), "status http://a:1"),
         (
             format!("plumbline chain participants {url} --json"),

@@ -1,8 +1,10 @@
-//! `plumbline verify`: offline; needs the bundle and nothing else.
+//! `plumbline verify`: offline; needs the file and nothing else.
 
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
+
+use plumbline_trust::evidence::Evidence;
 
 use crate::ui::Handlers;
 use crate::ui::args::VerifyArgs;
@@ -18,16 +20,22 @@ pub(crate) fn execute(
     handlers: &impl Handlers,
     style: Style,
 ) -> Result<Exit, Failure> {
-    let result = handlers.verify(&read(&args.bundle)?)?;
+    let bytes = read(&args.bundle)?;
+    if Evidence::begins(&bytes) {
+        let result = handlers.examine(&bytes)?;
+        output::print(&result, args.output.json, style)?;
+        return Ok(result.exit());
+    }
+    let result = handlers.verify(&bytes)?;
     output::print(&result, args.output.json, style)?;
     Ok(result.exit())
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let failed = |error| {
         let path = path.display();
         Failure::usage(format!(
-            "bundle {path}: cannot be read: {error}; give a file that `plumbline measure --bundle` saved"
+            "bundle {path}: cannot be read: {error}; give a file that `plumbline measure --bundle` or `plumbline dispute make` saved"
         ))
     };
     let mut bytes = Vec::new();

@@ -223,7 +223,7 @@ impl Show for RequestView {
 /// `plumbline chain draw`: enough for anyone to repeat it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Draw {
-    /// Id of the request.
+    /// Id of the request, or of the jury's case.
     pub id: String,
     /// Beacon round.
     pub round: u64,
@@ -231,6 +231,11 @@ pub struct Draw {
     pub beacon: String,
     /// Who could be drawn.
     pub candidates: Vec<Address>,
+    /// How many tickets each of them had; one each in a uniform draw.
+    pub tickets: Vec<u32>,
+    /// Score of each: the least of keccak256(beacon, id, candidate) and, from the second ticket on,
+    /// keccak256(beacon, id, candidate, ticket). The smallest win.
+    pub scores: Vec<String>,
     /// Who was, in order.
     pub selected: Vec<Address>,
     /// Whether drawing again from the above gives the same.
@@ -252,20 +257,29 @@ impl Show for Draw {
             style.bad("NO: the beacon gives another selection")
         };
         let head = fields(&[
-            ("request", self.id.clone()),
+            ("draw", self.id.clone()),
             ("beacon", format!("{} (round {})", self.beacon, self.round)),
             ("repeats", repeats),
         ]);
-        let rows = self.candidates.iter().map(|candidate| {
+        let scored = self.candidates.iter().zip(&self.tickets).zip(&self.scores);
+        let mut scored: Vec<_> = scored.collect();
+        scored.sort_by_key(|(_, score)| *score);
+        let rows = scored.into_iter().map(|((candidate, tickets), score)| {
             let place = self.selected.iter().position(|s| s == candidate);
             vec![
                 candidate.to_string(),
+                tickets.to_string(),
+                score.clone(),
                 place.map_or_else(String::new, |at| format!("#{at}")),
             ]
         });
         format!(
             "{head}\n\n{}",
-            table(&["candidate", "selected"], &[1], rows)
+            table(
+                &["candidate", "tickets", "score", "selected"],
+                &[1, 3],
+                rows
+            )
         )
     }
 }
@@ -404,6 +418,8 @@ mod tests {
             round: 7,
             beacon: "0x01".into(),
             candidates: vec![a, b],
+            tickets: vec![1, 1],
+            scores: vec!["0x02".into(), "0x01".into()],
             selected: vec![b],
             repeats: true,
         };

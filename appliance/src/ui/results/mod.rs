@@ -2,6 +2,7 @@
 //! `render_human` is what people see. Filled by the appliance; nothing is computed here but words.
 
 mod chain;
+mod dispute;
 mod key;
 mod measure;
 mod ready;
@@ -11,6 +12,7 @@ pub use chain::{
     Balance, ChainReplay, ChainStatus, DeploymentView, Draw, ParticipantView, Participants,
     Receipt, RequestView,
 };
+pub use dispute::{DisputeView, Done, EvidenceView, JurorView, Submitted};
 pub use key::KeyResult;
 pub use measure::{
     ChallengerResult, DatapathView, EndState, GasView, MeasureResult, PacketsView, PaidRole,

@@ -1,0 +1,275 @@
+//! A dispute from outside: bring evidence, and carry on what has become due. For anyone.
+//!
+//! ```text
+//!   make: chain + bundle ─► evidence, examined before it costs anything
+//!   bring: announce ─► (a later block) ─► dispute, bond and fees ─► evidence to the coordinator
+//!   advance: draw ─► … jurors commit, reveal … ─► settle ─► conclude
+//! ```
+
+use std::time::Duration;
+
+use alloy::primitives::{Address, B256, U256};
+use plumbline_contracts::{Ruling, Stage};
+use plumbline_proof::backhaul::offence::{self, Posted};
+use plumbline_proof::evidence::examine;
+use plumbline_trust::evidence::{Evidence, EvidenceError, Finding};
+
+use super::outcome::units;
+use crate::chain::client::{ChainClient, ClientError, Sent};
+use crate::control::client::{Api, ApiError};
+
+/// How long evidence is offered to a coordinator that does not know the dispute yet.
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(30);
+/// Pause between two tries.
+const RETRY: Duration = Duration::from_millis(300);
+
+/// Why a dispute could not be brought.
+#[derive(Debug, thiserror::Error)]
+pub enum DisputeError {
+    /// The coordinator's API.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The chain.
+    #[error(transparent)]
+    Chain(#[from] ClientError),
+    /// The file is no evidence.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+    /// It shows nothing, so a jury would burn the bond.
+    #[error("the evidence does not hold: {0}; nothing was sent, and no bond is at stake")]
+    Nothing(String),
+    /// What it says of the chain is not what the chain says.
+    #[error("the evidence does not describe the chain: {0}")]
+    Differs(String),
+    /// The measurement has no result.
+    #[error("{0} has no result yet: there is nothing to dispute")]
+    NoResult(B256),
+    /// Not enough tokens.
+    #[error("bond and fees are {needed}, but {address} holds {balance} (base units)")]
+    Balance {
+        /// What it costs.
+        needed: u128,
+        /// Who pays.
+        address: Address,
+        /// What it has.
+        balance: u128,
+    },
+    /// There is no such dispute.
+    #[error("there is no dispute {0} on this chain")]
+    Unknown(B256),
+}
+
+fn ours(address: Address) -> plumbline_trust::Address {
+    plumbline_trust::Address(address.into_array())
+}
+
+/// What the chain says of the measurement `id`.
+///
+/// # Errors
+/// The chain does not answer or does not know it, or it has no result.
+pub async fn posted(chain: &ChainClient, id: B256) -> Result<Posted, DisputeError> {
+    let asked = chain.request_of(id).await?.request;
+    let result = chain.result_of(id).await?;
+    let result = result.ok_or(DisputeError::NoResult(id))?;
+    let rate = |r: u128| u64::try_from(r).unwrap_or(u64::MAX);
+    Ok(Posted {
+        coordinator: ours(asked.coordinator),
+        prover: ours(asked.prover),
+        challengers: chain.selected_of(id).await?.into_iter().map(ours).collect(),
+        bundle: result.bundle_hash.0,
+        verdict: result.verdict as u8,
+        point_bps: rate(result.point),
+        guaranteed_bps: rate(result.guaranteed),
+    })
+}
+
+/// Evidence against `accused` in the measurement `id`, from its bundle.
+///
+/// # Errors
+/// As [`posted`].
+pub async fn make(
+    chain: &ChainClient,
+    id: B256,
+    accused: plumbline_trust::Address,
+    bundle: Vec<u8>,
+) -> Result<(Evidence, Finding), DisputeError> {
+    let evidence = offence::accuse(id.0, accused, posted(chain, id).await?, bundle);
+    let finding = examine(&evidence);
+    Ok((evidence, finding))
+}
+
+/// What a juror votes: what the evidence shows, if what it says of the chain is so.
+///
+/// # Errors
+/// The chain does not answer.
+pub async fn judge(chain: &ChainClient, evidence: &Evidence) -> Result<Finding, DisputeError> {
+    if let Err(DisputeError::Differs(why)) = agrees(chain, evidence).await {
+        return Ok(Finding::nothing(why));
+    }
+    agrees(chain, evidence).await?;
+    let evidence = evidence.clone();
+    // Replaying a bundle takes a core for a while.
+    let found = tokio::task::spawn_blocking(move || examine(&evidence)).await;
+    Ok(found.unwrap_or_else(|e| Finding::nothing(format!("the verifier failed: {e}"))))
+}
+
+async fn agrees(chain: &ChainClient, evidence: &Evidence) -> Result<(), DisputeError> {
+    let Ok(said) = offence::posted(evidence) else {
+        // The verifier says so in its own words.
+        return Ok(());
+    };
+    let mut is = posted(chain, evidence.subject.into()).await?;
+    // A result may be annulled between the dispute and the jury: the figures stay.
+    is.verdict = said.verdict;
+    if is != said {
+        return Err(DisputeError::Differs(
+            "parties, bundle or figures of this measurement are others".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// A dispute that was brought.
+#[derive(Clone, Debug)]
+pub struct Brought {
+    /// Its id.
+    pub id: B256,
+    /// The jury's case.
+    pub case: B256,
+    /// Locked as its bond, base units.
+    pub bond: u128,
+    /// Locked for the jury, base units.
+    pub fees: u128,
+    /// The transaction.
+    pub sent: Sent,
+}
+
+/// Brings the evidence in `bytes`: announces, disputes, hands the file to the coordinator. Costs nothing
+/// if the evidence does not hold.
+///
+/// # Errors
+/// See [`DisputeError`].
+pub async fn bring(
+    api: &Api,
+    chain: &ChainClient,
+    bytes: &[u8],
+    salt: B256,
+    told: &(dyn Fn(&str) + Sync),
+) -> Result<Brought, DisputeError> {
+    let (evidence, address) = Evidence::open(bytes)?;
+    agrees(chain, &evidence).await?;
+    let finding = examine(&evidence);
+    if !finding.holds {
+        return Err(DisputeError::Nothing(finding.why));
+    }
+    let amount = |v: U256| units(v);
+    let bond = amount(chain.variable("dispute_bond").await?);
+    let seats = amount(chain.variable("jury_size").await?);
+    let fees = seats.saturating_mul(amount(chain.variable("juror_fee").await?));
+    let needed = bond.saturating_add(fees);
+    let balance = units(chain.balance(chain.address()).await?);
+    if balance < needed {
+        let address = chain.address();
+        return Err(DisputeError::Balance {
+            needed,
+            address,
+            balance,
+        });
+    }
+    let proof = chain.deployment().backhaul;
+    let (subject, accused) = (evidence.subject.into(), evidence.accused.0.into());
+    told("announcing");
+    chain
+        .announce_dispute(proof, subject, accused, address.into(), salt)
+        .await?;
+    told("locking bond and fees");
+    chain.approve(U256::from(needed)).await?;
+    told("disputing");
+    let (id, sent) = chain
+        .dispute(proof, subject, accused, address.into(), salt)
+        .await?;
+    told("handing over the evidence");
+    hand_over(api, id, bytes).await?;
+    let case = chain.dispute_of(id).await?.caseId;
+    Ok(Brought {
+        id,
+        case,
+        bond,
+        fees,
+        sent,
+    })
+}
+
+/// Hands evidence to a coordinator; until it knows the dispute, again and again for a while.
+///
+/// # Errors
+/// Its refusal.
+pub async fn hand_over(api: &Api, id: B256, bytes: &[u8]) -> Result<(), ApiError> {
+    let until = tokio::time::Instant::now() + UPLOAD_PATIENCE;
+    loop {
+        match api.put_evidence(&id.0, bytes).await {
+            Err(ApiError::Refused { status: 404, .. } | ApiError::Unreachable { .. })
+                if tokio::time::Instant::now() < until =>
+            {
+                tokio::time::sleep(RETRY).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// What [`advance`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The jury was drawn, or the case closed for want of jurors.
+    Drawn,
+    /// The case is over.
+    Settled,
+    /// The ruling was carried out.
+    Concluded,
+    /// Nothing is due now; the unix second from which something is.
+    Waits(u64),
+    /// The dispute is over.
+    Over,
+}
+
+/// Does what is due in the dispute `id` and anyone may do, once.
+///
+/// # Errors
+/// The chain does not answer or refuses, or there is no such dispute.
+pub async fn advance(chain: &ChainClient, id: B256) -> Result<Step, DisputeError> {
+    let dispute = chain.dispute_of(id).await?;
+    if dispute.reporter.is_zero() {
+        return Err(DisputeError::Unknown(id));
+    }
+    if dispute.over {
+        return Ok(Step::Over);
+    }
+    let case = chain.case_of(dispute.caseId).await?;
+    let case = case.ok_or(DisputeError::Unknown(id))?;
+    if case.ruling != Ruling::None {
+        chain.conclude(id).await?;
+        return Ok(Step::Concluded);
+    }
+    let now = chain.latest_block().await?.timestamp;
+    let due = if case.stage == Stage::Open {
+        case.draw_until
+    } else {
+        case.reveal_until
+    };
+    if now > due {
+        chain.settle_jury(dispute.caseId).await?;
+        return Ok(Step::Settled);
+    }
+    if case.stage == Stage::Open {
+        return match chain.draw_jury(dispute.caseId).await {
+            Ok(_) => Ok(Step::Drawn),
+            // The round of the draw is not closed: somebody's heartbeat closes it.
+            Err(ClientError::Refused(why)) if why.name == "BeaconNotReady" => {
+                Ok(Step::Waits(now + 1))
+            }
+            Err(error) => Err(error.into()),
+        };
+    }
+    Ok(Step::Waits(due + 1))
+}
