@@ -1,7 +1,8 @@
 //! The largest cases fit a transaction: nobody can make a house so full that it stands still.
 //!
 //! Gas, not time: it is the same on every machine. The pool that a draw looks through has no bound of its
-//! own; where it would reach the limit is printed, from two sizes.
+//! own: where selecting would reach the limit is printed, from two sizes; where drawing a jury does is
+//! found by trying, and beyond it the case still ends and the money comes back.
 
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy::signers::SignerSync;
@@ -13,6 +14,7 @@ use plumbline_contracts::abi::backhaul::IBackhaul::{SignedReport, Submission, Ti
 use plumbline_contracts::abi::beacon::Beacon;
 use plumbline_contracts::abi::disputes::Disputes;
 use plumbline_contracts::abi::jury::Jury;
+use plumbline_contracts::abi::participants::Participants;
 use plumbline_contracts::abi::registry::Registry;
 use plumbline_contracts::deploy::short;
 use plumbline_contracts::{Parameters, Timing, commit_digest, domain, report_digest};
@@ -24,10 +26,14 @@ use crate::stage::{Stage, parameters};
 const MOST: u16 = 64;
 /// Challengers in the larger pool.
 const POOL: usize = 500;
-/// Jurors in the pools whose draw is measured; the larger of them fits [`Fork::MOVE_GAS`].
-const SOME: [usize; 2] = [64, 100];
-/// Jurors in the largest pool, whose draw still fits what the chain lets a transaction take.
-const JURORS: usize = 300;
+/// What must fit into a transaction and leave room to grow fits into a quarter of it.
+const ROOMY: u64 = Fork::MOVE_GAS / 4;
+/// Jurors in the pools whose draw must fit.
+const JURORS: [usize; 3] = [64, 100, 300];
+/// Jurors that join between two tries beyond those.
+const STEP: usize = 25;
+/// Jurors at which the search for the limit gives up: twice what is known to fit.
+const ENOUGH: usize = 600;
 /// Most seats of a jury: the bound of the chain variable.
 const SEATS: u16 = 63;
 /// Most accounts kept from a jury.
@@ -38,6 +44,8 @@ const TICKETS: u128 = 32;
 const CHUNK: usize = 50;
 /// Where the crowd begins among the accounts.
 const FIRST: usize = 1_000;
+/// Where those begin who are kept from a jury.
+const KEPT_OUT: usize = 10_000;
 const PARTIES: [usize; 3] = [10, 20, 21];
 const STRANGER: usize = 50;
 
@@ -75,21 +83,23 @@ fn crowd(house: &mut House, range: std::ops::Range<usize>, roles: u32, stake: u1
 }
 
 /// Does it, prints what it took, and gives that.
-fn fits(house: &mut House, what: &str, one: Move) -> u64 {
+fn takes(house: &mut House, what: &str, one: Move) -> u64 {
     let effect = house.must(one);
-    println!(
-        "gas: {what:56} {:>10} of {}",
-        effect.gas,
-        Fork::MOVE_GAS * 4
-    );
-    assert!(effect.gas < Fork::MOVE_GAS, "{what} does not fit");
+    println!("gas: {what:56} {:>10} of {}", effect.gas, Fork::MOVE_GAS);
     effect.gas
+}
+
+/// The same, with room to grow.
+fn fits(house: &mut House, what: &str, one: Move) -> u64 {
+    let gas = takes(house, what, one);
+    assert!(gas < ROOMY, "{what} takes {gas} of {ROOMY}");
+    gas
 }
 
 /// At which size of a pool a draw would reach the limit of a transaction.
 fn reaches(what: &str, small: (usize, u64), large: (usize, u64)) {
     let each = (large.1 - small.1) / (large.0 - small.0) as u64;
-    let room = (Fork::MOVE_GAS * 4 - large.1) / each;
+    let room = (Fork::MOVE_GAS - large.1) / each;
     println!(
         "gas: {what}: {each} for each in the pool; full at about {}",
         large.0 as u64 + room
@@ -273,9 +283,9 @@ fn a_measurement_with_the_most_challengers_from_a_large_pool_fits() {
     assert!(selected.iter().all(|who| !house.owed(*who).is_zero()));
 }
 
-/// Opens a case that keeps out as many as can be.
-fn open_case(house: &mut House, module: Address) -> B256 {
-    let excluded = (0..EXCLUDED).map(|i| account(FIRST + JURORS + i)).collect();
+/// Opens a case that keeps out as many as can be; what it took.
+fn open_case(house: &mut House, module: Address) -> (B256, u64) {
+    let excluded = (0..EXCLUDED).map(|i| account(KEPT_OUT + i)).collect();
     let asked = Jury::openCall {
         subject: B256::ZERO,
         evidence: B256::ZERO,
@@ -284,25 +294,21 @@ fn open_case(house: &mut House, module: Address) -> B256 {
     };
     let one = call(module, house.d.jury, &asked);
     let bytes = house.fork.call(house.now, &one).unwrap();
-    fits(
-        house,
-        &format!("open a case that keeps out {EXCLUDED}"),
-        one,
-    );
-    B256::from_slice(&bytes)
+    let gas = house.must(one).gas;
+    (B256::from_slice(&bytes), gas)
 }
 
-/// Opens such a case, and draws it.
-fn drawn(house: &mut House, module: Address, jurors: usize) -> (B256, u64) {
-    let id = open_case(house, module);
+/// Opens such a case and closes the round that it is drawn with.
+fn drawable(house: &mut House, module: Address) -> (B256, Move) {
+    let (id, _) = open_case(house, module);
     house.must(beat(house, FIRST, 1));
-    let what = format!("draw {SEATS} from {jurors} jurors, {TICKETS} tickets each");
     let draw = call(account(STRANGER), house.d.jury, &Jury::drawCall { id });
-    (id, fits(house, &what, draw))
+    (id, draw)
 }
 
-#[test]
-fn a_jury_of_the_most_seats_from_a_large_pool_fits() {
+/// A house of the largest juries, those who are kept out of one, and a module that is an account: it can
+/// open cases as it likes.
+fn courthouse() -> (House, Address) {
     let parameters = Parameters {
         jury_size: SEATS,
         ..parameters()
@@ -311,7 +317,6 @@ fn a_jury_of_the_most_seats_from_a_large_pool_fits() {
     for one in house.purse(account(STRANGER)) {
         house.must(one);
     }
-    // A module of the house that is an account: it can open cases as it likes.
     let module = account(60);
     let admit = Registry::admitCall {
         name: short("account"),
@@ -321,52 +326,88 @@ fn a_jury_of_the_most_seats_from_a_large_pool_fits() {
     house.now += parameters.notice_s;
     crowd(
         &mut house,
-        FIRST + JURORS..FIRST + JURORS + EXCLUDED,
+        KEPT_OUT..KEPT_OUT + EXCLUDED,
         role::PAYER,
         2_000,
     );
-    let stake = TICKETS * parameters.min_stake;
-    crowd(&mut house, FIRST..FIRST + SOME[0], role::JUROR, stake);
-    let small = drawn(&mut house.clone(), module, SOME[0]).1;
-    crowd(
-        &mut house,
-        FIRST + SOME[0]..FIRST + SOME[1],
-        role::JUROR,
-        stake,
-    );
-    let mut full = house.clone();
-    let (id, large) = drawn(&mut house, module, SOME[1]);
-    reaches("draw", (SOME[0], small), (SOME[1], large));
-    crowd(
-        &mut full,
-        FIRST + SOME[1]..FIRST + JURORS,
-        role::JUROR,
-        stake,
-    );
-    let opened = open_case(&mut full, module);
-    full.must(beat(&full, FIRST, 1));
-    let one = call(
-        account(STRANGER),
-        full.d.jury,
-        &Jury::drawCall { id: opened },
-    );
-    // A trial may take what a transaction may.
-    full.fork.call(full.now, &one).unwrap();
-    println!(
-        "gas: draw {SEATS} from {JURORS} jurors fits {}",
-        Fork::MOVE_GAS * 4
-    );
+    (house, module)
+}
 
+/// Jurors of the most tickets join until there are `to`.
+fn seatable(house: &mut House, from: usize, to: usize) {
+    let stake = TICKETS * parameters().min_stake;
+    crowd(house, FIRST + from..FIRST + to, role::JUROR, stake);
+}
+
+#[test]
+fn a_jury_of_the_most_seats_from_a_large_pool_fits() {
+    let (mut house, module) = courthouse();
+    let mut known = Vec::new();
+    let mut jurors = 0;
+    let mut last = None;
+    for size in JURORS {
+        seatable(&mut house, jurors, size);
+        jurors = size;
+        let mut copy = house.clone();
+        let (id, draw) = drawable(&mut copy, module);
+        let what = format!("draw {SEATS} from {size} jurors, {TICKETS} tickets each");
+        known.push((size, takes(&mut copy, &what, draw)));
+        last = Some((copy, id));
+    }
+    reaches("draw", known[1], known[2]);
+    let opened = open_case(&mut house.clone(), module).1;
+    println!("gas: open a case that keeps out {EXCLUDED}: {opened}");
+    assert!(opened < ROOMY);
+
+    let (mut house, id) = last.unwrap();
     let found = house.read(house.d.jury, &Jury::getCall { id });
     assert_eq!(found.jurors.len(), usize::from(SEATS));
     house.now = u64::try_from(found.revealUntil).unwrap() + 1;
     let one = call(account(STRANGER), house.d.jury, &Jury::settleCall { id });
     let settled = house.clone().must(one.clone());
     let slashed = settled.logs.iter().filter(|l| {
-        l.address == house.d.participants
-            && plumbline_contracts::abi::participants::Participants::Slashed::decode_log(l).is_ok()
+        l.address == house.d.participants && Participants::Slashed::decode_log(l).is_ok()
     });
     assert_eq!(slashed.count(), usize::from(SEATS));
     fits(&mut house, &format!("settle {SEATS}, all silent"), one);
-    assert!(house.owed(account(STRANGER)) >= U256::from(parameters.juror_fee * u128::from(SEATS)));
+    assert_eq!(house.owed(account(STRANGER)), fees());
+}
+
+/// What the funder of a case of the most seats has locked.
+fn fees() -> U256 {
+    U256::from(parameters().juror_fee * u128::from(SEATS))
+}
+
+#[test]
+fn a_pool_too_large_to_draw_from_hangs_the_case_and_gives_the_money_back() {
+    let (mut house, module) = courthouse();
+    let mut jurors = JURORS[2];
+    seatable(&mut house, 0, jurors);
+    let (mut full, id) = loop {
+        let mut copy = house.clone();
+        let (id, draw) = drawable(&mut copy, module);
+        let effect = copy.block(&[draw]).remove(0);
+        if !effect.done {
+            assert_eq!(effect.gas, Fork::MOVE_GAS, "refused, and not for its gas");
+            break (copy, id);
+        }
+        jurors += STEP;
+        assert!(jurors <= ENOUGH, "no limit up to {ENOUGH} jurors");
+        seatable(&mut house, jurors - STEP, jurors);
+    };
+    assert!(jurors > JURORS[2], "what must fit does not");
+    println!(
+        "gas: draw {SEATS}: {} jurors fit, {jurors} do not",
+        jurors - STEP
+    );
+    let found = full.read(full.d.jury, &Jury::getCall { id });
+    assert!(found.jurors.is_empty());
+    let settle = call(account(STRANGER), full.d.jury, &Jury::settleCall { id });
+    full.now = u64::try_from(found.drawUntil).unwrap();
+    assert_eq!(full.refused(settle.clone()), "TooEarly");
+    full.now += 1;
+    let stakes = full.sums()[0];
+    full.must(settle);
+    assert_eq!(full.owed(account(STRANGER)), fees());
+    assert_eq!(full.sums()[0], stakes, "somebody paid for a hung case");
 }

@@ -46,9 +46,8 @@ pub struct Fork {
 }
 
 impl Fork {
-    /// Gas that a move of [`Self::block`] may take: a quarter of what the chain lets a transaction take,
-    /// so that what fits here has room to grow there.
-    pub const MOVE_GAS: u64 = TX_GAS_LIMIT / 4;
+    /// Gas that a move of [`Self::block`] may take: what the chain lets a transaction take.
+    pub const MOVE_GAS: u64 = TX_GAS_LIMIT;
 
     /// Founds one, at `timestamp` (unix seconds).
     ///
