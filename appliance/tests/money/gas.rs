@@ -257,6 +257,10 @@ fn a_measurement_with_the_most_challengers_from_a_large_pool_fits() {
         &format!("report {MOST}, each proven guilty before"),
         report.clone(),
     );
+    guilty.now += parameters().dispute_window_s;
+    guilty.must(call(account(STRANGER), to, &Backhaul::finalizeCall { id }));
+    assert!(selected.iter().all(|who| guilty.owed(*who).is_zero()));
+
     fits(&mut house, &format!("report {MOST}"), report);
 
     let mut quarrel = house.clone();

@@ -426,29 +426,33 @@ pub(crate) fn offence(s: &mut Stage) -> Option<Bytes> {
         )
     } else {
         let index = s.chance.below(selected.len() as u64) as u16;
-        let who = actor(s, selected[usize::from(index)])?;
-        Offence::TwoReports(
-            id,
-            Box::new([1, second].map(|count| {
-                let timing = Timing {
-                    index,
-                    tt_ns: 5,
-                    tt_plus_ns: 5,
-                    packets: count,
-                };
-                SignedReport {
-                    phase: 0,
-                    index,
-                    ttNs: 5,
-                    ttPlusNs: 5,
-                    packets: count,
-                    responseHash: B256::ZERO,
-                    signature: who.sign(report_digest(&d, id, 0, timing, B256::ZERO)),
-                }
-            })),
-        )
+        return two_reports(s, id, index, second);
     };
     Some(offence.encode())
+}
+
+/// Two reports of the challenger at `index`, of one packet and of `second`.
+pub(crate) fn two_reports(s: &Stage, id: B256, index: u16, second: u32) -> Option<Bytes> {
+    let d = domain(s.d.chain_id, s.d.backhaul);
+    let who = actor(s, s.book.measured[&id].selected[usize::from(index)])?;
+    let say = |packets| {
+        let timing = Timing {
+            index,
+            tt_ns: 5,
+            tt_plus_ns: 5,
+            packets,
+        };
+        SignedReport {
+            phase: 0,
+            index,
+            ttNs: 5,
+            ttPlusNs: 5,
+            packets,
+            responseHash: B256::ZERO,
+            signature: who.sign(report_digest(&d, id, 0, timing, B256::ZERO)),
+        }
+    };
+    Some(Offence::TwoReports(id, Box::new([say(1), say(second)])).encode())
 }
 
 fn heartbeat(s: &mut Stage) -> Made {

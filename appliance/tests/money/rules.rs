@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, B256, U256};
 use plumbline_contracts::Ruling;
-use plumbline_contracts::abi::backhaul::IBackhaul::Request;
+use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission};
 
 use crate::book::{Case, Flow, Measured};
 
@@ -35,25 +35,32 @@ fn median(values: &[u64]) -> u64 {
     }
 }
 
-/// Each challenger that reported, in time with the others and without offence, has its bytes; the
-/// coordinator its fee, unless it is guilty; the payer the rest.
-pub(crate) fn payout(module: Address, id: B256, m: &Measured) -> Vec<Flow> {
-    let posted = m.posted.as_ref().unwrap();
+/// Each challenger that reported in time with the others has its bytes, as long as it is not guilty.
+pub(crate) fn shares(m: &Measured, posted: &Submission) -> Vec<(u16, Address, U256)> {
     let times: Vec<u64> = posted.reports.iter().map(|r| r.ttNs).collect();
+    if times.is_empty() {
+        return Vec::new();
+    }
+    let middle = median(&times);
+    let distances: Vec<u64> = times.iter().map(|t| t.abs_diff(middle)).collect();
+    let bound = (u128::from(median(&distances)) * 3).max(u128::from(middle / 20));
+    let near = posted.reports.iter().zip(distances);
+    near.filter(|(_, distance)| u128::from(*distance) <= bound)
+        .map(|(report, _)| {
+            let index = usize::from(report.index);
+            let bytes = U256::from(PACKET_BYTES) * U256::from(posted.counts[index]);
+            let price = U256::from(m.asked.pricePerByte);
+            (report.index, m.selected[index], price * bytes)
+        })
+        .collect()
+}
+
+/// The shares of those without offence; the coordinator its fee, unless it is guilty; the payer the rest.
+pub(crate) fn payout(module: Address, id: B256, m: &Measured) -> Vec<Flow> {
     let mut flows = Vec::new();
     let mut rest = m.escrow;
-    if !times.is_empty() {
-        let middle = median(&times);
-        let distances: Vec<u64> = times.iter().map(|t| t.abs_diff(middle)).collect();
-        let bound = (u128::from(median(&distances)) * 3).max(u128::from(middle / 20));
-        for (report, distance) in posted.reports.iter().zip(distances) {
-            let who = m.selected[usize::from(report.index)];
-            if u128::from(distance) > bound || m.guilty.contains(&who) {
-                continue;
-            }
-            let count = posted.counts[usize::from(report.index)];
-            let amount =
-                U256::from(m.asked.pricePerByte) * U256::from(PACKET_BYTES) * U256::from(count);
+    for (_, who, amount) in shares(m, m.posted.as_ref().unwrap()) {
+        if !m.guilty.contains(&who) {
             flows.push(Flow::Credit(module, id, who, amount));
             rest -= amount;
         }

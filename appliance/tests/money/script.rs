@@ -1,10 +1,10 @@
 //! What every sequence begins with: each function once, so that chance need not find the rare ones.
 
-use alloy::primitives::{Address, B256, U256, keccak256};
+use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy::sol_types::SolValue;
 use plumbline::chain::client::{role, vote_hash};
 use plumbline_contracts::abi::backhaul::Backhaul;
-use plumbline_contracts::abi::backhaul::IBackhaul::Request;
+use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission};
 use plumbline_contracts::abi::disputes::Disputes;
 use plumbline_contracts::abi::jury::Jury;
 use plumbline_contracts::abi::lab_token::LabToken;
@@ -12,7 +12,8 @@ use plumbline_contracts::abi::participants::Participants;
 use plumbline_contracts::{Ruling, State};
 
 use crate::home::must;
-use crate::moves::{Plans, beat, offence, submission};
+use crate::moves::{Plans, beat, offence, submission, two_reports};
+use crate::rules;
 use crate::stage::{Actor, Stage, named};
 
 /// The first of those that may have `role`.
@@ -94,18 +95,24 @@ pub(crate) fn all(s: &mut Stage, plans: &mut Plans) {
     for ruling in [Ruling::Rejected, Ruling::Upheld] {
         let id = reported(s, plans);
         quarrel(s, id, ruling);
-        s.now += s.book.measured[&id].window;
-        must(
-            s,
-            named(
-                "Backhaul.finalize",
-                stranger(s),
-                to,
-                &Backhaul::finalizeCall { id },
-            ),
-        );
+        finalize(s, id);
     }
+    early(s, plans);
     prove(s);
+}
+
+/// Refused until the last second of the window, possible from its end on.
+fn finalize(s: &mut Stage, id: B256) {
+    let call = Backhaul::finalizeCall { id };
+    let one = named("Backhaul.finalize", stranger(s), s.d.backhaul, &call);
+    let m = &s.book.measured[&id];
+    let due = m.reported_at + m.window;
+    if s.now < due {
+        s.now = due - 1;
+        assert_eq!(s.block(std::slice::from_ref(&one)), [false]);
+        s.now = due;
+    }
+    must(s, one);
 }
 
 fn ask(s: &mut Stage, plans: &mut Plans) -> B256 {
@@ -136,33 +143,50 @@ fn ask(s: &mut Stage, plans: &mut Plans) -> B256 {
 
 /// A measurement whose result can be disputed.
 fn reported(s: &mut Stage, plans: &mut Plans) -> B256 {
+    let id = running(s, plans);
+    let posted = submission(s, id).unwrap();
+    report(s, id, posted);
+    id
+}
+
+/// A measurement under way.
+fn running(s: &mut Stage, plans: &mut Plans) -> B256 {
     let id = ask(s, plans);
     let to = s.d.backhaul;
     round(s);
-    must(
-        s,
-        named(
-            "Backhaul.select",
-            stranger(s),
-            to,
-            &Backhaul::selectCall { id },
-        ),
-    );
+    let call = Backhaul::selectCall { id };
+    must(s, named("Backhaul.select", stranger(s), to, &call));
     let coordinator = s.book.measured[&id].asked.coordinator;
     let call = Backhaul::beginCall { id, setupHash: id };
     must(s, named("Backhaul.begin", coordinator, to, &call));
-    let posted = submission(s, id).unwrap();
+    id
+}
+
+fn report(s: &mut Stage, id: B256, posted: Submission) {
+    let coordinator = s.book.measured[&id].asked.coordinator;
+    let call = Backhaul::reportCall { id, posted };
     must(
         s,
-        named(
-            "Backhaul.report",
-            coordinator,
-            to,
-            &Backhaul::reportCall { id, posted },
-        ),
+        named("Backhaul.report", coordinator, s.d.backhaul, &call),
     );
     assert_eq!(s.book.measured[&id].state, State::Reported);
-    id
+}
+
+/// Who would be paid is proven guilty before there is a result: the rules then give it nothing.
+fn early(s: &mut Stage, plans: &mut Plans) {
+    let id = running(s, plans);
+    let (posted, index) = loop {
+        let posted = submission(s, id).unwrap();
+        let shares = rules::shares(&s.book.measured[&id], &posted);
+        let paid = shares.iter().find(|(.., amount)| !amount.is_zero());
+        if let Some((index, ..)) = paid {
+            break (posted, *index);
+        }
+    };
+    let evidence = two_reports(s, id, index, 2).unwrap();
+    assert!(proven(s, evidence));
+    report(s, id, posted);
+    finalize(s, id);
 }
 
 /// A dispute about it, which ends as `ruling`.
@@ -241,28 +265,26 @@ fn judge(s: &mut Stage, id: B256, ruling: Ruling) {
 
 /// An offence of which there is no doubt.
 fn prove(s: &mut Stage) {
-    let (to, proof, from) = (s.d.disputes, s.d.backhaul, stranger(s));
     loop {
         let evidence = offence(s).unwrap();
-        let salt = keccak256(&evidence);
-        let hash = keccak256((proof, keccak256(&evidence), salt).abi_encode());
-        must(
-            s,
-            named(
-                "Disputes.announce",
-                from,
-                to,
-                &Disputes::announceCall { hash },
-            ),
-        );
-        let call = Disputes::proveCall {
-            proof,
-            evidence,
-            salt,
-        };
         // Now and then what chance gives is the same statement twice, which is no offence.
-        if s.block(&[named("Disputes.prove", from, to, &call)]) == [true] {
+        if proven(s, evidence) {
             return;
         }
     }
+}
+
+/// Announces and shows evidence; whether it shows something.
+fn proven(s: &mut Stage, evidence: Bytes) -> bool {
+    let (to, proof, from) = (s.d.disputes, s.d.backhaul, stranger(s));
+    let salt = keccak256(&evidence);
+    let hash = keccak256((proof, keccak256(&evidence), salt).abi_encode());
+    let call = Disputes::announceCall { hash };
+    must(s, named("Disputes.announce", from, to, &call));
+    let call = Disputes::proveCall {
+        proof,
+        evidence,
+        salt,
+    };
+    s.block(&[named("Disputes.prove", from, to, &call)]) == [true]
 }
