@@ -56,7 +56,7 @@ const PROVER: usize = 20;
 const COORDINATOR: usize = 21;
 
 fn house() -> House {
-    let mut house = House::with_token(parameters(), &HostileToken::BYTECODE);
+    let mut house = House::with_token(&parameters(), &HostileToken::BYTECODE);
     for i in PAYERS {
         house.join(account(i), role::PAYER, 2_000);
     }

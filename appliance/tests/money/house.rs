@@ -58,10 +58,10 @@ impl House {
     }
 
     /// A second house beside that, whose token is the contract that `code` makes.
-    pub(crate) fn with_token(parameters: Parameters, code: &Bytes) -> Self {
+    pub(crate) fn with_token(parameters: &Parameters, code: &Bytes) -> Self {
         let mut house = Self::new(parameters.clone());
         let builder = account(1);
-        let mut plan = plan(builder, 0, house.d.chain_id, &parameters);
+        let mut plan = plan(builder, 0, house.d.chain_id, parameters);
         // The first step makes the token.
         plan.steps[0].input = code.clone();
         let step = |s: &plumbline_contracts::deploy::Step| Move {
@@ -87,6 +87,7 @@ impl House {
     }
 
     /// It goes through.
+    #[allow(clippy::needless_pass_by_value)] // a move is made where it is sent
     pub(crate) fn must(&mut self, one: Move) -> Effect {
         let mut effects = self.block(std::slice::from_ref(&one));
         let effect = effects.remove(0);
@@ -102,7 +103,7 @@ impl House {
     /// It is refused, by this name (empty: without a word), and no bucket has moved.
     pub(crate) fn refused(&mut self, one: Move) -> String {
         let before = self.sums();
-        let why = self.fork.call(self.now, &one).expect_err("it goes through");
+        let why = self.fork.call(self.now, &one).unwrap_err();
         assert!(!self.block(&[one])[0].done);
         assert_eq!(self.sums(), before);
         why.map(|w| w.name).unwrap_or_default()
