@@ -17,12 +17,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Documents whose paths are checked.
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
     "CONTRIBUTING.md",
     "appliance/ARCHITECTURE.md",
     "appliance/docs/protocol.md",
     "appliance/docs/operations.md",
+    "appliance/docs/chain.md",
     "appliance/docs/decisions/0001-af-xdp-binding.md",
     "bench/README.md",
 ];

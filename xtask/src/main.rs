@@ -6,6 +6,7 @@
 //!  test ──┤                                                           │ sudo, only for what needs it
 //!  lab ───┴─► plumbline-lab (namespaces, shaper, wire) ◄──────────────┘
 //!  bench  ─► plumbline-bench (built as the user, run as root)
+//!  test chain ─► both engines, random calls, crashes, simulator
 //!  test vm ─► QEMU (another kernel, other cards)
 //!  ebpf   contracts                     (compile what is committed compiled)
 //! ```

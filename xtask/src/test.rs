@@ -1,4 +1,5 @@
 //! `cargo xtask test`: everything there is, each step run even if an earlier one failed.
+//! `cargo xtask test chain`: what the chain stands on, with the counts of what was tried.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -19,10 +20,16 @@ pub(crate) struct Args {
     filter: Option<String>,
 }
 
-/// Tests that do not run on this machine's own kernel. A filter that is spelled like one of these goes
-/// after `--`.
+/// Tests that stand for themselves. A filter that is spelled like one of these goes after `--`.
 #[derive(Debug, Clone, Copy, clap::Subcommand)]
 enum Elsewhere {
+    /// The chain: both engines, money under random calls, kill -9, power loss, damage, the simulator, a
+    /// dispute by the real programs. Prints how much of each was tried.
+    Chain {
+        /// Ten to twenty times as much: half an hour.
+        #[arg(long)]
+        full: bool,
+    },
     /// Boot Debian 12's kernel in QEMU behind several network cards and run the datapath there.
     Vm,
 }
@@ -54,8 +61,10 @@ impl Tally {
 /// # Errors
 /// Something is missing, or at least one check failed: each is named.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if let Some(Elsewhere::Vm) = args.elsewhere {
-        return vm::run();
+    match args.elsewhere {
+        Some(Elsewhere::Vm) => return vm::run(),
+        Some(Elsewhere::Chain { full }) => return chain(full),
+        None => {}
     }
     let privilege = Privilege::detect().require("the network tests")?;
     machine::prepare(Purpose::Test, &|line| println!("{line}"))?;
@@ -115,6 +124,104 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("failed: {}", tally.names.join(", "));
     }
     Ok(())
+}
+
+/// Test programs of the chain.
+const CHAIN: [&str; 4] = ["chain", "money", "sim", "court"];
+/// How lines begin in which they say what they tried.
+const TRIED: [&str; 7] = [
+    "power loss: ",
+    "kill -9: ",
+    "damage: ",
+    "engines: ",
+    "money: ",
+    "hostile: ",
+    "sim: ",
+];
+
+/// Runs the chain's tests, and shows what was tried.
+fn chain(full: bool) -> Result<()> {
+    machine::prepare(Purpose::Test, &|line| println!("{line}"))?;
+    let anvil = anvil::install(&|line| println!("{line}"))?;
+    let mut command = cargo::command(&["test", "--release", "--no-fail-fast"]);
+    command.args(["--package", "plumbline"]);
+    command.args(CHAIN.iter().flat_map(|name| ["--test", name]));
+    command.args(["--", "--show-output"]);
+    command.env(anvil::VARIABLE, anvil).stdout(Stdio::piped());
+    if full {
+        command.env("PLUMBLINE_FULL", "1");
+    }
+    let mut child = command.spawn().context("cannot run cargo")?;
+    let mut report = Report::default();
+    for line in child
+        .stdout
+        .take()
+        .into_iter()
+        .flat_map(|stdout| BufReader::new(stdout).lines())
+    {
+        let line = line.context("cannot read what the tests print")?;
+        if report.read(&line) {
+            println!("{line}");
+        }
+    }
+    let status = child.wait().context("cannot wait for cargo")?;
+    println!("── what was tried");
+    println!(
+        "conformance: {} tests on the embedded engine, the same {} on anvil",
+        report.embedded, report.anvil
+    );
+    for line in &report.tried {
+        println!("{line}");
+    }
+    println!("{} passed, {} failed", report.passed, report.failed);
+    if !status.success() {
+        bail!("failed: {}", report.names.join(", "));
+    }
+    if report.embedded != report.anvil {
+        bail!("not every test of conformance ran on both engines");
+    }
+    Ok(())
+}
+
+/// What the chain's tests said.
+#[derive(Debug, Default)]
+struct Report {
+    passed: u64,
+    failed: u64,
+    embedded: u64,
+    anvil: u64,
+    tried: Vec<String>,
+    names: Vec<String>,
+    /// Everything is shown once something failed.
+    trouble: bool,
+}
+
+impl Report {
+    /// Reads a line; whether it is to be shown at once.
+    fn read(&mut self, line: &str) -> bool {
+        if let Some((passed, failed)) = summary(line) {
+            self.passed += passed;
+            self.failed += failed;
+            self.trouble = false;
+            return true;
+        }
+        if let Some((name, end)) = line
+            .strip_prefix("test ")
+            .and_then(|line| line.split_once(" ... "))
+        {
+            self.embedded += u64::from(name.contains("::embedded::"));
+            self.anvil += u64::from(name.contains("::anvil::"));
+            if end == "FAILED" {
+                self.names.push(name.to_owned());
+            }
+            return true;
+        }
+        if TRIED.iter().any(|begin| line.starts_with(begin)) {
+            self.tried.push(line.to_owned());
+        }
+        self.trouble |= line == "failures:";
+        self.trouble
+    }
 }
 
 /// Runs cargo's tests, shows what they print, and adds up their summaries.
@@ -210,6 +317,30 @@ mod tests {
     }
 
     #[test]
+    fn a_report_counts_what_it_is_told() {
+        let mut report = Report::default();
+        let lines = [
+            ("running 3 tests", false),
+            ("test flow::embedded::pays ... ok", true),
+            ("test flow::anvil::pays ... ok", true),
+            ("test power::cuts ... FAILED", true),
+            ("power loss: 300 cuts, 1 wrong", false),
+            ("successes:", false),
+            ("failures:", true),
+            ("because", true),
+            ("test result: FAILED. 2 passed; 1 failed; 0 ignored", true),
+            ("running 1 test", false),
+        ];
+        for (line, shown) in lines {
+            assert_eq!(report.read(line), shown, "{line}");
+        }
+        assert_eq!((report.passed, report.failed), (2, 1));
+        assert_eq!((report.embedded, report.anvil), (1, 1));
+        assert_eq!(report.tried, ["power loss: 300 cuts, 1 wrong"]);
+        assert_eq!(report.names, ["power::cuts"]);
+    }
+
+    #[test]
     fn vm_is_a_place_and_everything_else_a_filter() {
         #[derive(clap::Parser)]
         struct Line {
@@ -225,6 +356,9 @@ mod tests {
         let filter = |word: &str| Some((false, Some(word.to_owned())));
         assert_eq!(parse(&[]), Some((false, None)));
         assert_eq!(parse(&["vm"]), Some((true, None)));
+        assert_eq!(parse(&["chain"]), Some((true, None)));
+        assert_eq!(parse(&["chain", "--full"]), Some((true, None)));
+        assert_eq!(parse(&["--", "chain"]), filter("chain"));
         assert_eq!(parse(&["vmx"]), filter("vmx"));
         assert_eq!(parse(&["v"]), filter("v"));
         assert_eq!(parse(&["--", "vm"]), filter("vm"));

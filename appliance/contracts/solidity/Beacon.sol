@@ -5,16 +5,19 @@ import {Parameters} from "./Parameters.sol";
 import {Participants} from "./Participants.sol";
 
 /// @title Heartbeats, and the randomness that they make
-/// @notice Each heartbeat reveals the seed that the previous one committed to and commits to the next:
+/// @notice Each heartbeat reveals the seed that the previous one committed to and commits to the next.
+/// The first reveal in a block opens a **round**; the round is closed, and its mix final, once that block
+/// is over. A draw uses a round opened after the thing it decides about.
 ///
-///     mix' = keccak256(mix, seed, blockhash(block - 1))
+///     part = keccak256(account, seed, anchor)      anchor: blockhash(block - 1) when it was committed to
+///     mix  = keccak256(mix of the round before, XOR of the round's parts)
 ///
-/// so neither who orders transactions nor who heartbeats decides a draw alone. The first reveal in a
-/// block opens a **round**; the round is closed, and its mix final, once that block is over. A draw
-/// uses a round opened after the thing it decides about.
+/// Who commits cannot know what others will reveal; who makes blocks cannot know the seed, and the anchor
+/// is fixed before it is revealed. So another order of reveals, or other blocks before them, changes nothing.
 ///
-/// What it does not promise: the last to reveal in a round sees the result of silence and the result
-/// of revealing, and may choose between the two (one bit, at the price of its place in the draws).
+/// What it does not promise: whoever can keep k reveals out of a round after seeing them (its own, or as
+/// the maker of blocks those of others) can choose among 2^k mixes. Those kept out are missed: a heartbeat
+/// that does not come is seen by everyone.
 contract Beacon {
     /// @notice Who may heartbeat.
     Participants public immutable PARTICIPANTS;
@@ -36,6 +39,10 @@ contract Beacon {
     /// @notice The newest round; 0 before the first.
     uint64 public currentRound;
     mapping(address account => Pulse) private _pulse;
+    /// @notice Hash of the block before that in which an account's commitment was made.
+    mapping(address account => bytes32 hash) public anchorOf;
+    /// @dev XOR of the parts of the newest round.
+    bytes32 private _parts;
 
     /// @notice `account` is alive, revealed `seed` (zero at its first heartbeat) and committed to another.
     event Heartbeat(address indexed account, bytes32 seed, bytes32 nextCommitment, uint64 count);
@@ -72,9 +79,10 @@ contract Beacon {
         } else {
             bytes32 seedHash = keccak256(abi.encode(revealedSeed));
             require(seedHash == commitment, SeedDoesNotOpen(msg.sender, commitment, seedHash));
-            _stir(revealedSeed);
+            _stir(keccak256(abi.encode(msg.sender, revealedSeed, anchorOf[msg.sender])));
         }
         commitmentOf[msg.sender] = nextCommitment;
+        anchorOf[msg.sender] = blockhash(block.number - 1);
         uint64 beats = _pulse[msg.sender].count + 1;
         _pulse[msg.sender] = Pulse({last: uint64(block.timestamp), count: beats});
         emit Heartbeat(msg.sender, revealedSeed, nextCommitment, beats);
@@ -131,14 +139,17 @@ contract Beacon {
         if (closed) mix = mixOf[round];
     }
 
-    function _stir(bytes32 seed) private {
+    function _stir(bytes32 part) private {
         uint64 round = currentRound;
-        bytes32 mix = keccak256(abi.encode(mixOf[round], seed, blockhash(block.number - 1)));
-        if (roundBlock[round] != block.number) {
+        if (roundBlock[round] == block.number) {
+            part ^= _parts;
+        } else {
             currentRound = ++round;
             roundBlock[round] = uint64(block.number);
             emit RoundOpened(round);
         }
+        _parts = part;
+        bytes32 mix = keccak256(abi.encode(mixOf[round - 1], part));
         mixOf[round] = mix;
         emit Mixed(round, mix);
     }

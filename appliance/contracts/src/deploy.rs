@@ -419,6 +419,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_variable_can_be_set_by_its_name_within_its_bounds() {
+        for known in Parameters::default().variables() {
+            for value in [known.min, known.max] {
+                let mut parameters = Parameters::default();
+                parameters.set(known.name, value).unwrap();
+                let found = parameters.variables();
+                let found = found.iter().find(|v| v.name == known.name).unwrap();
+                assert_eq!(found.value, value, "{}", known.name);
+            }
+            let mut parameters = Parameters::default();
+            let below = known.min.checked_sub(1);
+            for outside in [Some(known.max + 1), below].into_iter().flatten() {
+                let refused = parameters.set(known.name, outside).unwrap_err();
+                assert!(refused.contains("allowed: "), "{refused}");
+            }
+            assert_eq!(parameters, Parameters::default());
+        }
+        let unknown = Parameters::default().set("moon_phase", 1).unwrap_err();
+        assert!(unknown.contains("jury_size"), "{unknown}");
+    }
+
+    #[test]
     fn addresses_follow_the_nonces() {
         let deployer = Address::repeat_byte(7);
         let plan = plan(deployer, 9, 1337, &Parameters::default());

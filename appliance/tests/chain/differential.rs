@@ -11,7 +11,7 @@
 //! Nothing is sent twice by the client: its signed bytes are taken out of the embedded engine's block, and
 //! anvil is told to make a block of them with the same number and time. So nonces, times and heights cannot
 //! differ. One thing must: a block's hash, since headers differ (`stateRoot` is no Merkle-Patricia root
-//! here). The contracts read it in one place, `Beacon._stir`, so the data of the event `Mixed` differs, and
+//! here). The contracts read it in one place, `Beacon.heartbeat`, so the data of the event `Mixed` differs, and
 //! with it that block's receipts root; these two are not compared. Draws depend on the mix, and all that
 //! follows on draws: therefore, after each such block, anvil's `mixOf[round]` is set to the value that the
 //! embedded engine announced, once it is seen that anvil holds what it announced itself. From there on the
@@ -397,7 +397,7 @@ async fn a_measurement_is_the_same_on_both_engines() {
     m.follow(&w.chain).await;
     let people = [&w.payer, &w.prover, &w.coordinator].map(ChainClient::address);
     m.compare_accounts(&w.chain, &people).await;
-    println!("{:?}", m.seen);
+    println!("engines: {:?}, all the same", m.seen);
     assert!(m.seen.mixed >= 5 && m.seen.reverted == 7 && m.seen.logs > 60);
 }
 
@@ -466,7 +466,7 @@ async fn disputes_and_governance_are_the_same_on_both_engines() {
     m.follow(&w.chain).await;
     m.compare_accounts(&w.chain, &[t.reporter.address(), leaver.address()])
         .await;
-    println!("{:?}", m.seen);
+    println!("engines: {:?}, all the same", m.seen);
     assert!(m.seen.mixed >= 20 && m.seen.reverted == 8 && m.seen.logs > 150);
 }
 
@@ -519,7 +519,7 @@ async fn the_machine_itself_is_the_same_on_both_engines() {
     m.follow(&w.chain).await;
     m.compare_accounts(&w.chain, &[w.payer.address(), joined.address()])
         .await;
-    println!("{:?}", m.seen);
+    println!("engines: {:?}, all the same", m.seen);
     assert_eq!(m.seen.reverted, 9);
 }
 
@@ -547,7 +547,6 @@ fn the_contracts_read_one_thing_that_differs_between_engines() {
             }
         }
     }
-    let wanted =
-        "bytes32 mix = keccak256(abi.encode(mixOf[round], seed, blockhash(block.number - 1)));";
+    let wanted = "anchorOf[msg.sender] = blockhash(block.number - 1);";
     assert_eq!(found, [wanted]);
 }

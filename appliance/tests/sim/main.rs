@@ -127,7 +127,7 @@ fn whatever_happens_the_rules_hold() {
         all.add(tally);
         failures.extend(failed);
     }
-    eprintln!("from seed {}: {all}", seeds[0]);
+    println!("sim: from seed {}: {all}", seeds[0]);
     let count = failures.len();
     assert!(
         failures.is_empty(),

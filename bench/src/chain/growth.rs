@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!  fill     loader contract: CREATE, mint to it, again ─► accounts with a record and a balance each
-//!  a round  hold the clock ─► a plug ─► 256 transfers queued ─► release ─► their block alone
+//!  a round  hold the clock ─► a plug ─► transfers queued ─► release ─► their block alone
 //!                                            timed: from the block's own look at the clock to the last answer
 //! ```
+//! An ordinary block, of as many transfers as 64 clients fill, decides; the fullest is measured beside it.
 //! Signatures are recovered before the block begins: they cost the same on every state and would only hide
 //! what grows.
 
@@ -27,8 +28,10 @@ use super::plan;
 use crate::progress::Progress;
 use crate::stat::Spread;
 
-/// Transfers of the timed block: the most that a block of the engine holds.
-const TRANSFERS: usize = 256;
+/// Transfers of an ordinary block: what 64 clients together put into one.
+const ORDINARY: usize = 25;
+/// Transfers of the fullest: the most that a block of the engine holds.
+const FULL: usize = 256;
 /// Accounts that one transaction of the loader makes, and its gas limit: 62,000 an account, and four such
 /// transactions fill a block.
 const BATCH: usize = 900;
@@ -41,6 +44,17 @@ const IN_FLIGHT: usize = 8;
 pub(crate) struct Growth {
     /// Accounts of the two states.
     pub(crate) accounts: [usize; 2],
+    /// Blocks as they are.
+    pub(crate) ordinary: Blocks,
+    /// Blocks as full as they can be.
+    pub(crate) full: Blocks,
+    /// Seconds that filling the large one took.
+    pub(crate) fill_s: f64,
+}
+
+/// Blocks of one size on both states.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Blocks {
     /// Transfers of a block.
     pub(crate) transfers: usize,
     /// Seconds of a block on each.
@@ -48,8 +62,6 @@ pub(crate) struct Growth {
     pub(crate) large_s: Spread,
     /// Large over small, round by round.
     pub(crate) ratio: Spread,
-    /// Seconds that filling the large one took.
-    pub(crate) fill_s: f64,
 }
 
 /// Measures both, in turns.
@@ -66,18 +78,27 @@ pub(crate) async fn measure(
     let mut large = State::fill(directory, plan.large, progress).await?;
     let fill_s = began.elapsed().as_secs_f64();
     progress.note(&format!("{} accounts in {fill_s:.1} s", plan.large));
-    let (mut smalls, mut larges) = (Vec::new(), Vec::new());
-    for round in 0..plan.rounds {
-        progress.round(round + 1, plan.rounds, "blocks of 256 transfers");
-        smalls.push(small.block().await?);
-        larges.push(large.block().await?);
+    let mut blocks = Vec::new();
+    for transfers in [ORDINARY, FULL] {
+        let (mut smalls, mut larges) = (Vec::new(), Vec::new());
+        for round in 0..plan.rounds {
+            let what = format!("blocks of {transfers} transfers");
+            progress.round(round + 1, plan.rounds, &what);
+            smalls.push(small.block(transfers).await?);
+            larges.push(large.block(transfers).await?);
+        }
+        blocks.push(Blocks {
+            transfers,
+            ratio: Spread::ratio(&larges, &smalls).context("no rounds")?,
+            small_s: Spread::of(smalls).context("no rounds")?,
+            large_s: Spread::of(larges).context("no rounds")?,
+        });
     }
+    let full = blocks.pop().context("no blocks")?;
     Ok(Growth {
         accounts: [plan.small, plan.large],
-        transfers: TRANSFERS,
-        ratio: Spread::ratio(&larges, &smalls).context("no rounds")?,
-        small_s: Spread::of(smalls).context("no rounds")?,
-        large_s: Spread::of(larges).context("no rounds")?,
+        ordinary: blocks.pop().context("no blocks")?,
+        full,
         fill_s,
     })
 }
@@ -121,7 +142,7 @@ impl State {
             }
             progress.round(accounts - left, accounts, "accounts");
         }
-        let senders = lab.purses("mover", TRANSFERS).await?;
+        let senders = lab.purses("mover", FULL).await?;
         let plug = Signer {
             key: key("plug", 0)?,
             nonce: 0,
@@ -157,11 +178,11 @@ impl State {
         Ok(())
     }
 
-    /// Makes one block of transfers to accounts all over the state; its seconds.
-    async fn block(&mut self) -> Result<f64> {
+    /// Makes one block of so many transfers to accounts all over the state; its seconds.
+    async fn block(&mut self, transfers: usize) -> Result<f64> {
         let token = self.lab.deployment().token;
-        let mut requests = Vec::with_capacity(TRANSFERS);
-        for at in 0..TRANSFERS {
+        let mut requests = Vec::with_capacity(transfers);
+        for at in 0..transfers {
             // A prime step visits every account before one again, in no order that the store knows.
             let to = self.account((self.made * 7_919) % self.accounts);
             self.made += 1;
@@ -200,7 +221,7 @@ impl State {
         }
         let after = blocks::height(&self.lab.chain).await?;
         let size = blocks::size(&self.lab.chain, after).await?;
-        if (after, size) != (before + 2, TRANSFERS) {
+        if (after, size) != (before + 2, transfers) {
             bail!(
                 "{} blocks were made, the last with {size} transfers",
                 after - before
@@ -312,8 +333,8 @@ mod tests {
         let mut state = State::fill(directory.path(), BATCH + 1, &progress)
             .await
             .unwrap();
-        for _ in 0..2 {
-            assert!(state.block().await.unwrap() > 0.0);
+        for transfers in [ORDINARY, FULL] {
+            assert!(state.block(transfers).await.unwrap() > 0.0);
         }
         state.accounts += 1;
         let told = state.check().await.unwrap_err().to_string();

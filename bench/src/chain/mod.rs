@@ -174,7 +174,7 @@ pub(crate) fn run(
     let whole = growth.accounts == PROMISED_ACCOUNTS;
     let spreads: Vec<Named> = KEYS
         .into_iter()
-        .zip([&row.vs_revm, &row.vs_store, &growth.ratio])
+        .zip([&row.vs_revm, &row.vs_store, &growth.ordinary.ratio])
         .filter(|(ratio, _)| *ratio != PROMISED_GROWTH || whole)
         .map(|(ratio, spread)| Named {
             ratio,
@@ -215,7 +215,14 @@ fn growths(growth: &growth::Growth) -> BTreeMap<String, Option<f64>> {
     let [small, large] = growth.accounts.map(magnitude);
     BTreeMap::from([
         (PROMISED_GROWTH.to_owned(), None),
-        (format!("growth_{small}_{large}"), Some(growth.ratio.median)),
+        (
+            format!("growth_{small}_{large}"),
+            Some(growth.ordinary.ratio.median),
+        ),
+        (
+            format!("growth_full_{small}_{large}"),
+            Some(growth.full.ratio.median),
+        ),
     ])
 }
 
@@ -241,12 +248,16 @@ mod tests {
     #[test]
     fn a_growth_is_named_after_its_states() {
         let spread = || crate::stat::Spread::of(vec![1.25]).unwrap();
-        let growth = |accounts| growth::Growth {
-            accounts,
-            transfers: 1,
+        let blocks = |transfers| growth::Blocks {
+            transfers,
             small_s: spread(),
             large_s: spread(),
             ratio: spread(),
+        };
+        let growth = |accounts| growth::Growth {
+            accounts,
+            ordinary: blocks(1),
+            full: blocks(2),
             fill_s: 0.0,
         };
         let quick = growths(&growth([1_000, 100_000]));
@@ -255,7 +266,10 @@ mod tests {
         let full = growths(&growth(PROMISED_ACCOUNTS));
         assert_eq!(
             full,
-            BTreeMap::from([(PROMISED_GROWTH.to_owned(), Some(1.25))])
+            BTreeMap::from([
+                (PROMISED_GROWTH.to_owned(), Some(1.25)),
+                ("growth_full_1e3_1e6".to_owned(), Some(1.25)),
+            ])
         );
         assert_eq!([999, 1_001, 1].map(magnitude), ["999", "1001", "1e0"]);
     }

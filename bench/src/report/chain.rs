@@ -8,6 +8,7 @@ use super::plot::{Bar, Plot, write_all};
 use super::table::{machine, promises, table};
 use crate::chain::Outcome;
 use crate::chain::gas::{BY_POOL, BY_SIZE, Grows, JURY_POOLS, POOLS, SIZES, line, of, with};
+use crate::chain::growth::Blocks;
 use crate::stat::Spread;
 
 /// Everything, as text.
@@ -99,18 +100,21 @@ fn parts_of_a_transaction(outcome: &Outcome) -> String {
 
 fn growth(outcome: &Outcome) -> String {
     let g = &outcome.growth;
-    format!(
-        "a block of {} transfers: {:.2} ms on {} accounts, {:.2} ms on {} ({:.2} times; {:.2} … {:.2}; filled in {:.0} s)",
-        g.transfers,
-        g.small_s.median * 1e3,
-        g.accounts[0],
-        g.large_s.median * 1e3,
-        g.accounts[1],
-        g.ratio.median,
-        g.ratio.min,
-        g.ratio.max,
-        g.fill_s
-    )
+    let line = |b: &Blocks| {
+        format!(
+            "a block of {} transfers: {:.2} ms on {} accounts, {:.2} ms on {} ({:.2} times; {:.2} … {:.2})",
+            b.transfers,
+            b.small_s.median * 1e3,
+            g.accounts[0],
+            b.large_s.median * 1e3,
+            g.accounts[1],
+            b.ratio.median,
+            b.ratio.min,
+            b.ratio.max,
+        )
+    };
+    let (ordinary, full) = (line(&g.ordinary), line(&g.full));
+    format!("{ordinary}\n{full}; filled in {:.0} s", g.fill_s)
 }
 
 fn fixed(outcome: &Outcome) -> String {
