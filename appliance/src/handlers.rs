@@ -15,11 +15,12 @@ use crate::chain::{ChainClient, ClientError, EndpointsError};
 use crate::config::{Config, CoordinatorUrl};
 use crate::control::client::{Api, ApiError};
 use crate::keyfile::Keys;
+use crate::role::export;
 use crate::role::ledger;
 use crate::role::outcome::{self, units};
 use crate::role::payer::{self, Order, PayError};
 use crate::topology;
-use crate::ui::args::{DeployArgs, MeasureArgs, Until};
+use crate::ui::args::{DeployArgs, Format, MeasureArgs, Until};
 use crate::ui::results::{
     Balance, ChainReplay, ChainStatus, CheckResult, DeploymentView, DisputeView, Done, Draw,
     EvidenceView, MeasureResult, Participants, Receipt, RequestView, Submitted, VerifyOutcome,
@@ -156,6 +157,22 @@ impl Handlers for Appliance {
             guaranteed_bps: verified.judgement.as_ref().map(|j| j.guaranteed_bps()),
             checks: checks.collect(),
         })
+    }
+
+    fn export(&self, bytes: &[u8], format: Format) -> Result<serde_json::Value, Failure> {
+        let verified = bundle::verify(bytes);
+        let (Some(record), Some(judgement)) = (&verified.record, &verified.judgement) else {
+            let broken = verified.checks.iter().find(|c| !c.ok);
+            let why = broken.map_or_else(String::new, |c| format!("{}: {}", c.name, c.detail));
+            return Err(Failure::refused(format!(
+                "the bundle does not hold, so there is nothing to export: {why}"
+            )));
+        };
+        let words = match format {
+            Format::Tr471 => export::tr471,
+            Format::Iperf3 => export::iperf3,
+        };
+        Ok(words(record, judgement, &verified.address))
     }
 
     fn examine(&self, evidence: &[u8]) -> Result<EvidenceView, Failure> {

@@ -17,6 +17,7 @@
 pub mod challenger;
 pub mod coordinator;
 pub mod dispute;
+pub mod export;
 pub mod juror;
 pub mod ledger;
 pub mod node;

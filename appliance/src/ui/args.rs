@@ -47,6 +47,8 @@ pub enum Command {
     Measure(MeasureArgs),
     /// Judge a bundle again, or examine evidence of a dispute, offline
     Verify(VerifyArgs),
+    /// Write a verified bundle's result in the words of other tools
+    Export(ExportArgs),
     /// Ask or use a coordinator's chain, or re-execute a stored one
     Chain(ChainArgs),
     /// Bring evidence against a participant, and follow what comes of it
@@ -205,6 +207,26 @@ pub struct VerifyArgs {
     /// How to write the result.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// Whose words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// RFC 9097 metrics by the names of Broadband Forum TR-471 and TR-181, rates in Mbit/s
+    Tr471,
+    /// As iperf3 prints a UDP test with --json
+    Iperf3,
+}
+
+/// `plumbline export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Bundle saved by `plumbline measure --bundle`
+    #[arg(value_name = "BUNDLE")]
+    pub bundle: PathBuf,
+    /// Whose words
+    #[arg(long, value_enum)]
+    pub format: Format,
 }
 
 /// `plumbline chain`.

@@ -30,7 +30,7 @@ pub use progress::{Progress, Silent, Stage, for_terminal};
 
 use crate::config::{Config, CoordinatorUrl};
 use crate::keyfile::Keys;
-use args::{Command, DeployArgs, MeasureArgs};
+use args::{Command, DeployArgs, Format, MeasureArgs};
 use plumbline_trust::identity::Address;
 use results::{
     Balance, ChainReplay, ChainStatus, DeploymentView, DisputeView, Done, Draw, EvidenceView,
@@ -51,6 +51,8 @@ pub trait Handlers {
     ) -> Result<MeasureResult, Failure>;
     /// Judges the bytes of a bundle again.
     fn verify(&self, bundle: &[u8]) -> Result<VerifyResult, Failure>;
+    /// The result of a bundle that holds, in another tool's words.
+    fn export(&self, bundle: &[u8], format: Format) -> Result<serde_json::Value, Failure>;
     /// Examines the bytes of evidence.
     fn examine(&self, evidence: &[u8]) -> Result<EvidenceView, Failure>;
     /// Makes evidence of a bundle: the given one, or that which was posted.
@@ -181,6 +183,7 @@ pub fn execute(cli: Cli, handlers: &impl Handlers) -> Exit {
         Command::Run(args) => commands::run::execute(&args, handlers),
         Command::Measure(args) => commands::measure::execute(&args, handlers, style),
         Command::Verify(args) => commands::verify::execute(&args, handlers, style),
+        Command::Export(args) => commands::verify::export(&args, handlers),
         Command::Chain(args) => commands::chain::execute(args, handlers, style),
         Command::Dispute(args) => commands::dispute::execute(args, handlers, style),
         Command::Stake(args) => commands::dispute::stake(args, handlers, style),

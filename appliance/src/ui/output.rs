@@ -72,6 +72,12 @@ pub fn announce(ready: &Ready) -> Result<(), Failure> {
     line(&to_json(ready)?)
 }
 
+/// Writes a document that is JSON by its nature to stdout, for people's tools and people.
+pub(super) fn document(value: &serde_json::Value) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value);
+    line(&text.map_err(|e| Failure::usage(format!("the document cannot be written: {e}")))?)
+}
+
 fn to_json<T: Serialize>(value: &T) -> Result<String, Failure> {
     serde_json::to_string(value)
         .map_err(|e| Failure::usage(format!("the result cannot be written as JSON: {e}")))

@@ -64,6 +64,50 @@ fn verifies(stage: &mut Stage, bundle: &str, document: &Value) {
     for figure in ["verdict", "measured_bps", "guaranteed_bps"] {
         assert_eq!(again[figure], document[figure], "{figure}");
     }
+    exports(stage, bundle, document);
+}
+
+/// The same result in the words of other tools: same rate, and sub-intervals that add up to the packets.
+fn exports(stage: &mut Stage, bundle: &str, document: &Value) {
+    let mut told = |format: &str| {
+        let asked = ["export", bundle, "--format", format];
+        let exported = stage.plumbline(Host::Coordinator, &asked);
+        assert_eq!(exported.code, OK, "{exported:?}");
+        let value = exported.json();
+        assert_eq!(value["plumbline"]["measured_bps"], document["measured_bps"]);
+        value
+    };
+    let number = |value: &Value| value.as_f64().unwrap();
+    let near = |a: f64, b: f64| assert!((a - b).abs() <= 1e-6 * b.abs().max(1.0), "{a} {b}");
+    let mbps = number(&document["measured_bps"]) / 1e6;
+    let tr471 = told("tr471");
+    let most = &tr471["Output"]["AtMax"];
+    near(number(&most["MaxIPLayerCapacity"]), mbps);
+    near(
+        number(&most["MaxETHCapacityWithFCS"]),
+        mbps * 1518.0 / 1500.0,
+    );
+    near(
+        number(&tr471["plumbline"]["layer1_mbps"]),
+        mbps * 1538.0 / 1500.0,
+    );
+    let bits: f64 = tr471["Output"]["IncrementalResult"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|i| number(&i["IPLayerCapacity"]) * 1e6 * number(&i["Seconds"]))
+        .sum();
+    let packets = number(&document["packets"]["verified"]);
+    near(bits, packets * 12_000.0);
+    let iperf3 = told("iperf3");
+    let counted: f64 = iperf3["intervals"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|i| number(&i["sum"]["packets"]))
+        .sum();
+    near(counted, packets);
+    near(number(&iperf3["end"]["sum"]["bytes"]), packets * 1472.0);
 }
 
 /// Asks up to three times for a proof with this verdict and a figure within five per cent of the truth:

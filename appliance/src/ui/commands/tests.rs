@@ -8,7 +8,7 @@ use plumbline_trust::identity::Address;
 
 use crate::config::{Config, CoordinatorUrl};
 use crate::keyfile::Keys;
-use crate::ui::args::{DeployArgs, MeasureArgs};
+use crate::ui::args::{DeployArgs, Format, MeasureArgs};
 use crate::ui::results::*;
 use crate::ui::{Cli, CopyWork, Exit, Failure, Handlers, Progress, StakeWork, execute};
 
@@ -37,6 +37,9 @@ impl Handlers for Refusing {
     }
     fn verify(&self, bundle: &[u8]) -> Result<VerifyResult, Failure> {
         self.refuse(&format!("verify {} bytes", bundle.len()))
+    }
+    fn export(&self, bundle: &[u8], format: Format) -> Result<serde_json::Value, Failure> {
+        self.refuse(&format!("export {} bytes {format:?}", bundle.len()))
     }
     fn examine(&self, evidence: &[u8]) -> Result<EvidenceView, Failure> {
         self.refuse(&format!("examine {} bytes", evidence.len()))
@@ -141,6 +144,10 @@ fn each_command_reaches_its_handler_with_what_was_said() {
             "measure 1500mbit",
         ),
         (format!("plumbline verify {}", at("b")), "verify 5 bytes"),
+        (
+            format!("plumbline export {} --format tr471", at("b")),
+            "export 5 bytes Tr471",
+        ),
         (
             format!(
                 "plumbline dispute make {id} {url} --accused {address} --out {}",
@@ -295,6 +302,7 @@ fn every_command_has_its_page_with_the_exit_codes() {
             "plumbline-dispute-show.1",
             "plumbline-dispute-submit.1",
             "plumbline-dispute.1",
+            "plumbline-export.1",
             "plumbline-key-new.1",
             "plumbline-key-show.1",
             "plumbline-key.1",

@@ -1,4 +1,4 @@
-//! `plumbline verify`: offline; needs the file and nothing else.
+//! `plumbline verify` and `plumbline export`: offline; needs the file and nothing else.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -7,7 +7,7 @@ use std::path::Path;
 use plumbline_trust::evidence::Evidence;
 
 use crate::ui::Handlers;
-use crate::ui::args::VerifyArgs;
+use crate::ui::args::{ExportArgs, VerifyArgs};
 use crate::ui::exit::{Exit, Failure};
 use crate::ui::output::{self, Style};
 
@@ -29,6 +29,12 @@ pub(crate) fn execute(
     let result = handlers.verify(&bytes)?;
     output::print(&result, args.output.json, style)?;
     Ok(result.exit())
+}
+
+pub(crate) fn export(args: &ExportArgs, handlers: &impl Handlers) -> Result<Exit, Failure> {
+    let document = handlers.export(&read(&args.bundle)?, args.format)?;
+    output::document(&document)?;
+    Ok(Exit::Ok)
 }
 
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
