@@ -26,7 +26,7 @@ enum Elsewhere {
     /// The chain: both engines, money under random calls, kill -9, power loss, damage, the simulator, a
     /// dispute by the real programs. Prints how much of each was tried.
     Chain {
-        /// Ten to twenty times as much: half an hour.
+        /// Ten to twenty times as much: some ten minutes.
         #[arg(long)]
         full: bool,
     },
