@@ -95,7 +95,7 @@ impl Outcome {
     /// Why `--check` must fail, if it must.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let promises = self.promises.iter();
-        // The quick plan leaves the large state out.
+        // A plan of one's own may leave the large state out.
         let whole = self.growth.accounts == PROMISED_ACCOUNTS;
         let promises = promises.filter_map(|p| p.complaint(!whole));
         promises.chain(self.gas_differs.iter().cloned()).collect()
@@ -186,7 +186,7 @@ pub(crate) fn run(
         found.map(|s| s.spread.median)
     };
     let growth_not_measured = (!whole).then(|| {
-        format!("this plan grows from {small} to {large} accounts; {PROMISED_GROWTH} is measured by --full")
+        format!("this plan grows from {small} to {large} accounts; {PROMISED_GROWTH} is measured by the committed plans")
     });
     Ok(Outcome {
         promises: promise::check(promises, &machine, value),
@@ -298,7 +298,7 @@ mod tests {
         );
         let why = json["growth_not_measured"].as_str().unwrap();
         assert!(
-            why.contains("10 to 1000") && why.contains("--full"),
+            why.contains("10 to 1000") && why.contains("committed"),
             "{why}"
         );
         assert!(json["gas"]["register"].as_u64().unwrap() > 21_000);
