@@ -1,0 +1,318 @@
+//! Which attacks there are: a name for the command line and the tables, the party that commits it, and what it
+//! must meet.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+/// Whose misbehaviour it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Culprit {
+    /// Some of the challengers, each for itself.
+    Challengers,
+    /// The prover alone.
+    Prover,
+    /// The prover, and challengers that work for it.
+    Collusion,
+    /// Whoever draws, judges and posts.
+    Coordinator,
+    /// Who pays.
+    Payer,
+    /// Somebody who takes no part.
+    Outsider,
+    /// Nobody: what a path does by itself.
+    Path,
+}
+
+/// What an attack must end in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Somebody's door refuses it, and the measurement is as if it had not been tried.
+    Refused,
+    /// The measurement holds, and says what was tried.
+    Flagged,
+    /// The measurement holds, and who tried is not paid.
+    Unpaid,
+    /// The measured figure may be false; the guaranteed one is not.
+    Bounded,
+    /// No figure is posted, or none that says anything; the payer has its money back.
+    Refunded,
+}
+
+/// One attack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Attack {
+    /// Corrupt challengers send next to nothing.
+    Withhold,
+    /// Corrupt challengers hand their bytes to the prover by another way than the link.
+    Rush,
+    /// Corrupt challengers report a shorter time than they saw.
+    LieFast,
+    /// Corrupt challengers report a longer time than they saw.
+    LieSlow,
+    /// The prover commits to its target before the data is there.
+    EarlyCommit,
+    /// The prover claims packets that never came.
+    ForgedBitmap,
+    /// The prover answers probes late, so that more is subtracted.
+    RttInflation,
+    /// Packets that were seen are sent again.
+    Replay,
+    /// Somebody off the path sends packets in a challenger's name.
+    Injection,
+    /// Somebody sends from an address that was not consented to.
+    SpoofedSource,
+    /// Corrupt challengers send zeros, which a tunnel can compress.
+    ZeroPayload,
+    /// The prover signs different commitments for different challengers.
+    EquivocatingCommit,
+    /// The coordinator names challengers that the beacon did not draw.
+    SwappedChallengers,
+    /// The coordinator changes a report.
+    AlteredReport,
+    /// The coordinator posts a result, and asks for its payment, twice.
+    SecondPayout,
+    /// The payer withdraws its request while packets flow.
+    PayerWithdraws,
+    /// Corrupt challengers say nothing after they committed to their seeds.
+    SilentChallenger,
+    /// The prover says nothing after its consent.
+    SilentProver,
+    /// The path has a token bucket: fast for a moment, then slow.
+    TokenBucket,
+    /// Other traffic shares the link.
+    CrossTraffic,
+}
+
+impl Attack {
+    /// All of them, in the order in which tables show them.
+    pub const ALL: [Self; 20] = [
+        Self::Withhold,
+        Self::Rush,
+        Self::LieFast,
+        Self::LieSlow,
+        Self::EarlyCommit,
+        Self::ForgedBitmap,
+        Self::RttInflation,
+        Self::Replay,
+        Self::Injection,
+        Self::SpoofedSource,
+        Self::ZeroPayload,
+        Self::EquivocatingCommit,
+        Self::SwappedChallengers,
+        Self::AlteredReport,
+        Self::SecondPayout,
+        Self::PayerWithdraws,
+        Self::SilentChallenger,
+        Self::SilentProver,
+        Self::TokenBucket,
+        Self::CrossTraffic,
+    ];
+
+    /// Its name, on the command line and in every table.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Withhold => "withhold",
+            Self::Rush => "rush",
+            Self::LieFast => "lie-fast",
+            Self::LieSlow => "lie-slow",
+            Self::EarlyCommit => "early-commit",
+            Self::ForgedBitmap => "forged-bitmap",
+            Self::RttInflation => "rtt-inflation",
+            Self::Replay => "replay",
+            Self::Injection => "injection",
+            Self::SpoofedSource => "spoofed-source",
+            Self::ZeroPayload => "zero-payload",
+            Self::EquivocatingCommit => "equivocating-commit",
+            Self::SwappedChallengers => "swapped-challengers",
+            Self::AlteredReport => "altered-report",
+            Self::SecondPayout => "second-payout",
+            Self::PayerWithdraws => "payer-withdraws",
+            Self::SilentChallenger => "silent-challenger",
+            Self::SilentProver => "silent-prover",
+            Self::TokenBucket => "token-bucket",
+            Self::CrossTraffic => "cross-traffic",
+        }
+    }
+
+    /// Whose misbehaviour it is.
+    #[must_use]
+    pub fn culprit(self) -> Culprit {
+        match self {
+            Self::Withhold
+            | Self::LieFast
+            | Self::LieSlow
+            | Self::Replay
+            | Self::ZeroPayload
+            | Self::SilentChallenger => Culprit::Challengers,
+            Self::Rush => Culprit::Collusion,
+            Self::EarlyCommit
+            | Self::ForgedBitmap
+            | Self::RttInflation
+            | Self::EquivocatingCommit
+            | Self::SilentProver => Culprit::Prover,
+            Self::Injection | Self::SpoofedSource => Culprit::Outsider,
+            Self::SwappedChallengers | Self::AlteredReport | Self::SecondPayout => {
+                Culprit::Coordinator
+            }
+            Self::PayerWithdraws => Culprit::Payer,
+            Self::TokenBucket | Self::CrossTraffic => Culprit::Path,
+        }
+    }
+
+    /// What it must end in.
+    #[must_use]
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Self::Rush | Self::LieFast | Self::LieSlow | Self::Withhold => Outcome::Bounded,
+            Self::RttInflation | Self::TokenBucket | Self::CrossTraffic => Outcome::Flagged,
+            Self::ZeroPayload | Self::SilentChallenger => Outcome::Unpaid,
+            Self::Replay
+            | Self::Injection
+            | Self::SpoofedSource
+            | Self::AlteredReport
+            | Self::SecondPayout
+            | Self::PayerWithdraws => Outcome::Refused,
+            Self::EarlyCommit
+            | Self::ForgedBitmap
+            | Self::EquivocatingCommit
+            | Self::SwappedChallengers
+            | Self::SilentProver => Outcome::Refunded,
+        }
+    }
+
+    /// What it meets, by the names of the checks, fates and refusals that documents and results use.
+    #[must_use]
+    pub fn defence(self) -> &'static str {
+        match self {
+            Self::Withhold => "the others fill the link; B_g subtracts the largest counts",
+            Self::Rush => "B_g subtracts what f can have handed over",
+            Self::LieFast => "the median; B_g takes the (f+1)-th slowest time; V5, V8: not paid",
+            Self::LieSlow => "the median; V8: not paid",
+            Self::EarlyCommit | Self::ForgedBitmap => {
+                "V3: the roots are not those of the seeds; V9: inconclusive"
+            }
+            Self::RttInflation => {
+                "V7 RttInflation: no round trip is credited; B_g never credits one"
+            }
+            Self::Replay => "a sequence number counts once: duplicate",
+            Self::Injection => "the header's tag: bad_tag",
+            Self::SpoofedSource => "consent in XDP: dropped_not_consented",
+            Self::ZeroPayload => "V3: not the seed's bytes: not paid",
+            Self::EquivocatingCommit => "V3: a report of another commitment does not count; V9",
+            Self::SwappedChallengers => "V1: everybody repeats the draw; nobody takes part",
+            Self::AlteredReport => {
+                "the report's signature: the contract and the verifier refuse it"
+            }
+            Self::SecondPayout => "the contract: WrongState",
+            Self::PayerWithdraws => "the contract: cancelled only before the draw",
+            Self::SilentChallenger => "V9 needs n−f; the silent are not paid",
+            Self::SilentProver => "the deadline: TimedOut, refunded",
+            Self::TokenBucket => "burst and sustained rate are told apart",
+            Self::CrossTraffic => "the figure is what was left; never above the link",
+        }
+    }
+}
+
+impl fmt::Display for Attack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for Attack {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// An attack as asked for: which, and how many commit it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switch {
+    /// Which.
+    pub attack: Attack,
+    /// How many challengers commit it, where challengers do; otherwise 1.
+    pub corrupt: u16,
+}
+
+/// A switch that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SwitchError {
+    /// No attack has that name.
+    #[error("there is no attack called {0:?}; there are {list}", list = names())]
+    Unknown(String),
+    /// The number after `=` is none.
+    #[error("{0:?} is not how many commit the attack: a number from 1 to 64 is")]
+    Count(String),
+}
+
+fn names() -> String {
+    Attack::ALL.map(Attack::name).join(", ")
+}
+
+impl FromStr for Attack {
+    type Err = SwitchError;
+
+    fn from_str(text: &str) -> Result<Self, SwitchError> {
+        let found = Self::ALL.into_iter().find(|attack| attack.name() == text);
+        found.ok_or_else(|| SwitchError::Unknown(text.to_owned()))
+    }
+}
+
+impl FromStr for Switch {
+    type Err = SwitchError;
+
+    /// `rush` or `rush=2`.
+    fn from_str(text: &str) -> Result<Self, SwitchError> {
+        let (name, count) = text.split_once('=').unwrap_or((text, "1"));
+        let attack = name.parse()?;
+        let corrupt = count
+            .parse()
+            .ok()
+            .filter(|n| (1..=64).contains(n))
+            .ok_or_else(|| SwitchError::Count(count.to_owned()))?;
+        Ok(Self { attack, corrupt })
+    }
+}
+
+impl fmt::Display for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.attack, self.corrupt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_attack_is_named_once_and_found_by_its_name() {
+        for attack in Attack::ALL {
+            assert_eq!(attack.name().parse(), Ok(attack));
+            assert!(!attack.defence().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_switch_says_who_and_how_many() {
+        let rush = |corrupt| Switch {
+            attack: Attack::Rush,
+            corrupt,
+        };
+        assert_eq!("rush".parse(), Ok(rush(1)));
+        assert_eq!("rush=64".parse(), Ok(rush(64)));
+        assert_eq!(rush(2).to_string(), "rush=2");
+        for wrong in ["rush=0", "rush=65", "rush=", "rush=x"] {
+            assert!(matches!(
+                wrong.parse::<Switch>(),
+                Err(SwitchError::Count(_))
+            ));
+        }
+        let unknown = "ruse=1".parse::<Switch>().unwrap_err().to_string();
+        assert!(unknown.contains("ruse") && unknown.contains("rush, lie-fast"));
+    }
+}
