@@ -101,12 +101,7 @@ struct World {
 
 impl World {
     fn new(link_bps: u64) -> Self {
-        let terms = Terms {
-            claim_bps: 20_000_000,
-            n: 5,
-            f: 1,
-            duration_ms: 100,
-        };
+        let terms = Terms::downlink(20_000_000, 5, 1, 100);
         Self {
             terms,
             link_bps,

@@ -130,12 +130,7 @@ mod tests {
 
     #[test]
     fn the_rule_has_both_sides() {
-        let terms = Terms {
-            claim_bps: 1000,
-            n: 4,
-            f: 1,
-            duration_ms: 100,
-        };
+        let terms = Terms::downlink(1000, 4, 1, 100);
         let v = |point, guaranteed| decide(&terms, true, true, 4, point, guaranteed).0;
         // α = 2/3: 0.95·α·K = 633.3
         assert_eq!(v(950, 634), Verdict::Pass);

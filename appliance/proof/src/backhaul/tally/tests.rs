@@ -27,12 +27,7 @@ fn tally(m: u64) -> Tally {
 
 /// Four challengers, of which the first `consented` may send.
 fn tally_of(m: u64, consented: u16) -> Tally {
-    let terms = Terms {
-        claim_bps: m * 3 * 120_000,
-        n: 4,
-        f: 1,
-        duration_ms: 100,
-    };
+    let terms = Terms::downlink(m * 3 * 120_000, 4, 1, 100);
     assert_eq!((terms.per_challenger(), terms.target()), (m, 3 * m));
     let keys = (0..4).map(|i| (i < consented).then(|| key(i))).collect();
     Tally::new(&[3; 32], 0, &terms, keys)
