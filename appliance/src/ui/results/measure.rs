@@ -219,6 +219,12 @@ pub struct MeasureResult {
     pub trust_curve: Vec<u64>,
     /// What all challengers offered together.
     pub offered_bps: u64,
+    /// The rate after a burst, to which the figures are held; absent where no burst was seen.
+    pub sustained_bps: Option<u64>,
+    /// The burst: what passed beyond that rate, bytes at the IP layer.
+    pub burst_bytes: Option<u64>,
+    /// What came after the burst is at least four times as much; if not, measure longer.
+    pub burst_outweighed: Option<bool>,
     /// Nominal duration, milliseconds.
     pub duration_ms: u64,
     /// N, the target of the phase.
@@ -270,11 +276,24 @@ impl MeasureResult {
         } else {
             "NOT CONSERVED"
         };
+        let sustained = match (self.sustained_bps, self.burst_bytes) {
+            (Some(bps), Some(bytes)) => format!(
+                "{}, after a burst of {bytes} bytes{}",
+                rate(bps),
+                if self.burst_outweighed == Some(false) {
+                    " that it does not outweigh four times: measure longer"
+                } else {
+                    ""
+                }
+            ),
+            _ => format!("no burst seen within {} ms", self.duration_ms),
+        };
         fields(&[
             ("request", self.id.clone()),
             ("verdict", verdict),
             ("claimed", rate(self.claimed_bps)),
             ("measured", rate(self.measured_bps)),
+            ("sustained", sustained),
             ("guaranteed", rate(self.guaranteed_bps)),
             ("trust curve", curve.join(" · ")),
             ("offered", rate(self.offered_bps)),
