@@ -3,7 +3,7 @@
 //! ```text
 //!   challenger   say · packets · flood        each is asked once a session or less, never in a loop that
 //!   prover       say · armed · echo_wait      packets pass
-//!   coordinator  notice · submission
+//!   coordinator  tell · submission
 //! ```
 //! The product has one conduct, [`Honest`], whose every answer is what the protocol says: that is what
 //! `plumbline run` takes. The attacks are another package, which is no part of a release
@@ -82,9 +82,10 @@ pub trait Conduct: Send + Sync {
         Duration::ZERO
     }
 
-    /// What the coordinator tells the parties.
-    fn notice(&self, notice: Notice) -> Notice {
-        notice
+    /// A line of a session's log, as the coordinator tells it to the parties.
+    fn tell(&self, network: &NetworkKey, statement: Statement) -> Statement {
+        let _ = network;
+        statement
     }
 
     /// What the coordinator posts.

@@ -15,7 +15,8 @@ use plumbline_wire::header::{HEADER_LEN, Header, Kind};
 
 use super::keystream::{self, Train};
 use super::messages::{
-    Commit, Ready, Report, Rtt, SeedCommitment, Settlement, Statement, Window, session_of,
+    ChallengeId, Commit, Ready, Report, Rtt, SeedCommitment, Settlement, Statement, Window,
+    session_of,
 };
 use super::params::{DEADLINE_DURATIONS, SETTLE_NS};
 use super::probes::Probes;
@@ -69,6 +70,11 @@ pub struct Flooded {
     pub clock: String,
     /// Bound on its error over the phase, ns.
     pub clock_error_ns: u64,
+}
+
+/// The secret seed that the holder of `key` commits to in a challenge.
+pub fn seed_of(key: &NetworkKey, challenge: &ChallengeId) -> [u8; 32] {
+    key.derive(SEED, challenge)
 }
 
 /// One challenge as one challenger lives it.
@@ -161,7 +167,7 @@ impl Challenger {
     }
 
     fn seed(&self, key: &NetworkKey) -> [u8; 32] {
-        key.derive(SEED, self.record.challenge())
+        seed_of(key, self.record.challenge())
     }
 
     fn ephemeral(&self, key: &NetworkKey) -> Ephemeral {

@@ -189,7 +189,7 @@ async fn run(hub: &Arc<Hub>, id: B256, asked: &Measurement, state: State) -> Res
     let session = match hub.session(&id.0) {
         Some(session) => session,
         None => {
-            let notice = hub.conduct.notice(notice(hub, id, asked).await?);
+            let notice = notice(hub, id, asked).await?;
             let opening = hub.clone();
             let opened = tokio::task::spawn_blocking(move || opening.open(&notice)).await;
             opened

@@ -436,6 +436,7 @@ mod tests {
             "state": "Final", "claimed_bps": 1_000_000_000u64, "measured_bps": 298_000_000u64,
             "guaranteed_bps": 220_000_000u64, "trust_curve": [297_000_000u64, 220_000_000u64],
             "offered_bps": 1_437_500_000u64, "duration_ms": 100, "target_packets": 8336, "counted_packets": 8000,
+            "sustained_bps": 290_000_000u64, "burst_bytes": 12_500_000u64, "burst_outweighed": false,
             "challengers": [{
                 "address": address, "index": 0, "tt_ns": 101_000_000u64, "tt_plus_ns": 101_500_000u64, "rho_ns": 500_000,
                 "rtt": {"before_ns": 500_000, "during_ns": null, "after_ns": 510_000}, "packets": 2000, "sent": 2400,
@@ -485,6 +486,7 @@ mod tests {
             "Fail: 290 of 1000 Mbit/s",
             "1.000 Gbit/s",
             "298.000 Mbit/s",
+            "290.000 Mbit/s, after a burst of 12500000 bytes that it does not outweigh four times: measure longer",
             "f=0 297.000 Mbit/s · f=1 220.000 Mbit/s",
             "8000 of 8336 packets in 100 ms",
             "80.000 µs",
