@@ -218,6 +218,7 @@ impl Prover {
             session: session_of(&challenge),
             until_tai_ns: opening.until_ns + clock::tai_ahead_ns(),
             size: Size::Standard,
+            cap_packets: record.notice.message.terms.cap_packets(),
             senders: opening
                 .senders
                 .iter()
