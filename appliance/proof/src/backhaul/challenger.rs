@@ -21,8 +21,9 @@ use super::params::{DEADLINE_DURATIONS, SETTLE_NS};
 use super::probes::Probes;
 use super::record::{Record, Refusal, seed_hash};
 use super::rtt;
+use super::uplink::challenger::{Counting, Receiving};
 
-const EPHEMERAL: &str = "plumbline 2026-11 backhaul challenger ephemeral v1";
+pub(super) const EPHEMERAL: &str = "plumbline 2026-11 backhaul challenger ephemeral v1";
 const SEED: &str = "plumbline 2026-11 backhaul challenger seed v1";
 
 /// What the challenger wants done.
@@ -37,6 +38,8 @@ pub enum ChallengerAction {
     Flood(Flood),
     /// Stop the flood: the commitment is here.
     Stop,
+    /// Uplink: count what arrives on the data port; answer with [`Challenger::counted`].
+    Count(Box<Counting>),
     /// Reported: nothing more to do.
     Done,
     /// The session cannot go on.
@@ -73,20 +76,22 @@ pub struct Flooded {
 
 /// One challenge as one challenger lives it.
 pub struct Challenger {
-    record: Record,
-    index: u16,
+    pub(super) record: Record,
+    pub(super) index: u16,
     data: SocketAddr,
     control: SocketAddr,
-    session: Option<SessionKey>,
+    pub(super) session: Option<SessionKey>,
     leaves: Option<Vec<Digest>>,
-    probes: Probes,
+    pub(super) probes: Probes,
     said_ready: bool,
     flooding: Option<Flood>,
     flooded: Option<Flooded>,
     committed: Option<(u64, Commit)>,
-    control_sent: u64,
-    done: bool,
-    floor_ns: u64,
+    pub(super) control_sent: u64,
+    pub(super) done: bool,
+    pub(super) floor_ns: u64,
+    /// The other direction's part.
+    pub(super) uplink: Receiving,
 }
 
 impl Challenger {
@@ -128,6 +133,7 @@ impl Challenger {
             control_sent: 0,
             done: false,
             floor_ns,
+            uplink: Receiving::default(),
         };
         let commitment = SeedCommitment {
             challenge: *this.record.challenge(),
@@ -141,7 +147,7 @@ impl Challenger {
         Ok((this, vec![said]))
     }
 
-    fn seed(&self, key: &NetworkKey) -> [u8; 32] {
+    pub(super) fn seed(&self, key: &NetworkKey) -> [u8; 32] {
         key.derive(SEED, self.record.challenge())
     }
 
@@ -149,7 +155,7 @@ impl Challenger {
         Ephemeral::from_secret(key.derive(EPHEMERAL, self.record.challenge()))
     }
 
-    fn say(&mut self, statement: Statement) -> Result<ChallengerAction, Refusal> {
+    pub(super) fn say(&mut self, statement: Statement) -> Result<ChallengerAction, Refusal> {
         self.record.absorb(&statement)?;
         Ok(ChallengerAction::Say(statement))
     }
@@ -175,7 +181,8 @@ impl Challenger {
         }
         Ok(match statement {
             Statement::Consent(_) => self.consented(key),
-            Statement::Start(_) => self.start(),
+            // In the uplink nothing is sent at the start: the next tick begins to count.
+            Statement::Start(_) if !self.up() => self.start(),
             _ => Vec::new(),
         })
     }
@@ -199,6 +206,10 @@ impl Challenger {
                 "the prover's X25519 half is of small order".into(),
             )];
         };
+        if self.up() {
+            self.session = Some(session);
+            return Vec::new();
+        }
         let cap = usize::try_from(consent.cap_packets).unwrap_or(usize::MAX);
         let beacon = self.record.notice.message.beacon;
         let train = Train::new(
@@ -339,18 +350,23 @@ impl Challenger {
         now_ns: u64,
     ) -> Vec<ChallengerAction> {
         let mut actions: Vec<ChallengerAction> = self.probe(now_ns).into_iter().collect();
-        if !self.said_ready && self.leaves.is_some() && self.probes.done(Window::Before, now_ns) {
+        let prepared = self.up() || self.leaves.is_some();
+        if !self.said_ready && prepared && self.probes.done(Window::Before, now_ns) {
             self.said_ready = true;
-            let rho_ns = self.probes.smallest_ns();
             let ready = Ready {
                 challenge: *self.record.challenge(),
                 index: self.index,
-                rho_ns,
+                rho_ns: self.probes.smallest_ns(),
+                reached: self.reached(),
             };
             match self.say(Statement::Ready(Signed::new(key, &ready))) {
                 Ok(said) => actions.push(said),
                 Err(refusal) => actions.push(ChallengerAction::Fail(refusal.to_string())),
             }
+        }
+        if self.up() {
+            actions.extend(self.receive(key, settlement, now_ns));
+            return actions;
         }
         if !self.done
             && self.record.reveal.is_some()
@@ -374,6 +390,7 @@ impl Challenger {
             return Some(Window::After);
         }
         match &self.flooding {
+            None if self.record.start.is_some() => None,
             None => Some(Window::Before),
             Some(f) if (f.start_ns..f.deadline_ns).contains(&now_ns) => Some(Window::During),
             Some(_) => None,
@@ -459,6 +476,7 @@ impl Challenger {
             ephemeral_secret: key.derive(EPHEMERAL, self.record.challenge()),
             clock: flooded.clock,
             clock_error_ns: flooded.clock_error_ns,
+            arrivals: None,
             settlement: Vec::new(),
         };
         report.settlement = settlement.sign_report(&self.record.notice.message, &report);

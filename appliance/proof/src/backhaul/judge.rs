@@ -11,11 +11,12 @@ use super::estimate::{Sample, estimate};
 use super::keystream::{self, Train};
 use super::messages::{Consent, Report, Window};
 use super::params::{
-    L, V5_SLACK_PERCENT, V6_SLACK_PERCENT, V10_DURATION_PART, V11_OFFERED_PERCENT,
+    Direction, L, V5_SLACK_PERCENT, V6_SLACK_PERCENT, V10_DURATION_PART, V11_OFFERED_PERCENT,
 };
 use super::record::{Kept, Record};
 use super::replay::{Claim, Found, replay};
 use super::rtt;
+use super::uplink;
 use super::verdict::decide;
 pub use super::verdict::{Check, Judgement, Standing, Verdict};
 
@@ -28,6 +29,9 @@ pub fn judge(record: &Record) -> Judgement {
 /// Judges on so many threads; their number changes nothing of the result.
 pub fn judge_on(record: &Record, threads: NonZeroUsize) -> Judgement {
     let terms = record.notice.message.terms;
+    if terms.direction == Direction::Up {
+        return uplink::judge::judge(record);
+    }
     let mut bench = Bench {
         record,
         checks: Vec::new(),

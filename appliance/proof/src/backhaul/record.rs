@@ -10,6 +10,7 @@ use super::messages::{
     Statement,
 };
 use super::params::TermsError;
+use super::uplink;
 
 /// Most probes whose echoes a report may carry: bounds the work of whoever checks it.
 pub const MAX_RTTS: usize = 4096;
@@ -203,6 +204,7 @@ impl Record {
                 let message: SeedCommitment = s.open()?;
                 self.same(what, &message.challenge, 0)?;
                 let at = self.challenger(what, s, message.index)?;
+                uplink::record::seed(&self.notice.message, &message)?;
                 keep(what, &mut self.seeds[at], s, message)
             }
             Statement::Consent(s) => {
@@ -235,6 +237,7 @@ impl Record {
                 self.same(what, &message.challenge, 0)?;
                 need(what, "the consent", self.consent.as_ref())?;
                 let at = self.challenger(what, s, message.index)?;
+                uplink::record::ready(&self.notice.message, &message)?;
                 keep(what, &mut self.ready[at], s, message)
             }
             Statement::Start(s) => {
@@ -280,6 +283,7 @@ impl Record {
                     });
                 }
                 let at = self.challenger(what, s, message.index)?;
+                uplink::record::report(&self.notice.message, &message)?;
                 keep(what, &mut self.reports[at], s, message)
             }
         }
@@ -376,7 +380,7 @@ impl Record {
                 ),
             });
         }
-        Ok(())
+        uplink::record::reveal(&self.notice.message, reveal)
     }
 
     /// True if `seed` opens challenger `index`'s commitment.
