@@ -29,7 +29,7 @@ const MS: u64 = 1_000_000;
 /// One way, ns.
 const DELAY: u64 = MS;
 
-struct NoChain;
+pub(super) struct NoChain;
 impl Settlement for NoChain {
     fn sign_commit(&self, _: &Notice, _: &Commit) -> Vec<u8> {
         vec![1]
@@ -39,11 +39,11 @@ impl Settlement for NoChain {
     }
 }
 
-fn key(i: u8) -> NetworkKey {
+pub(super) fn key(i: u8) -> NetworkKey {
     NetworkKey::from_secret(&[i; 32])
 }
 
-fn addr(port: usize) -> SocketAddr {
+pub(super) fn addr(port: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], u16::try_from(port).unwrap()))
 }
 
@@ -60,7 +60,7 @@ fn member(i: u8) -> Member {
     }
 }
 
-fn notice(terms: Terms) -> Notice {
+pub(super) fn notice(terms: Terms) -> Notice {
     let candidates: Vec<Address> = (10..20).map(|i| Address([i; 20])).collect();
     let beacon = [8; 32];
     let challenge = [7; 32];
@@ -227,6 +227,7 @@ impl Sim {
                 ChallengerAction::Send(_, bytes) => self.deliver(i, &bytes),
                 ChallengerAction::Flood(f) => self.parties[i].flood = Some(f),
                 ChallengerAction::Stop | ChallengerAction::Done => {}
+                ChallengerAction::Count(_) => panic!("nothing is counted here"),
                 ChallengerAction::Fail(why) => panic!("challenger {i}: {why}"),
             }
         }
@@ -407,7 +408,7 @@ impl Sim {
     }
 }
 
-fn near(figure: u64, truth: u64, percent: u64) -> bool {
+pub(super) fn near(figure: u64, truth: u64, percent: u64) -> bool {
     figure.abs_diff(truth) * 100 <= truth * percent
 }
 

@@ -10,6 +10,7 @@
 //! so that a busy scheduler does not lengthen anyone's round trip.
 
 mod control;
+mod uplink;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -22,11 +23,13 @@ use plumbline_proof::backhaul::challenger::{
 };
 use plumbline_proof::backhaul::keystream::Train;
 use plumbline_proof::backhaul::messages::{ChallengeId, Statement};
+use plumbline_proof::backhaul::uplink::challenger::{Counted, Counting};
 use plumbline_trust::Digest;
 use plumbline_wire::header::DATA_LEN;
 use tokio::sync::mpsc;
 
 use self::control::Control;
+use self::uplink::Ear;
 use super::node::Node;
 use crate::clock;
 use crate::generator::{FloodPlan, flood};
@@ -54,6 +57,7 @@ pub struct Challenger {
 enum Work {
     Prepared(Vec<u8>, Vec<Digest>),
     Flooded(Result<Flooded, String>),
+    Counted(Result<Counted, String>),
 }
 
 impl Challenger {
@@ -197,6 +201,7 @@ impl Session {
                         self.machine.prepared(leaves);
                     }
                     Work::Flooded(outcome) => self.machine.flooded(outcome?),
+                    Work::Counted(counted) => self.machine.counted(counted?),
                 }
             }
             actions.extend(
@@ -223,6 +228,7 @@ impl Session {
                 ChallengerAction::Prepare(train, count) => self.prepare(train, count)?,
                 ChallengerAction::Send(to, datagram) => self.control.send(to, &datagram),
                 ChallengerAction::Flood(plan) => self.flood(plan)?,
+                ChallengerAction::Count(counting) => self.count(*counting)?,
                 ChallengerAction::Stop => self.halt.store(true, Ordering::Relaxed),
                 ChallengerAction::Done => done = true,
                 ChallengerAction::Fail(why) => return Err(why),
@@ -236,6 +242,14 @@ impl Session {
         spawn("plumbline-pack", move || {
             let (packets, leaves) = train.make(count, |_| {});
             let _gone = answer.send(Work::Prepared(packets, leaves));
+        })
+    }
+
+    fn count(&self, counting: Counting) -> Result<(), String> {
+        let ear = Ear::new(self.data.clone())?;
+        let (halt, answer, watch) = (self.halt.clone(), self.work_in.clone(), self.watch);
+        spawn("plumbline-count", move || {
+            let _gone = answer.send(Work::Counted(ear.count(counting, &halt, watch)));
         })
     }
 
