@@ -10,12 +10,12 @@
 
 use plumbline_proof::backhaul::judge::Judgement;
 use plumbline_proof::backhaul::messages::{Accounting, Window};
-use plumbline_proof::backhaul::params::L;
+use plumbline_proof::backhaul::params::{self, L};
 use plumbline_proof::backhaul::record::Record;
 use plumbline_proof::backhaul::rtt;
 use serde_json::{Map, Value, json};
 
-use super::outcome;
+use super::{outcome, uplink};
 use crate::ui::results::MeasureResult;
 
 /// Bytes of an Ethernet header.
@@ -65,8 +65,15 @@ impl<'a> Told<'a> {
         rate(self.ours.measured_bps, L + more, L)
     }
 
-    /// First and last arrival, unix ns of the prover.
+    fn up(&self) -> bool {
+        self.record.notice.message.terms.direction == params::Direction::Up
+    }
+
+    /// First and last arrival, unix ns of the prover; of an uplink the common window.
     fn arrivals(&self) -> (u64, u64) {
+        if self.up() {
+            return uplink::span(self.record);
+        }
         let commit = self.record.commit.as_ref();
         commit.map_or((0, 0), |c| c.message.arrivals)
     }
@@ -74,7 +81,8 @@ impl<'a> Told<'a> {
     /// What reached the prover's port of what was sent, and what was sent.
     fn delivered(&self) -> (u64, u64) {
         let p = &self.ours.packets;
-        (p.verified + p.over_cap + p.late, p.sent)
+        let early = p.uplink.get("early").copied().unwrap_or(0);
+        (p.verified + p.over_cap + p.late + early, p.sent)
     }
 
     fn loss(&self) -> f64 {
@@ -99,15 +107,25 @@ impl<'a> Told<'a> {
 
     /// Of each sub-interval: from and to in seconds, packets.
     fn intervals(&self) -> Vec<(f64, f64, u64)> {
-        let step = seconds(self.ours.duration_ms * 1_000_000 / TENTHS);
-        let counts = &self.accounting.histogram;
+        let (step_ns, counts) = self.histogram();
+        let step = seconds(step_ns);
         (0_u32..)
             .zip(counts)
             .map(|(at, count)| {
                 let from = f64::from(at) * step;
-                (from, from + step, u64::from(*count))
+                (from, from + step, count)
             })
             .collect()
+    }
+
+    /// Length of a sub-interval in ns, and the packets of each.
+    fn histogram(&self) -> (u64, Vec<u64>) {
+        if self.up() {
+            return uplink::intervals(self.record);
+        }
+        let counts = self.accounting.histogram.iter().copied();
+        let step_ns = self.ours.duration_ms * 1_000_000 / TENTHS;
+        (step_ns, counts.map(u64::from).collect())
     }
 
     fn ours(&self) -> Value {
@@ -121,7 +139,11 @@ impl<'a> Told<'a> {
             "trust_curve": self.ours.trust_curve,
             "offered_bps": self.ours.offered_bps,
             "layer1_mbps": self.mbps(ETHERNET + FCS + GAP),
-            "sub_intervals": "arrivals as counted by the prover: inside its commitment's figures, not proven one by one",
+            "sub_intervals": if self.up() {
+                "arrivals as counted by the challengers: they sum to what each reports"
+            } else {
+                "arrivals as counted by the prover: inside its commitment's figures, not proven one by one"
+            },
         })
     }
 
@@ -162,7 +184,7 @@ impl<'a> Told<'a> {
                 "UDPPayloadContent": "random",
                 "NumberOfConnections": self.record.notice.message.terms.n,
                 "JumboFramesPermitted": false,
-                "TestSubInterval": self.ours.duration_ms / TENTHS,
+                "TestSubInterval": self.histogram().0 / 1_000_000,
                 "NumberTestSubIntervals": intervals.len(),
             },
             "Output": {

@@ -25,3 +25,4 @@ pub mod outcome;
 pub mod payer;
 pub mod prover;
 pub mod settle;
+mod uplink;

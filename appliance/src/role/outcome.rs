@@ -7,10 +7,12 @@ use alloy::primitives::{B256, U256};
 use plumbline_contracts::State;
 use plumbline_proof::backhaul::judge::{Judgement, Verdict as Judged};
 use plumbline_proof::backhaul::messages::{Accounting, Report, Window};
+use plumbline_proof::backhaul::params;
 use plumbline_proof::backhaul::record::Record;
 use plumbline_proof::backhaul::rtt;
 use plumbline_trust::Address;
 
+use super::uplink;
 use crate::chain::client::{ChainClient, ClientError};
 use crate::ui::results::{
     ChallengerResult, DatapathView, EndState, GasView, MeasureResult, PacketsView, PaidRole,
@@ -33,7 +35,7 @@ pub fn from_evidence(
     let challengers = (0..record.seeds.len())
         .map(|at| challenger(record, judgement, at))
         .collect();
-    MeasureResult {
+    let mut document = MeasureResult {
         id: format!("0x{}", hex::encode(notice.challenge)),
         verdict: verdict(judgement.verdict),
         reason: judgement.reason.clone(),
@@ -59,7 +61,11 @@ pub fn from_evidence(
         },
         bundle: None,
         bundle_hash: hex::encode(bundle_hash),
+    };
+    if terms.direction == params::Direction::Up {
+        uplink::complete(record, judgement, &mut document);
     }
+    document
 }
 
 /// The verdict, in the words of the document.
@@ -125,6 +131,9 @@ fn packets(record: &Record, accounting: &Accounting) -> PacketsView {
         .iter()
         .filter_map(|(k, v)| Some((k.strip_prefix("xdp_")?.to_owned(), *v)))
         .collect();
+    if record.notice.message.terms.direction == params::Direction::Up {
+        return uplink::packets(record, accounting);
+    }
     PacketsView {
         sent: reports().map(|r| r.sent).sum(),
         verified: record.commit.as_ref().map_or(0, |c| c.message.packets),
@@ -137,6 +146,7 @@ fn packets(record: &Record, accounting: &Accounting) -> PacketsView {
         out_of_range: fate("out_of_range"),
         socket_dropped: fate("socket_dropped"),
         xdp,
+        uplink: BTreeMap::new(),
         xsk: XskView {
             rx_dropped: fate("xsk_rx_dropped"),
             rx_ring_full: fate("xsk_rx_ring_full"),

@@ -152,3 +152,128 @@ fn address(of: &SockaddrStorage) -> Option<IpAddr> {
             .map(|a| IpAddr::V6(a.ip()).to_canonical())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use plumbline_proof::backhaul::messages::{Member, Notice};
+    use plumbline_proof::backhaul::params::{Direction, Terms};
+    use plumbline_proof::backhaul::uplink::{Window, train};
+    use plumbline_trust::identity::{Address, NetworkKey};
+    use plumbline_trust::session::{Ephemeral, SessionKey};
+    use plumbline_wire::header::DATA_LEN;
+
+    use super::*;
+
+    const INDEX: u16 = 3;
+
+    fn notice() -> Notice {
+        let key = NetworkKey::from_secret(&[1; 32]);
+        let member = Member {
+            address: Address([1; 20]),
+            key: key.verifying(),
+            binding: key.sign("a test of arrivals", b""),
+        };
+        Notice {
+            challenge: [7; 32],
+            chain_id: 1,
+            contract: Address([0; 20]),
+            participants: Address([0; 20]),
+            terms: Terms {
+                direction: Direction::Up,
+                ..Terms::downlink(40_000_000, 4, 1, 1000)
+            },
+            price_per_byte: 1,
+            deadline: 0,
+            payer: Address([0; 20]),
+            prover: member,
+            coordinator: member,
+            beacon: [8; 32],
+            candidates: Vec::new(),
+            challengers: vec![member; 4],
+        }
+    }
+
+    fn session() -> SessionKey {
+        let prover = Ephemeral::from_secret([1; 32]);
+        let other = Ephemeral::from_secret([2; 32]).public();
+        prover.agree(&other, &[7; 32], INDEX).unwrap()
+    }
+
+    fn fate(counted: &Counted, name: &str) -> u64 {
+        let fates = &counted.arrivals.fates;
+        fates.iter().find(|(n, _)| n == name).unwrap().1
+    }
+
+    #[test]
+    fn whole_packets_of_the_prover_count_once_and_everything_else_by_its_name() {
+        let ears = Arc::new(UdpSocket::bind(("127.0.0.1", 0)).unwrap());
+        let to = ears.local_addr().unwrap();
+        let ear = Ear::new(ears).unwrap();
+        let notice = notice();
+        // A window that is open now, for as long as the test may take.
+        let window = Window {
+            from_ns: clock::realtime_ns(),
+            slot_ns: 60_000_000_000,
+            slots: 9,
+        };
+        let counting = Counting {
+            counter: Counter::new(&notice, INDEX, session(), window),
+            from: "127.0.0.1".parse().unwrap(),
+            until_ns: u64::MAX,
+        };
+        let halt = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::spawn({
+            let halt = halt.clone();
+            move || ear.count(counting, &halt, clock::Watch::start()).unwrap()
+        });
+        let prover = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        let mut train = train(&notice, INDEX, session());
+        let mut packet = [0; DATA_LEN];
+        for number in 0..200 {
+            train.write(number, &mut packet);
+            prover.send_to(&packet, to).unwrap();
+        }
+        prover.send_to(&packet, to).unwrap();
+        train.write(200, &mut packet);
+        packet[DATA_LEN - 1] ^= 1;
+        prover.send_to(&packet, to).unwrap();
+        packet[63] ^= 1;
+        prover.send_to(&packet, to).unwrap();
+        prover.send_to(&packet[1..], to).unwrap();
+        let stranger = UdpSocket::bind(("127.0.0.2", 0)).unwrap();
+        train.write(201, &mut packet);
+        stranger.send_to(&packet, to).unwrap();
+        // The last of all: once the socket is empty, everything has been taken.
+        let begun = Instant::now();
+        while unread(to.port()) > 0 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "nobody reads");
+            std::thread::yield_now();
+        }
+        halt.store(true, Ordering::Relaxed);
+        let counted = thread.join().unwrap();
+        let all: u32 = counted.arrivals.histogram.iter().sum();
+        let lost = fate(&counted, "socket_dropped");
+        assert_eq!((all, lost), (200, 0));
+        for name in [
+            "duplicate",
+            "bad_payload",
+            "bad_tag",
+            "malformed",
+            "other_source",
+        ] {
+            assert_eq!(fate(&counted, name), 1, "{name}");
+        }
+    }
+
+    /// Bytes that wait in the UDP socket of `port`, as the kernel shows them.
+    fn unread(port: u16) -> u64 {
+        let shown = std::fs::read_to_string("/proc/thread-self/net/udp").unwrap();
+        let at = format!(":{port:04X} ");
+        let line = shown.lines().find(|l| l.contains(&at)).unwrap();
+        let queues = line.split_whitespace().nth(4).unwrap();
+        u64::from_str_radix(queues.split_once(':').unwrap().1, 16).unwrap()
+    }
+}

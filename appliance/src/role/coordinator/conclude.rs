@@ -9,7 +9,7 @@ use plumbline_contracts::abi::backhaul::IBackhaul::{Submission, Timing};
 use plumbline_proof::backhaul::bundle::{self, Bundle};
 use plumbline_proof::backhaul::judge::{Judgement, judge, valid_reports};
 use plumbline_proof::backhaul::messages::Window;
-use plumbline_proof::backhaul::params::L;
+use plumbline_proof::backhaul::params::{self, L};
 use plumbline_proof::backhaul::record::Record;
 use plumbline_proof::backhaul::rtt;
 
@@ -114,12 +114,12 @@ fn keep(path: &Path, bytes: &[u8]) -> Result<(), String> {
 
 fn count(hub: &Hub, record: &Record, judgement: &Judgement) {
     let metrics = &hub.metrics;
-    metrics.capacity(Link::Downlink, Estimate::Point, judgement.point_bps);
-    metrics.capacity(
-        Link::Downlink,
-        Estimate::Guaranteed,
-        judgement.guaranteed_bps(),
-    );
+    let link = match record.notice.message.terms.direction {
+        params::Direction::Down => Link::Downlink,
+        params::Direction::Up => Link::Uplink,
+    };
+    metrics.capacity(link, Estimate::Point, judgement.point_bps);
+    metrics.capacity(link, Estimate::Guaranteed, judgement.guaranteed_bps());
     metrics.packets_add(
         Proof::Backhaul,
         Direction::Received,

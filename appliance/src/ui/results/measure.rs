@@ -122,6 +122,10 @@ pub struct PacketsView {
     pub xdp: BTreeMap<String, u64>,
     /// AF_XDP socket counters during the run.
     pub xsk: XskView,
+    /// What else became of an uplink's packets at the challengers, by name: `early` (before the common
+    /// window), `bad_payload`, `other_source`, `unstamped`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub uplink: BTreeMap<String, u64>,
     /// Probe and acknowledgement datagrams, challengers to prover.
     pub control_sent: u64,
     /// Those of them that arrived.
