@@ -10,7 +10,7 @@
 
 use plumbline_proof::backhaul::judge::Judgement;
 use plumbline_proof::backhaul::messages::{Accounting, Window};
-use plumbline_proof::backhaul::params::{self, L};
+use plumbline_proof::backhaul::params::{Direction, Terms};
 use plumbline_proof::backhaul::record::Record;
 use plumbline_proof::backhaul::rtt;
 use serde_json::{Map, Value, json};
@@ -24,10 +24,8 @@ const ETHERNET: u64 = 14;
 const FCS: u64 = 4;
 /// Bytes of a VLAN tag.
 const VLAN: u64 = 4;
-/// Bytes of preamble, start delimiter and gap between frames: layer 1 beyond the frame.
-const GAP: u64 = 20;
-/// Bytes of UDP payload of a data packet, as iperf3 counts a block.
-const PAYLOAD: u64 = L - 28;
+/// Longest packets that are no jumbo frames, bytes: an MTU of 1500 and a few tags.
+const JUMBO: u16 = 1_600;
 /// Sub-intervals of the prover's arrival histogram in one duration.
 const TENTHS: u64 = 10;
 
@@ -60,13 +58,27 @@ impl<'a> Told<'a> {
         }
     }
 
+    fn terms(&self) -> &Terms {
+        &self.record.notice.message.terms
+    }
+
+    /// L.
+    fn bytes(&self) -> u64 {
+        self.terms().packet_bytes.into()
+    }
+
+    /// Bytes of UDP payload of a data packet, as iperf3 counts a block.
+    fn payload(&self) -> u64 {
+        self.terms().size().payload() as u64
+    }
+
     /// B with `more` bytes a packet, Mbit/s.
     fn mbps(&self, more: u64) -> f64 {
-        rate(self.ours.measured_bps, L + more, L)
+        rate(self.ours.measured_bps, self.bytes() + more, self.bytes())
     }
 
     fn up(&self) -> bool {
-        self.record.notice.message.terms.direction == params::Direction::Up
+        self.terms().direction == Direction::Up
     }
 
     /// First and last arrival, unix ns of the prover; of an uplink the common window.
@@ -138,7 +150,7 @@ impl<'a> Told<'a> {
             "guaranteed_bps": self.ours.guaranteed_bps,
             "trust_curve": self.ours.trust_curve,
             "offered_bps": self.ours.offered_bps,
-            "layer1_mbps": self.mbps(ETHERNET + FCS + GAP),
+            "layer1_bps": self.ours.layer1_bps,
             "sub_intervals": if self.up() {
                 "arrivals as counted by the challengers: they sum to what each reports"
             } else {
@@ -170,7 +182,7 @@ impl<'a> Told<'a> {
         }
         let intervals = self.intervals();
         let incremental = intervals.iter().map(|(from, to, packets)| {
-            let bits = packets * L * 8;
+            let bits = packets * self.bytes() * 8;
             json!({
                 "TimeOfSubInterval": stamp(first + nanoseconds(*from)),
                 "Seconds": to - from,
@@ -179,11 +191,14 @@ impl<'a> Told<'a> {
         });
         json!({
             "Input": {
-                "Role": "Receiver",
+                "Role": match self.terms().direction {
+                    Direction::Down => "Receiver",
+                    Direction::Up => "Sender",
+                },
                 "TestType": "Fixed",
                 "UDPPayloadContent": "random",
                 "NumberOfConnections": self.record.notice.message.terms.n,
-                "JumboFramesPermitted": false,
+                "JumboFramesPermitted": self.terms().packet_bytes > JUMBO,
                 "TestSubInterval": self.histogram().0 / 1_000_000,
                 "NumberTestSubIntervals": intervals.len(),
             },
@@ -208,13 +223,14 @@ impl<'a> Told<'a> {
     }
 
     fn iperf3(&self) -> Value {
+        let payload = self.payload();
         let (first, last) = self.arrivals();
         let span = seconds(last.saturating_sub(first));
         let sum = |from: f64, to: f64, packets: u64| {
             json!({
                 "start": from, "end": to, "seconds": to - from,
-                "bytes": packets * PAYLOAD,
-                "bits_per_second": bits_per(packets * PAYLOAD * 8, to - from),
+                "bytes": packets * payload,
+                "bits_per_second": bits_per(packets * payload * 8, to - from),
                 "packets": packets, "omitted": false, "sender": false,
             })
         };
@@ -228,8 +244,8 @@ impl<'a> Told<'a> {
             json!({"udp": {
                 "socket": c.index,
                 "start": 0.0, "end": span, "seconds": span,
-                "bytes": u64::from(c.packets) * PAYLOAD,
-                "bits_per_second": bits_per(u64::from(c.packets) * PAYLOAD * 8, span),
+                "bytes": u64::from(c.packets) * payload,
+                "bits_per_second": bits_per(u64::from(c.packets) * payload * 8, span),
                 "packets": c.sent, "lost_packets": lost,
                 "lost_percent": 100.0 * part(lost, c.sent),
                 "out_of_order": Value::Null, "sender": false,
@@ -250,7 +266,7 @@ impl<'a> Told<'a> {
                 "test_start": {
                     "protocol": "UDP",
                     "num_streams": self.record.notice.message.terms.n,
-                    "blksize": PAYLOAD,
+                    "blksize": payload,
                     "duration": seconds(self.ours.duration_ms * 1_000_000),
                     "target_bitrate": self.ours.offered_bps,
                     "reverse": 0,

@@ -15,8 +15,8 @@ use plumbline_trust::Address;
 use super::uplink;
 use crate::chain::client::{ChainClient, ClientError};
 use crate::ui::results::{
-    ChallengerResult, DatapathView, EndState, GasView, MeasureResult, PacketsView, PaidRole,
-    PaidView, RttView, SettlementView, Verdict, XskView,
+    ChallengerResult, DatapathView, Direction, EndState, GasView, MeasureResult, PacketsView,
+    PaidRole, PaidView, RttView, SettlementView, Verdict, XskView,
 };
 
 /// Everything that the evidence says; the chain's part is filled in by [`settle`].
@@ -41,7 +41,13 @@ pub fn from_evidence(
         reason: judgement.reason.clone(),
         state: EndState::TimedOut,
         claimed_bps: terms.claim_bps,
+        direction: match terms.direction {
+            params::Direction::Down => Direction::Down,
+            params::Direction::Up => Direction::Up,
+        },
+        packet_bytes: terms.packet_bytes,
         measured_bps: judgement.point_bps,
+        layer1_bps: terms.layer1_bps(judgement.point_bps),
         guaranteed_bps: judgement.guaranteed_bps(),
         trust_curve: judgement.curve.clone(),
         offered_bps: terms.offer_total_bps(),

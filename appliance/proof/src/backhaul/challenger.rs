@@ -219,7 +219,8 @@ impl Challenger {
             0,
             self.index,
             session.clone(),
-        );
+        )
+        .of_size(self.record.notice.message.terms.size());
         self.session = Some(session);
         vec![ChallengerAction::Prepare(Box::new(train), cap)]
     }

@@ -25,7 +25,7 @@ use plumbline_proof::backhaul::keystream::Train;
 use plumbline_proof::backhaul::messages::{ChallengeId, Statement};
 use plumbline_proof::backhaul::uplink::challenger::{Counted, Counting};
 use plumbline_trust::Digest;
-use plumbline_wire::header::DATA_LEN;
+use plumbline_wire::header::IP_UDP_LEN;
 use tokio::sync::mpsc;
 
 use self::control::Control;
@@ -264,12 +264,19 @@ impl Session {
             self.watch,
         );
         let packets = std::mem::take(&mut self.packets);
+        let terms = self.machine.record().notice.message.terms;
+        let packet_len = terms.size().payload();
+        // The generator counts the headers of IPv4.
+        let rate_bps = plan
+            .rate_bps
+            .saturating_mul((packet_len + IP_UDP_LEN) as u64)
+            / u64::from(terms.packet_bytes);
         spawn("plumbline-flood", move || {
             let outcome = flood(&FloodPlan {
                 socket: &socket,
                 packets: &packets,
-                packet_len: DATA_LEN,
-                rate_bps: plan.rate_bps,
+                packet_len,
+                rate_bps,
                 start_realtime_ns: plan.start_ns,
                 deadline_realtime_ns: plan.deadline_ns,
                 stop: &halt,

@@ -9,7 +9,7 @@ use plumbline_contracts::abi::backhaul::IBackhaul::{Submission, Timing};
 use plumbline_proof::backhaul::bundle::{self, Bundle};
 use plumbline_proof::backhaul::judge::{Judgement, judge, valid_reports};
 use plumbline_proof::backhaul::messages::Window;
-use plumbline_proof::backhaul::params::{self, L};
+use plumbline_proof::backhaul::params;
 use plumbline_proof::backhaul::record::Record;
 use plumbline_proof::backhaul::rtt;
 
@@ -85,6 +85,7 @@ fn submission(
         proverSignature: reveal.message.settlement.clone().into(),
         reports: reports.collect(),
         bundleHash: address.into(),
+        sustainedBps: u64::MAX,
     })
 }
 
@@ -114,6 +115,7 @@ fn keep(path: &Path, bytes: &[u8]) -> Result<(), String> {
 
 fn count(hub: &Hub, record: &Record, judgement: &Judgement) {
     let metrics = &hub.metrics;
+    let bytes = u64::from(record.notice.message.terms.packet_bytes);
     let link = match record.notice.message.terms.direction {
         params::Direction::Down => Link::Downlink,
         params::Direction::Up => Link::Uplink,
@@ -126,7 +128,11 @@ fn count(hub: &Hub, record: &Record, judgement: &Judgement) {
         "verified",
         judgement.packets,
     );
-    metrics.bytes_add(Proof::Backhaul, Direction::Received, judgement.packets * L);
+    metrics.bytes_add(
+        Proof::Backhaul,
+        Direction::Received,
+        judgement.packets * bytes,
+    );
     if let Some(reveal) = &record.reveal {
         metrics.commit_sent(Duration::from_nanos(
             reveal.message.accounting.commit_latency_ns,
@@ -139,7 +145,11 @@ fn count(hub: &Hub, record: &Record, judgement: &Judgement) {
             "sent",
             report.message.sent,
         );
-        metrics.bytes_add(Proof::Backhaul, Direction::Sent, report.message.sent * L);
+        metrics.bytes_add(
+            Proof::Backhaul,
+            Direction::Sent,
+            report.message.sent * bytes,
+        );
         for sample in &report.message.rtts {
             let phase = match sample.window {
                 Window::Before => Probe::Before,

@@ -26,7 +26,6 @@ use plumbline_proof::backhaul::params::{
 };
 use plumbline_proof::backhaul::prover::{Opening, Prover as Machine, ProverAction};
 use plumbline_proof::backhaul::tally::Tally;
-use plumbline_wire::Size;
 use tokio::time::interval;
 
 pub use self::echo::Echo;
@@ -200,7 +199,7 @@ impl Prover {
         let spec = SessionSpec {
             session: session_of(&challenge),
             until_tai_ns: opening.until_ns + clock::tai_ahead_ns(),
-            size: Size::Standard,
+            size: record.notice.message.terms.size(),
             senders: opening
                 .senders
                 .iter()

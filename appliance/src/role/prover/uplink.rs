@@ -15,9 +15,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use plumbline_proof::backhaul::messages::Accounting;
+use plumbline_proof::backhaul::params::Terms;
 use plumbline_proof::backhaul::prover::{Opening, Prover as Machine, ProverAction};
 use plumbline_proof::backhaul::uplink::prover::{Flood, Sent, Stream};
-use plumbline_wire::header::DATA_LEN;
+use plumbline_wire::header::IP_UDP_LEN;
 use tokio::task::JoinSet;
 use tokio::time::interval;
 
@@ -79,8 +80,10 @@ impl Prover {
             }
         }
         let live = live.ok_or("no session is open")?;
-        let n = machine.record().seeds.len();
-        let sent = live.send(&machine.floods(), self.data.ip(), n).await?;
+        let notice = &machine.record().notice.message;
+        let sent = live
+            .send(&machine.floods(), self.data.ip(), notice.terms)
+            .await?;
         for action in machine.sent(&key, &self.node.settler, sent) {
             match action {
                 ProverAction::Say(statement) => self.say(machine, &statement).await?,
@@ -135,15 +138,16 @@ impl Live<'_> {
     }
 
     /// Sends to everyone at once, and waits for the end.
-    async fn send(mut self, floods: &[Flood], from: IpAddr, n: usize) -> Result<Sent, String> {
+    async fn send(mut self, floods: &[Flood], from: IpAddr, terms: Terms) -> Result<Sent, String> {
         let mut threads: JoinSet<(u16, Result<FloodOutcome, String>)> = JoinSet::new();
         for plan in floods.iter().copied() {
             let packets = self.packets.remove(&plan.index).unwrap_or_default();
             let stop = self.stop.clone();
-            threads.spawn_blocking(move || (plan.index, send(&plan, from, &packets, &stop)));
+            threads
+                .spawn_blocking(move || (plan.index, send(&plan, &terms, from, &packets, &stop)));
         }
         let mut sent = Sent {
-            counts: vec![0; n],
+            counts: vec![0; terms.n.into()],
             ..Sent::default()
         };
         let mut fates: BTreeMap<String, u64> = BTreeMap::new();
@@ -188,6 +192,7 @@ impl Live<'_> {
 /// Sends one challenger's packets from a socket of its own.
 fn send(
     plan: &Flood,
+    terms: &Terms,
     from: IpAddr,
     packets: &[u8],
     stop: &AtomicBool,
@@ -196,11 +201,17 @@ fn send(
     socket
         .connect(plan.to)
         .map_err(|e| format!("cannot reach {}: {e}", plan.to))?;
+    let packet_len = terms.size().payload();
+    // The generator counts the headers of IPv4.
+    let rate_bps = plan
+        .rate_bps
+        .saturating_mul((packet_len + IP_UDP_LEN) as u64)
+        / u64::from(terms.packet_bytes);
     flood(&FloodPlan {
         socket: &socket,
         packets,
-        packet_len: DATA_LEN,
-        rate_bps: plan.rate_bps,
+        packet_len,
+        rate_bps,
         start_realtime_ns: plan.start_ns,
         deadline_realtime_ns: plan.deadline_ns,
         stop,

@@ -9,7 +9,6 @@
 //! gives, so a path cannot have carried less than it delivers. Tests: below.
 
 use plumbline_trust::session::SessionKey;
-use plumbline_wire::Size;
 use plumbline_wire::header::{HEADER_LEN, Header, Kind};
 
 use super::super::keystream::Train;
@@ -74,7 +73,7 @@ impl Counter {
             most: counted_most(&notice.terms),
             seen: vec![0; words],
             numbers,
-            expected: vec![0; Size::Standard.payload()],
+            expected: vec![0; notice.terms.size().payload()],
             histogram: vec![0; slots],
             counted: 0,
             refused: Refused::default(),

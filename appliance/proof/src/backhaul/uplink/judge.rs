@@ -9,14 +9,13 @@
 
 use plumbline_trust::session::{Ephemeral, SessionKey};
 
-use super::super::estimate::Sample;
+use super::super::estimate::{Sample, estimate_uplink};
 use super::super::keystream;
 use super::super::messages::{Report, Window as When};
 use super::super::params::{V6_SLACK_PERCENT, V10_DURATION_PART};
 use super::super::record::Record;
 use super::super::rtt;
 use super::super::verdict::{Check, Judgement, Standing, Verdict, decide};
-use super::estimate::estimate_uplink;
 use super::prover::roots;
 use super::{Window, counted_most};
 

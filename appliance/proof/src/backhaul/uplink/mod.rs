@@ -24,7 +24,6 @@
 
 pub mod arrivals;
 pub mod challenger;
-mod estimate;
 pub(super) mod judge;
 pub mod prover;
 pub(super) mod record;
@@ -113,5 +112,5 @@ fn packets_in(terms: &Terms, ns: u64) -> u64 {
 /// compress, and the challenger compares them byte by byte.
 pub fn train(notice: &Notice, index: u16, key: SessionKey) -> Train {
     let seed = key.derive(domain::UPLINK);
-    Train::new(&seed, &notice.challenge, &notice.beacon, 0, index, key)
+    Train::new(&seed, &notice.challenge, &notice.beacon, 0, index, key).of_size(notice.terms.size())
 }
