@@ -10,7 +10,7 @@
 
 use plumbline_proof::backhaul::judge::Judgement;
 use plumbline_proof::backhaul::messages::{Accounting, Window};
-use plumbline_proof::backhaul::params::{Direction, Terms};
+use plumbline_proof::backhaul::params::{Direction, SLICES, Terms};
 use plumbline_proof::backhaul::record::Record;
 use plumbline_proof::backhaul::rtt;
 use serde_json::{Map, Value, json};
@@ -26,8 +26,9 @@ const FCS: u64 = 4;
 const VLAN: u64 = 4;
 /// Longest packets that are no jumbo frames, bytes: an MTU of 1500 and a few tags.
 const JUMBO: u16 = 1_600;
-/// Sub-intervals of the prover's arrival histogram in one duration.
-const TENTHS: u64 = 10;
+/// Slices of the prover's arrival histogram that make one sub-interval: a tenth of the duration.
+#[allow(clippy::cast_possible_truncation)] // five, on every target
+const TENTH: usize = SLICES as usize / 10;
 
 /// RFC 9097 metrics by the names of Broadband Forum TR-471 and TR-181; rates in Mbit/s, times in seconds.
 pub fn tr471(record: &Record, judgement: &Judgement, address: &[u8; 32]) -> Value {
@@ -135,9 +136,9 @@ impl<'a> Told<'a> {
         if self.up() {
             return uplink::intervals(self.record);
         }
-        let counts = self.accounting.histogram.iter().copied();
-        let step_ns = self.ours.duration_ms * 1_000_000 / TENTHS;
-        (step_ns, counts.map(u64::from).collect())
+        let tenths = self.accounting.histogram.chunks(TENTH);
+        let counts = tenths.map(|slices| slices.iter().map(|c| u64::from(*c)).sum());
+        (self.ours.duration_ms * 1_000_000 / 10, counts.collect())
     }
 
     fn ours(&self) -> Value {

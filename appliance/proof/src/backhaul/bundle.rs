@@ -18,7 +18,7 @@ use super::record::Record;
 
 const FILE: Container = Container {
     magic: b"PLUMBNDL",
-    // 5: readiness shows an echo, reports what arrived (uplink).
+    // 5: bursts, commitments that conflict; readiness shows an echo, reports what arrived (uplink).
     version: 5,
     context: domain::BUNDLE,
 };

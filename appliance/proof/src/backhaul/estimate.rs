@@ -32,8 +32,7 @@ impl Estimate {
     #[must_use]
     pub fn within(mut self, sustained_bps: Option<u64>) -> Self {
         let most = sustained_bps.unwrap_or(u64::MAX);
-        self.point_bps = self.point_bps.min(most);
-        for bps in &mut self.curve {
+        for bps in self.curve.iter_mut().chain([&mut self.point_bps]) {
             *bps = (*bps).min(most);
         }
         self

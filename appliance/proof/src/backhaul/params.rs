@@ -22,6 +22,9 @@ pub const OFFER_PERCENT: u64 = 115;
 /// A phase is given up after this many nominal durations, so that a link of a quarter of its claim
 /// still delivers its target.
 pub const DEADLINE_DURATIONS: u64 = 4;
+/// Slices of a duration in which the prover counts arrivals: 2 ms of 100 ms, 20 ms of a second; as many as
+/// a byte numbers to the deadline and a duration beyond.
+pub const SLICES: u64 = 50;
 /// Most challengers in one proof: counts of 64 fit a commitment datagram, and the contract's sorts
 /// stay cheap.
 pub const MAX_CHALLENGERS: u16 = 64;
@@ -72,6 +75,14 @@ pub const V6_SLACK_PERCENT: u64 = 2;
 pub const V11_OFFERED_PERCENT: u64 = 110;
 /// V7: idle round trips before and after may differ by this part of the duration (or 3·MAD).
 pub const V7_DURATION_PART: u64 = 100;
+/// V12: the rate has shifted if what came after is at most this much of what came before, in percent.
+/// Two machines' worth of scheduling noise moves it by a few.
+pub const V12_SHIFT_PERCENT: u64 = 80;
+/// V12: … and the slower part is at least this much of the time looked at, in percent: a dip at the end is
+/// none.
+pub const V12_AFTER_PERCENT: usize = 30;
+/// V12: a burst is outweighed when what came after it is so many times as much (spec).
+pub const V12_OUTWEIGHED: u64 = 4;
 /// V10: clock error bound as a part of the duration.
 pub const V10_DURATION_PART: u64 = 100;
 
@@ -276,6 +287,11 @@ impl Terms {
         let sent =
             u128::from(self.per_challenger()) * u128::from(OFFER_PERCENT * DEADLINE_DURATIONS);
         u64::try_from(sent.div_ceil(100)).unwrap_or(u64::MAX)
+    }
+
+    /// Length of one slice of the arrival histogram, ns.
+    pub fn slice_ns(&self) -> u64 {
+        (self.duration_ns() / SLICES).max(1)
     }
 
     /// D in nanoseconds.

@@ -71,7 +71,7 @@ impl Prover {
             }
             for action in actions {
                 match action {
-                    ProverAction::Say(statement) => self.say(machine, &statement).await?,
+                    ProverAction::Say(statement) => self.say(machine, statement).await?,
                     ProverAction::Open(opening) => live = Some(self.open_uplink(machine, &opening)),
                     // The start follows among these actions: it is said before anything is sent.
                     ProverAction::Arm { .. } => armed = true,
@@ -86,7 +86,7 @@ impl Prover {
             .await?;
         for action in machine.sent(&key, &self.node.settler, sent) {
             match action {
-                ProverAction::Say(statement) => self.say(machine, &statement).await?,
+                ProverAction::Say(statement) => self.say(machine, statement).await?,
                 ProverAction::Fail(why) => return Err(why),
                 ProverAction::Open(_) | ProverAction::Arm { .. } => {}
             }

@@ -109,7 +109,8 @@ impl Challenger {
             committed_ns: window.until_ns(),
             rho_ns: self.probes.smallest_ns(),
             rtts: std::mem::take(&mut self.probes.answered),
-            floor_ns: self.floor_ns,
+            known_ns: self.known.smallest_ns,
+            floor_ns: self.known.floor_ns,
             tt_ns: window.length_ns(),
             tt_plus_ns: window.length_ns(),
             packets,
@@ -122,6 +123,7 @@ impl Challenger {
             clock: counted.clock,
             clock_error_ns: counted.clock_error_ns,
             arrivals: Some(counted.arrivals),
+            heard: None,
             settlement: Vec::new(),
         };
         report.settlement = settlement.sign_report(&self.record.notice.message, &report);

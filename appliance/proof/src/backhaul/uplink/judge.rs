@@ -1,7 +1,7 @@
 //! Judgement of an uplink: the checks by the names of [`super::super::judge`], where they part.
 //!
 //! ```text
-//!  V4 commitment ─► V2 V5 V10 a report ─► V8 shares ─► Σ, curve ─► V6 V11 V9 ─► verdict
+//!  V4 commitment ─► V2 V5 V10 a report ─► V8 shares ─► V11 ─► V12, Σ, curve ─► V6 V9 ─► verdict
 //! ```
 //! V3 (roots) and V7 (round trips) have nothing to check: the prover proves no bytes, and no round trip
 //! is subtracted. A prover that offered too little has itself to blame, so V11 asks the other question:
@@ -9,6 +9,7 @@
 
 use plumbline_trust::session::{Ephemeral, SessionKey};
 
+use super::super::burst::{self, Burst};
 use super::super::estimate::{Sample, estimate_uplink};
 use super::super::keystream;
 use super::super::messages::{Report, Window as When};
@@ -72,7 +73,7 @@ impl Bench<'_> {
             check: check.into(),
             name,
             ok,
-            culprit: (!ok).then(|| culprit.into()),
+            culprit: (!ok && !culprit.is_empty()).then(|| culprit.into()),
             detail,
         });
     }
@@ -282,6 +283,41 @@ impl Bench<'_> {
         ))
     }
 
+    /// V12: whether the link was fast for a moment only. Sub-interval by sub-interval the median report
+    /// stands for all: f liars cannot make a burst of their own.
+    fn burst(&mut self, samples: &[(usize, Sample)]) -> Option<Burst> {
+        let terms = self.record.notice.message.terms;
+        let window = Window::new(&terms, 0);
+        let told = |index: &usize| {
+            let report = self.record.reports.get(*index)?.as_ref()?;
+            Some(&report.message.arrivals.as_ref()?.histogram)
+        };
+        let told: Vec<&Vec<u32>> = samples.iter().filter_map(|(i, _)| told(i)).collect();
+        let reports = u32::try_from(told.len()).unwrap_or(u32::MAX);
+        let slots = usize::try_from(window.slots).unwrap_or(0);
+        let mut slices: Vec<u32> = (0..slots)
+            .map(|slot| {
+                let counts = told.iter().filter_map(|h| h.get(slot).copied());
+                middle(counts.collect()).saturating_mul(reports)
+            })
+            .collect();
+        // The last of a prover's slices is cut off by its commitment; all of these are whole.
+        slices.push(0);
+        let found = burst::find(&slices, window.slot_ns, terms.packet_bytes.into());
+        let detail = found.map_or_else(
+            || format!("no shift within {slots} sub-intervals"),
+            |b| {
+                format!(
+                    "burst of {} bytes at {} bit/s, sustained {} bit/s",
+                    b.burst_bytes, b.peak_bps, b.sustained_bps
+                )
+            },
+        );
+        let steady = found.is_none();
+        self.note("V12", "the rate is sustained".into(), steady, "", detail);
+        found
+    }
+
     fn finish(mut self, mut samples: Vec<(usize, Sample)>, commitment_ok: bool) -> Judgement {
         let terms = self.record.notice.message.terms;
         let low = self.low(&samples);
@@ -296,7 +332,9 @@ impl Bench<'_> {
         let list: Vec<Sample> = samples.iter().map(|(_, s)| *s).collect();
         let offered = terms.offer_total_bps();
         let sum = estimate_uplink(&list, terms.f, u64::MAX, terms.packet_bytes).point_bps;
-        let result = estimate_uplink(&list, terms.f, offered, terms.packet_bytes);
+        let burst = self.burst(&samples);
+        let result = estimate_uplink(&list, terms.f, offered, terms.packet_bytes)
+            .within(burst.map(|b| b.sustained_bps));
         let limit = u128::from(offered) * u128::from(100 + V6_SLACK_PERCENT) / 100;
         self.note(
             "V6",
@@ -339,6 +377,7 @@ impl Bench<'_> {
             point_bps: point,
             curve: result.curve,
             packets: result.packets,
+            burst,
             commitment_ok,
             standings: standings.collect(),
             checks: self.checks,
@@ -348,8 +387,11 @@ impl Bench<'_> {
 
 /// Middle of what was counted; of an even number the lower of the two.
 fn median(samples: &[(usize, Sample)]) -> u64 {
-    let mut counts: Vec<u64> = samples.iter().map(|(_, s)| s.packets).collect();
+    middle(samples.iter().map(|(_, s)| s.packets).collect())
+}
+
+fn middle<N: Ord + Copy + Default>(mut counts: Vec<N>) -> N {
     counts.sort_unstable();
     let half = counts.len().saturating_sub(1) / 2;
-    counts.get(half).copied().unwrap_or(0)
+    counts.get(half).copied().unwrap_or_default()
 }

@@ -45,6 +45,8 @@ struct World {
     copies: usize,
     /// Packets arrive with a byte changed.
     bent: bool,
+    /// Three times as fast for this part of the duration, percent.
+    burst_percent: u64,
     /// Clock of challenger i is i of these ahead, ns.
     skew_ns: u64,
 }
@@ -63,6 +65,7 @@ impl World {
             withholds: None,
             copies: 1,
             bent: false,
+            burst_percent: 0,
             skew_ns: 0,
         }
     }
@@ -272,11 +275,17 @@ impl Sim {
     fn flood(&mut self) {
         let floods = self.prover.floods();
         let sends = self.sends(&floods);
-        let gap = 8 * 1500 * 1_000_000_000 / self.world.link_bps;
+        let sustained = 8 * 1500 * 1_000_000_000 / self.world.link_bps;
+        let fast = self.world.terms.duration_ns() * self.world.burst_percent / 100;
         let mut counts = vec![0; self.parties.len()];
         let mut free = 0;
         for (at, i, k) in &sends {
             counts[*i] += 1;
+            let gap = if *at < sends[0].0 + fast {
+                sustained / 3
+            } else {
+                sustained
+            };
             if free > at + QUEUE * gap {
                 continue;
             }
@@ -505,6 +514,27 @@ fn bytes_that_are_not_the_streams_count_nothing() {
         assert!(fate(report, "bad_payload") > 0);
     }
     assert!(failed(&r.judgement).contains(&"V5"));
+}
+
+#[test]
+fn a_burst_is_told_from_the_sustained_rate_whatever_liars_say() {
+    for (liars, burst_percent) in [(0, 40), (1, 40), (1, 0)] {
+        let j = run(World {
+            liars,
+            burst_percent,
+            ..World::new(CLAIM / 3)
+        })
+        .judgement;
+        assert_eq!(j.verdict, Verdict::Fail, "{liars} {burst_percent}");
+        let Some(burst) = j.burst else {
+            assert_eq!(burst_percent, 0, "{j:#?}");
+            continue;
+        };
+        assert_eq!(burst_percent, 40, "{j:#?}");
+        assert!(near(burst.sustained_bps, CLAIM / 3, 10), "{burst:?}");
+        assert_eq!(j.point_bps, burst.sustained_bps);
+        assert!(j.curve.iter().all(|b| *b <= burst.sustained_bps));
+    }
 }
 
 #[test]
