@@ -75,7 +75,7 @@ impl From<DeployError> for Failure {
 impl From<PayError> for Failure {
     fn from(error: PayError) -> Self {
         match error {
-            PayError::Terms(_) | PayError::Save(..) => Self::usage(error),
+            PayError::Terms(_) | PayError::Mtu { .. } | PayError::Save(..) => Self::usage(error),
             PayError::Api(e) => e.into(),
             PayError::Chain(e) => e.into(),
             PayError::Balance { .. } | PayError::NoResult { .. } => Self::refused(error),
@@ -113,7 +113,11 @@ impl Handlers for Appliance {
         let duration_ms = u32::try_from(args.duration.as_millis()).unwrap_or(u32::MAX);
         let order = Order {
             prover: args.prover,
-            terms: Terms::downlink(args.claim.0, args.challengers, args.f, duration_ms),
+            terms: Terms {
+                direction: args.direction.into(),
+                ..Terms::downlink(args.claim.0, args.challengers, args.f, duration_ms)
+            },
+            mtu: args.mtu,
             price_per_byte: args.price,
             deadline: args.deadline,
             faucet: args.faucet,

@@ -259,6 +259,7 @@ async fn reported(court: &Court, parties: &Parties, bundle: [u8; 32]) -> B256 {
         n: 1,
         f: 0,
         durationMs: 100,
+        packetBytes: 1_500,
         pricePerByte: 3,
         deadline: parties.payer.latest_block().await.unwrap().timestamp + 120,
         nonce: 1,
@@ -293,6 +294,7 @@ async fn reported(court: &Court, parties: &Parties, bundle: [u8; 32]) -> B256 {
             signature: sign(&parties.challenger, &report),
         }],
         bundleHash: bundle.into(),
+        sustainedBps: u64::MAX,
     };
     parties.liar.report(id, &posted).await.unwrap();
     id

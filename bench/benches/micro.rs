@@ -10,10 +10,11 @@
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use plumbline_proof::backhaul::messages::session_of;
-use plumbline_proof::backhaul::params::{L, Terms};
+use plumbline_proof::backhaul::params::Terms;
 use plumbline_proof::backhaul::tally::{Leaf, Tally};
 use plumbline_proof::backhaul::{bundle, leaf};
 use plumbline_trust::session::{Ephemeral, SessionKey};
+use plumbline_wire::header::IP_LAYER_LEN;
 use plumbline_wire::{HEADER_LEN, Header, Kind, Size, classify};
 
 /// Packets of a turn of the receive thread.
@@ -100,7 +101,7 @@ fn tag_check(bencher: Bencher<'_, '_>) {
 }
 
 fn tally() -> Tally {
-    let terms = Terms::downlink((BATCH as u64 + 1) * 8 * L, 1, 0, 1000);
+    let terms = Terms::downlink((BATCH as u64 + 1) * 8 * IP_LAYER_LEN as u64, 1, 0, 1000);
     Tally::new(&CHALLENGE, 0, &terms, vec![Some(key())])
 }
 

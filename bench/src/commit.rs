@@ -19,8 +19,9 @@ use hdrhistogram::Histogram;
 use plumbline::datapath::{Arrived, Leaf, Pace, Receiver, SessionSink};
 use plumbline::generator::EngineChoice;
 use plumbline::role::prover::{Sink, Steps};
-use plumbline_proof::backhaul::params::{DEADLINE_DURATIONS, L};
+use plumbline_proof::backhaul::params::DEADLINE_DURATIONS;
 use plumbline_trust::NetworkKey;
+use plumbline_wire::header::IP_LAYER_LEN;
 use plumbline_wire::{HEADER_LEN, Header};
 use serde::Serialize;
 
@@ -114,7 +115,7 @@ pub(crate) fn run(
     let phase = Phase {
         load,
         rate_bps,
-        packets: (rate_bps * u64::from(plan.duration_ms) / 1000 / (8 * L)).max(1),
+        packets: (rate_bps * u64::from(plan.duration_ms) / 1000 / (8 * IP_LAYER_LEN as u64)).max(1),
         seconds: f64::from(plan.duration_ms) / 1000.0,
     };
     let pair = Pair::new(1500, Units::Packets)?;

@@ -229,6 +229,9 @@ impl Play {
                 ChallengerAction::Send(_, bytes) => self.deliver(i, &bytes)?,
                 ChallengerAction::Flood(flood) => self.parties[i].flood = Some(flood),
                 ChallengerAction::Stop | ChallengerAction::Done => {}
+                ChallengerAction::Count(_) => {
+                    bail!("challenger {i} counts in a measurement towards the prover")
+                }
                 ChallengerAction::Fail(why) => bail!("challenger {i} gave up: {why}"),
             }
         }

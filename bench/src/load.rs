@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use plumbline_proof::backhaul::keystream::{self, Train};
 use plumbline_proof::backhaul::messages::{ChallengeId, session_of};
-use plumbline_proof::backhaul::params::{L, Terms};
+use plumbline_proof::backhaul::params::Terms;
 use plumbline_proof::backhaul::tally::Tally;
 use plumbline_trust::encoding::Digest;
 use plumbline_trust::session::{Ephemeral, SessionKey};
@@ -114,7 +114,11 @@ impl Load {
 /// Terms of one challenger, none corrupt, whose target is `target` packets.
 fn terms(target: u64) -> Terms {
     // A phase of one second: K bit/s are then K/8/L packets, whatever their size here.
-    Terms::downlink(target * 8 * L, 1, 0, 1000)
+    let terms = Terms::downlink(0, 1, 0, 1000);
+    Terms {
+        claim_bps: target * 8 * u64::from(terms.packet_bytes),
+        ..terms
+    }
 }
 
 /// The train that [`Load::make`] writes out.

@@ -31,8 +31,10 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
     bytes32 public constant REPORT_TYPEHASH = keccak256(
         "Report(bytes32 id,uint8 phase,uint16 index,uint64 ttNs,uint64 ttPlusNs,uint32 packets,bytes32 responseHash)"
     );
-    /// @notice Bytes of a data packet at the IP layer.
-    uint256 public constant PACKET_BYTES = 1500;
+    /// @notice Shortest data packet, bytes at the IP layer: shorter ones measure a processor, not a link.
+    uint256 public constant MIN_PACKET_BYTES = 500;
+    /// @notice Longest data packet, bytes at the IP layer: a jumbo frame's.
+    uint256 public constant MAX_PACKET_BYTES = 9100;
     /// @notice Most challengers of one measurement: reports are kept as bits of one word, and sorting
     /// them costs the square of their number.
     uint256 public constant MAX_CHALLENGERS = 64;
@@ -40,10 +42,13 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
     uint256 public constant MIN_DURATION_MS = 10;
     /// @notice Longest nominal duration, ms.
     uint256 public constant MAX_DURATION_MS = 10_000;
-    /// @notice Highest claim, bit/s: the packets of one challenger in the longest run still fit 32 bits.
+    /// @notice Highest claim, bit/s: in packets of 1500 bytes, those of one challenger in the longest run
+    /// still fit 32 bits. A count that does not fit cannot be posted, and so not be paid.
     uint256 public constant MAX_CLAIM_BPS = 4e12;
     /// @notice Challengers together offer this many percent of the claim, were f of them silent.
     uint256 public constant OFFERED_PERCENT = 115;
+    /// @notice Traffic ends after this many nominal durations, done or not.
+    uint256 public constant DEADLINE_DURATIONS = 4;
     /// @notice A claim passes from this many percent of it.
     uint256 public constant PASS_PERCENT = 95;
     /// @notice The only phase there is.
@@ -157,11 +162,9 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         _checkCounts(asked, posted);
         _checkCommit(id, asked.prover, posted);
         m.state = State.Reported;
-        m.counts = posted.counts;
 
-        Estimator.Input memory input = _checkedReports(id, m.selected, posted);
-        input.offeredBps = offeredBps(asked);
-        input.faulty = asked.f;
+        Estimator.Input memory input = _checkedReports(id, asked, m.selected, posted);
+        m.counts = input.uplink ? _received(asked, posted.reports) : posted.counts;
         Estimator.Output memory output = Estimator.estimate(input);
         uint256 guaranteed = output.curve[asked.f];
         Verdict verdict = posted.reports.length < asked.n - asked.f
@@ -176,9 +179,12 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         r.reportedAt = uint64(block.timestamp);
         r.verdict = verdict;
         r.reportedBlock = uint64(block.number);
+        r.sustained = posted.sustainedBps;
         r.bundleHash = posted.bundleHash;
         (r.reporters, r.paid) = _bitmaps(posted.reports, output.outliers);
-        emit Reported(id, verdict, output.point, guaranteed, output.curve, posted.bundleHash);
+        emit Reported(
+            id, verdict, output.point, guaranteed, output.curve, posted.bundleHash, posted.sustainedBps
+        );
         // Nobody loses twice for one offence, so nobody could prove it again now.
         for (uint256 i = 0; i < m.guilty.length; ++i) {
             _annul(id, m, m.guilty[i]);
@@ -192,7 +198,7 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         require(block.timestamp >= until, DisputeWindowOpen(until, block.timestamp));
         m.state = State.Final;
 
-        uint256 price = uint256(m.request.pricePerByte) * PACKET_BYTES;
+        uint256 price = uint256(m.request.pricePerByte) * m.request.packetBytes;
         uint64 paid = m.result.paid;
         uint256 total = 0;
         for (uint16 i = 0; i < m.request.n; ++i) {
@@ -332,13 +338,14 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
     }
 
     /// @notice What a request comes to.
-    /// @return cap packets counted at most of one challenger
-    /// @return target packets counted at most in all
+    /// @return cap packets paid at most of one challenger
+    /// @return target packets paid at most in all: n−f challengers fill the claim towards the prover, and
+    /// away from it each of n may receive its cap
     /// @return escrow what is locked for it
     function quote(Request memory asked) public view returns (uint256 cap, uint256 target, uint256 escrow) {
         cap = _cap(asked);
-        target = (uint256(asked.n) - asked.f) * cap;
-        escrow = uint256(asked.pricePerByte) * PACKET_BYTES * target + coordinatorFee();
+        target = (uint256(asked.n) - (asked.direction == 0 ? asked.f : 0)) * cap;
+        escrow = uint256(asked.pricePerByte) * asked.packetBytes * target + coordinatorFee();
     }
 
     /// @notice What the coordinator of a request made now is paid for its result.
@@ -354,7 +361,7 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         return block.timestamp + (bound > needed ? bound - needed : 0);
     }
 
-    /// @notice Rate that the challengers of a request offer together, bit/s.
+    /// @notice Rate that the challengers of a request offer together, or are offered, bit/s.
     function offeredBps(Request memory asked) public pure returns (uint256 bps) {
         return uint256(asked.claimBps) * OFFERED_PERCENT * asked.n / (100 * (uint256(asked.n) - asked.f));
     }
@@ -399,7 +406,7 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
 
     function _checkRequest(Request calldata asked) private view {
         require(msg.sender == asked.payer, NotPayer(msg.sender, asked.payer));
-        require(asked.direction == 0, DirectionUnsupported(asked.direction));
+        require(asked.direction <= 1, DirectionUnsupported(asked.direction));
         require(asked.claimBps != 0, ClaimZero());
         require(PARTICIPANTS.isActive(asked.prover, PARTICIPANTS.PROVER()), UnknownProver(asked.prover));
         uint256 max = PARTICIPANTS.get(asked.prover).maxBps;
@@ -414,6 +421,10 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         require(
             asked.durationMs >= MIN_DURATION_MS && asked.durationMs <= MAX_DURATION_MS,
             DurationOutOfRange(asked.durationMs, MIN_DURATION_MS, MAX_DURATION_MS)
+        );
+        require(
+            asked.packetBytes >= MIN_PACKET_BYTES && asked.packetBytes <= MAX_PACKET_BYTES,
+            PacketBytesOutOfRange(asked.packetBytes, MIN_PACKET_BYTES, MAX_PACKET_BYTES)
         );
         _requireBefore(asked.deadline);
         uint256 latest = latestDeadline();
@@ -439,9 +450,13 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         }
     }
 
-    function _checkCounts(Request memory asked, Submission calldata posted) private view {
+    /// @dev Of each challenger what counts in an interval; to each what may be sent until the traffic ends.
+    function _checkCounts(Request memory asked, Submission calldata posted) private pure {
         require(posted.counts.length == asked.n, CountsLength(posted.counts.length, asked.n));
-        (uint256 cap, uint256 target,) = quote(asked);
+        bool uplink = asked.direction != 0;
+        uint256 cap = _cap(asked);
+        uint256 target = (uint256(asked.n) - asked.f) * cap;
+        if (uplink) cap = (cap * OFFERED_PERCENT * DEADLINE_DURATIONS + 99) / 100;
         uint256 sum = 0;
         for (uint256 i = 0; i < posted.counts.length; ++i) {
             uint256 count = posted.counts[i];
@@ -449,7 +464,7 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
             sum += count;
         }
         require(sum == posted.packets, CountsSum(sum, posted.packets));
-        require(sum <= target, PacketsAboveTarget(sum, target));
+        require(uplink || sum <= target, PacketsAboveTarget(sum, target));
     }
 
     function _checkCommit(bytes32 id, address prover, Submission calldata posted) private view {
@@ -461,13 +476,18 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
     }
 
     /// @dev Checks every report and lays them out for the estimator.
-    function _checkedReports(bytes32 id, address[] storage selected, Submission calldata posted)
-        private
-        view
-        returns (Estimator.Input memory input)
-    {
+    function _checkedReports(
+        bytes32 id,
+        Request memory asked,
+        address[] storage selected,
+        Submission calldata posted
+    ) private view returns (Estimator.Input memory input) {
         uint256 length = posted.reports.length;
-        input.packetBytes = PACKET_BYTES;
+        input.uplink = asked.direction != 0;
+        input.packetBytes = asked.packetBytes;
+        input.offeredBps = offeredBps(asked);
+        input.faulty = asked.f;
+        input.sustainedBps = posted.sustainedBps;
         input.counts = new uint256[](length);
         input.tt = new uint256[](length);
         input.ttPlus = new uint256[](length);
@@ -479,14 +499,31 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
                 uint256 previous = posted.reports[i - 1].index;
                 require(index > previous, ReportsNotAscending(index, previous));
             }
+            uint256 counted = timing.packets;
             uint256 committed = posted.counts[index];
-            require(timing.packets == committed, ReportCountDiffers(index, timing.packets, committed));
+            if (input.uplink) require(counted <= committed, ReportCountAboveSent(index, counted, committed));
+            else require(counted == committed, ReportCountDiffers(index, counted, committed));
             require(timing.ttNs != 0 && timing.ttPlusNs != 0, ReportTimeZero(index));
             _checkReportSignature(id, timing, posted.responseHash, selected[index]);
-            input.counts[i] = committed;
-            input.packets += committed;
+            input.counts[i] = counted;
+            input.packets += counted;
             input.tt[i] = timing.ttNs;
             input.ttPlus[i] = timing.ttPlusNs;
+        }
+    }
+
+    /// @dev What each challenger says it received, as far as it is paid: nothing of who does not report.
+    function _received(Request memory asked, Timing[] calldata reports)
+        private
+        pure
+        returns (uint32[] memory counts)
+    {
+        uint256 cap = _cap(asked);
+        counts = new uint32[](asked.n);
+        for (uint256 i = 0; i < reports.length; ++i) {
+            uint32 packets = reports[i].packets;
+            // The cast cannot truncate: it is of what is less than 32 bits.
+            counts[reports[i].index] = packets < cap ? packets : uint32(cap);
         }
     }
 
@@ -562,7 +599,7 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
 
     /// @dev ⌈K·D / (8·L·(n−f))⌉, the duration being in ms.
     function _cap(Request memory asked) private pure returns (uint256 packets) {
-        uint256 divisor = 8 * PACKET_BYTES * (uint256(asked.n) - asked.f) * 1000;
+        uint256 divisor = 8 * uint256(asked.packetBytes) * (uint256(asked.n) - asked.f) * 1000;
         return (uint256(asked.claimBps) * asked.durationMs + divisor - 1) / divisor;
     }
 

@@ -8,6 +8,14 @@ pragma solidity 0.8.37;
 ///     point         = min(8·N·L·1e9 / median(tt), offered)
 ///     guaranteed(j) = 8·L·1e9·(N − Σ j largest counts) / ((j+1)-th largest tt⁺)
 ///
+/// where challengers send, all to one prover; and where the prover sends to all of them
+///
+///     rate_i        = 8·L·packets_i·1e9 / tt_i
+///     point         = min(Σ rate_i, offered)
+///     guaranteed(j) = Σ of all rates but the j largest
+///
+/// No figure exceeds the sustained rate, if a burst was seen.
+///
 /// The median of an even number of values is the floored mean of the middle two. MAD is the median
 /// distance from the median. Times are nanoseconds, rates bit/s at the IP layer; a rate that 64 bits
 /// cannot hold is the largest that they can.
@@ -17,6 +25,8 @@ library Estimator {
 
     /// @notice What a result is computed from. `counts`, `tt` and `ttPlus` run over the reports.
     struct Input {
+        /// whether the prover sends
+        bool uplink;
         /// bytes of a packet at the IP layer
         uint256 packetBytes;
         /// packets counted in all
@@ -31,6 +41,8 @@ library Estimator {
         uint256 offeredBps;
         /// how many challengers may be corrupt
         uint256 faulty;
+        /// rate after a burst, bit/s; the largest of 64 bits if none was seen
+        uint256 sustainedBps;
     }
 
     /// @notice What comes out.
@@ -39,11 +51,11 @@ library Estimator {
         uint256 point;
         /// guaranteed(0), …, guaranteed(faulty), bit/s
         uint256[] curve;
-        /// which reporters are outliers
+        /// which reporters are outliers; none where the prover sends: they share nothing to differ in
         bool[] outliers;
-        /// median of tt, ns
+        /// median of tt, ns; zero where the prover sends
         uint256 median;
-        /// median distance of tt from it, ns
+        /// median distance of tt from it, ns; zero where the prover sends
         uint256 mad;
     }
 
@@ -57,12 +69,22 @@ library Estimator {
         output.curve = new uint256[](input.faulty + 1);
         output.outliers = new bool[](n);
         if (n == 0) return output;
+        if (input.uplink) _uplink(input, output);
+        else _downlink(input, output);
+        // A burst that outran the link says nothing of what it sustains.
+        output.point = _min(output.point, input.sustainedBps);
+        for (uint256 j = 0; j < output.curve.length; ++j) {
+            output.curve[j] = _min(output.curve[j], input.sustainedBps);
+        }
+    }
 
+    /// @dev Challengers send, and all of them time the same traffic.
+    function _downlink(Input memory input, Output memory output) private pure {
+        uint256 n = input.tt.length;
         uint256[] memory sorted = sort(input.tt);
         require(sorted[0] != 0, InputMalformed());
         output.median = median(sorted);
-        uint256 rate = _rate(input.packetBytes, input.packets, output.median);
-        output.point = rate < input.offeredBps ? rate : input.offeredBps;
+        output.point = _min(_rate(input.packetBytes, input.packets, output.median), input.offeredBps);
 
         uint256[] memory distances = new uint256[](n);
         for (uint256 i = 0; i < n; ++i) {
@@ -76,6 +98,29 @@ library Estimator {
             output.outliers[i] = distances[i] > bound;
         }
         _curve(input, output.curve);
+    }
+
+    /// @dev The prover sends, and each challenger times what reached it.
+    function _uplink(Input memory input, Output memory output) private pure {
+        uint256 n = input.tt.length;
+        uint256[] memory rates = new uint256[](n);
+        uint256 sum = 0;
+        for (uint256 i = 0; i < n; ++i) {
+            require(input.tt[i] != 0, InputMalformed());
+            rates[i] = _rate(input.packetBytes, input.counts[i], input.tt[i]);
+            sum += rates[i];
+        }
+        output.point = _min(sum, input.offeredBps);
+        rates = sort(rates);
+        for (uint256 j = 0; j < output.curve.length && j < n; ++j) {
+            // The j corrupt can have said what they liked: theirs count for nothing.
+            output.curve[j] = _min(sum, type(uint64).max);
+            sum -= rates[n - 1 - j];
+        }
+    }
+
+    function _min(uint256 a, uint256 b) private pure returns (uint256 least) {
+        return a < b ? a : b;
     }
 
     /// @notice A sorted copy, ascending.
@@ -102,8 +147,7 @@ library Estimator {
     }
 
     function _rate(uint256 packetBytes, uint256 packets, uint256 ns) private pure returns (uint256 bps) {
-        bps = BIT_NS * packetBytes * packets / ns;
-        if (bps > type(uint64).max) bps = type(uint64).max;
+        bps = _min(BIT_NS * packetBytes * packets / ns, type(uint64).max);
     }
 
     function _curve(Input memory input, uint256[] memory curve) private pure {

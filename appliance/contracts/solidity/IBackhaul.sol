@@ -42,7 +42,7 @@ interface IBackhaul {
         address coordinator;
         /// claimed capacity, bit/s at the IP layer
         uint64 claimBps;
-        /// 0: towards the prover
+        /// 0: towards the prover, challengers send; 1: away from it, the prover sends
         uint8 direction;
         /// challengers
         uint16 n;
@@ -50,6 +50,8 @@ interface IBackhaul {
         uint16 f;
         /// nominal duration, ms
         uint32 durationMs;
+        /// bytes of a data packet at the IP layer
+        uint16 packetBytes;
         /// price of one counted byte at the IP layer, in the token's smallest unit
         uint128 pricePerByte;
         /// unix seconds until which the result must be posted
@@ -66,7 +68,7 @@ interface IBackhaul {
         uint64 ttNs;
         /// transmission time that the prover cannot have shortened, ns
         uint64 ttPlusNs;
-        /// packets of this challenger that the prover counted
+        /// packets of this challenger that the prover counted; direction 1: that it received
         uint32 packets;
         /// EIP-712 `Report` by the challenger, 65 bytes
         bytes signature;
@@ -74,9 +76,9 @@ interface IBackhaul {
 
     /// @notice What the coordinator posts.
     struct Submission {
-        /// packets the prover committed to
+        /// packets the prover committed to: received, or sent in direction 1
         uint64 packets;
-        /// of each selected challenger
+        /// of or to each selected challenger
         uint32[] counts;
         /// the seed's response hash: BLAKE3 over all that was received
         bytes32 responseHash;
@@ -86,6 +88,8 @@ interface IBackhaul {
         Timing[] reports;
         /// BLAKE3 of the evidence bundle
         bytes32 bundleHash;
+        /// rate after a burst, bit/s, which no figure may exceed; the type's maximum: no burst was seen
+        uint64 sustainedBps;
     }
 
     /// @notice What a prover commits to, with its signature.
@@ -138,6 +142,8 @@ interface IBackhaul {
         Verdict verdict;
         /// block in which it was posted, where the {Reported} event with the curve is
         uint64 reportedBlock;
+        /// rate after a burst, bit/s: figures are no higher; the type's maximum: no burst was seen
+        uint64 sustained;
         /// BLAKE3 of the evidence bundle
         bytes32 bundleHash;
     }
@@ -162,7 +168,13 @@ interface IBackhaul {
     event Began(bytes32 indexed id, bytes32 setupHash);
     /// @notice The result is on record.
     event Reported(
-        bytes32 indexed id, Verdict verdict, uint256 point, uint256 guaranteed, uint256[] curve, bytes32 bundleHash
+        bytes32 indexed id,
+        Verdict verdict,
+        uint256 point,
+        uint256 guaranteed,
+        uint256[] curve,
+        bytes32 bundleHash,
+        uint64 sustained
     );
     /// @notice Challenger `index` is paid `amount`.
     event Paid(bytes32 indexed id, address indexed challenger, uint16 index, uint256 amount);
@@ -183,7 +195,7 @@ interface IBackhaul {
     error NotPayer(address sender, address payer);
     /// @notice Only this coordinator may do that.
     error NotCoordinator(address sender, address coordinator);
-    /// @notice Only direction 0, towards the prover, is measured.
+    /// @notice Directions are 0, towards the prover, and 1, away from it.
     error DirectionUnsupported(uint8 direction);
     /// @notice A claim of zero.
     error ClaimZero();
@@ -199,6 +211,8 @@ interface IBackhaul {
     error TooManyChallengers(uint256 n, uint256 max);
     /// @notice The duration is out of range.
     error DurationOutOfRange(uint256 durationMs, uint256 min, uint256 max);
+    /// @notice The packet length is out of range.
+    error PacketBytesOutOfRange(uint256 packetBytes, uint256 min, uint256 max);
     /// @notice The deadline is over.
     error DeadlinePassed(uint256 deadline, uint256 now_);
     /// @notice The deadline is still to come.
@@ -231,6 +245,8 @@ interface IBackhaul {
     error ReportsNotAscending(uint256 index, uint256 previous);
     /// @notice A report that counts otherwise than the prover.
     error ReportCountDiffers(uint256 index, uint256 reported, uint256 committed);
+    /// @notice A report of more packets than the prover sent.
+    error ReportCountAboveSent(uint256 index, uint256 reported, uint256 sent);
     /// @notice A report with a time of zero.
     error ReportTimeZero(uint256 index);
     /// @notice A report that is not signed by its challenger.

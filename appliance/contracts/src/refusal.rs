@@ -175,7 +175,7 @@ fn backhaul(error: &B) -> Told {
         ),
         B::DirectionUnsupported(e) => say!(
             e,
-            "direction {} is not measured; only 0, towards the prover, is",
+            "direction {} is not measured; 0, towards the prover, and 1, away from it, are",
             e.direction
         ),
         B::DisputeWindowOpen(e) => say!(
@@ -208,6 +208,13 @@ fn backhaul(error: &B) -> Told {
             e.sender,
             e.payer
         ),
+        B::PacketBytesOutOfRange(e) => say!(
+            e,
+            "packets of {} bytes are out of range: {} to {} bytes at the IP layer are allowed",
+            e.packetBytes,
+            e.min,
+            e.max
+        ),
         B::PacketsAboveTarget(e) => say!(
             e,
             "{} packets are counted; the measurement ends at {}",
@@ -217,6 +224,13 @@ fn backhaul(error: &B) -> Told {
         B::ReentrancyGuardReentrantCall(e) => {
             say!(e, "the contract was called back while it was at work")
         }
+        B::ReportCountAboveSent(e) => say!(
+            e,
+            "challenger {} reports {} packets, but the prover sent it {}",
+            e.index,
+            e.reported,
+            e.sent
+        ),
         B::ReportCountDiffers(e) => say!(
             e,
             "challenger {} reports {} packets, but the prover committed to {}",

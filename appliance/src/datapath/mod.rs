@@ -31,7 +31,7 @@ mod source;
 mod sys;
 mod worker;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use plumbline_wire::{HEADER_LEN, Header, Size};
 
@@ -42,6 +42,17 @@ pub use error::DatapathError;
 pub use ladder::PathInfo;
 pub use plumbline_proof::backhaul::tally::Leaf;
 pub use receiver::{Receiver, SessionHandle};
+
+/// Sets the receive buffer of a plain socket, past the system's maximum if allowed; returns what it is
+/// now, in bytes.
+pub(crate) fn receive_buffer(socket: &UdpSocket, bytes: u32) -> Result<usize, DatapathError> {
+    sys::sockopt::receive_buffer(socket, bytes)
+}
+
+/// Datagrams that found the buffer of a plain socket full, since it was made.
+pub(crate) fn dropped(socket: &UdpSocket) -> Result<u64, DatapathError> {
+    sys::sockopt::dropped(socket)
+}
 
 /// Which rung of the ladder to take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

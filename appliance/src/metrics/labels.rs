@@ -56,6 +56,8 @@ label! {
     Link {
         /// Towards the prover.
         Downlink = "downlink",
+        /// Away from the prover.
+        Uplink = "uplink",
     }
 }
 label! {

@@ -10,12 +10,12 @@
 
 use plumbline_proof::backhaul::judge::Judgement;
 use plumbline_proof::backhaul::messages::{Accounting, Window};
-use plumbline_proof::backhaul::params::{L, SLICES};
+use plumbline_proof::backhaul::params::{Direction, SLICES, Terms};
 use plumbline_proof::backhaul::record::Record;
 use plumbline_proof::backhaul::rtt;
 use serde_json::{Map, Value, json};
 
-use super::outcome;
+use super::{outcome, uplink};
 use crate::ui::results::MeasureResult;
 
 /// Bytes of an Ethernet header.
@@ -24,10 +24,8 @@ const ETHERNET: u64 = 14;
 const FCS: u64 = 4;
 /// Bytes of a VLAN tag.
 const VLAN: u64 = 4;
-/// Bytes of preamble, start delimiter and gap between frames: layer 1 beyond the frame.
-const GAP: u64 = 20;
-/// Bytes of UDP payload of a data packet, as iperf3 counts a block.
-const PAYLOAD: u64 = L - 28;
+/// Longest packets that are no jumbo frames, bytes: an MTU of 1500 and a few tags.
+const JUMBO: u16 = 1_600;
 /// Slices of the prover's arrival histogram that make one sub-interval: a tenth of the duration.
 #[allow(clippy::cast_possible_truncation)] // five, on every target
 const TENTH: usize = SLICES as usize / 10;
@@ -61,13 +59,34 @@ impl<'a> Told<'a> {
         }
     }
 
-    /// B with `more` bytes a packet, Mbit/s.
-    fn mbps(&self, more: u64) -> f64 {
-        rate(self.ours.measured_bps, L + more, L)
+    fn terms(&self) -> &Terms {
+        &self.record.notice.message.terms
     }
 
-    /// First and last arrival, unix ns of the prover.
+    /// L.
+    fn bytes(&self) -> u64 {
+        self.terms().packet_bytes.into()
+    }
+
+    /// Bytes of UDP payload of a data packet, as iperf3 counts a block.
+    fn payload(&self) -> u64 {
+        self.terms().size().payload() as u64
+    }
+
+    /// B with `more` bytes a packet, Mbit/s.
+    fn mbps(&self, more: u64) -> f64 {
+        rate(self.ours.measured_bps, self.bytes() + more, self.bytes())
+    }
+
+    fn up(&self) -> bool {
+        self.terms().direction == Direction::Up
+    }
+
+    /// First and last arrival, unix ns of the prover; of an uplink the common window.
     fn arrivals(&self) -> (u64, u64) {
+        if self.up() {
+            return uplink::span(self.record);
+        }
         let commit = self.record.commit.as_ref();
         commit.map_or((0, 0), |c| c.message.arrivals)
     }
@@ -75,7 +94,8 @@ impl<'a> Told<'a> {
     /// What reached the prover's port of what was sent, and what was sent.
     fn delivered(&self) -> (u64, u64) {
         let p = &self.ours.packets;
-        (p.verified + p.over_cap + p.late, p.sent)
+        let early = p.uplink.get("early").copied().unwrap_or(0);
+        (p.verified + p.over_cap + p.late + early, p.sent)
     }
 
     fn loss(&self) -> f64 {
@@ -100,19 +120,25 @@ impl<'a> Told<'a> {
 
     /// Of each sub-interval: from and to in seconds, packets.
     fn intervals(&self) -> Vec<(f64, f64, u64)> {
-        let step = seconds(self.ours.duration_ms * 1_000_000 / 10);
-        let tenths = self.accounting.histogram.chunks(TENTH);
+        let (step_ns, counts) = self.histogram();
+        let step = seconds(step_ns);
         (0_u32..)
-            .zip(tenths)
-            .map(|(at, slices)| {
+            .zip(counts)
+            .map(|(at, count)| {
                 let from = f64::from(at) * step;
-                (
-                    from,
-                    from + step,
-                    slices.iter().map(|c| u64::from(*c)).sum(),
-                )
+                (from, from + step, count)
             })
             .collect()
+    }
+
+    /// Length of a sub-interval in ns, and the packets of each.
+    fn histogram(&self) -> (u64, Vec<u64>) {
+        if self.up() {
+            return uplink::intervals(self.record);
+        }
+        let tenths = self.accounting.histogram.chunks(TENTH);
+        let counts = tenths.map(|slices| slices.iter().map(|c| u64::from(*c)).sum());
+        (self.ours.duration_ms * 1_000_000 / 10, counts.collect())
     }
 
     fn ours(&self) -> Value {
@@ -125,8 +151,12 @@ impl<'a> Told<'a> {
             "guaranteed_bps": self.ours.guaranteed_bps,
             "trust_curve": self.ours.trust_curve,
             "offered_bps": self.ours.offered_bps,
-            "layer1_mbps": self.mbps(ETHERNET + FCS + GAP),
-            "sub_intervals": "arrivals as counted by the prover: inside its commitment's figures, not proven one by one",
+            "layer1_bps": self.ours.layer1_bps,
+            "sub_intervals": if self.up() {
+                "arrivals as counted by the challengers: they sum to what each reports"
+            } else {
+                "arrivals as counted by the prover: inside its commitment's figures, not proven one by one"
+            },
         })
     }
 
@@ -153,7 +183,7 @@ impl<'a> Told<'a> {
         }
         let intervals = self.intervals();
         let incremental = intervals.iter().map(|(from, to, packets)| {
-            let bits = packets * L * 8;
+            let bits = packets * self.bytes() * 8;
             json!({
                 "TimeOfSubInterval": stamp(first + nanoseconds(*from)),
                 "Seconds": to - from,
@@ -162,12 +192,15 @@ impl<'a> Told<'a> {
         });
         json!({
             "Input": {
-                "Role": "Receiver",
+                "Role": match self.terms().direction {
+                    Direction::Down => "Receiver",
+                    Direction::Up => "Sender",
+                },
                 "TestType": "Fixed",
                 "UDPPayloadContent": "random",
                 "NumberOfConnections": self.record.notice.message.terms.n,
-                "JumboFramesPermitted": false,
-                "TestSubInterval": self.ours.duration_ms / 10,
+                "JumboFramesPermitted": self.terms().packet_bytes > JUMBO,
+                "TestSubInterval": self.histogram().0 / 1_000_000,
                 "NumberTestSubIntervals": intervals.len(),
             },
             "Output": {
@@ -191,13 +224,14 @@ impl<'a> Told<'a> {
     }
 
     fn iperf3(&self) -> Value {
+        let payload = self.payload();
         let (first, last) = self.arrivals();
         let span = seconds(last.saturating_sub(first));
         let sum = |from: f64, to: f64, packets: u64| {
             json!({
                 "start": from, "end": to, "seconds": to - from,
-                "bytes": packets * PAYLOAD,
-                "bits_per_second": bits_per(packets * PAYLOAD * 8, to - from),
+                "bytes": packets * payload,
+                "bits_per_second": bits_per(packets * payload * 8, to - from),
                 "packets": packets, "omitted": false, "sender": false,
             })
         };
@@ -211,8 +245,8 @@ impl<'a> Told<'a> {
             json!({"udp": {
                 "socket": c.index,
                 "start": 0.0, "end": span, "seconds": span,
-                "bytes": u64::from(c.packets) * PAYLOAD,
-                "bits_per_second": bits_per(u64::from(c.packets) * PAYLOAD * 8, span),
+                "bytes": u64::from(c.packets) * payload,
+                "bits_per_second": bits_per(u64::from(c.packets) * payload * 8, span),
                 "packets": c.sent, "lost_packets": lost,
                 "lost_percent": 100.0 * part(lost, c.sent),
                 "out_of_order": Value::Null, "sender": false,
@@ -233,7 +267,7 @@ impl<'a> Told<'a> {
                 "test_start": {
                     "protocol": "UDP",
                     "num_streams": self.record.notice.message.terms.n,
-                    "blksize": PAYLOAD,
+                    "blksize": payload,
                     "duration": seconds(self.ours.duration_ms * 1_000_000),
                     "target_bitrate": self.ours.offered_bps,
                     "reverse": 0,

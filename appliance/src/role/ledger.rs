@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 
 use alloy::primitives::B256;
+use plumbline_contracts::abi::backhaul::IBackhaul::Request;
+use plumbline_proof::backhaul::params::{Direction, Terms, TermsError};
 use plumbline_trust::{Address, VerifyingKey, selection};
 
 use super::outcome::units;
@@ -12,6 +14,22 @@ use crate::ui::results::{Balance, ChainStatus, Draw, ParticipantView, Participan
 
 fn ours(address: alloy::primitives::Address) -> Address {
     Address(address.into_array())
+}
+
+/// What a request asks to be measured.
+///
+/// # Errors
+/// The contract takes it, and no appliance measures it.
+pub fn terms(asked: &Request) -> Result<Terms, TermsError> {
+    let terms = Terms {
+        claim_bps: asked.claimBps,
+        n: asked.n,
+        f: asked.f,
+        duration_ms: asked.durationMs,
+        direction: Direction::try_from(asked.direction)?,
+        packet_bytes: asked.packetBytes,
+    };
+    terms.check()
 }
 
 /// Height, sums and contracts.
@@ -80,6 +98,8 @@ pub async fn request(chain: &ChainClient, id: B256) -> Result<RequestView, Clien
         prover: ours(asked.prover),
         coordinator: ours(asked.coordinator),
         claim_bps: asked.claimBps,
+        direction: asked.direction,
+        packet_bytes: asked.packetBytes,
         n: asked.n,
         f: asked.f,
         duration_ms: asked.durationMs,

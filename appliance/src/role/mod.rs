@@ -26,3 +26,4 @@ pub mod outcome;
 pub mod payer;
 pub mod prover;
 pub mod settle;
+mod uplink;

@@ -19,6 +19,7 @@ use plumbline_trust::identity::{Address, NetworkKey, Signature, binding_message}
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::ledger;
 use super::settle::Settler;
 use crate::chain::client::{ChainClient, ClientError, Registration, Seeds};
 use crate::clock;
@@ -184,13 +185,7 @@ impl Node {
         let same = asked.payer.into_array() == notice.payer.0
             && asked.prover.into_array() == notice.prover.address.0
             && asked.coordinator.into_array() == notice.coordinator.address.0
-            && (asked.claimBps, asked.n, asked.f, asked.durationMs)
-                == (
-                    notice.terms.claim_bps,
-                    notice.terms.n,
-                    notice.terms.f,
-                    notice.terms.duration_ms,
-                )
+            && ledger::terms(&asked) == Ok(notice.terms)
             && (asked.pricePerByte, asked.deadline) == (notice.price_per_byte, notice.deadline);
         if !same {
             return Err(Doubt::Differs(

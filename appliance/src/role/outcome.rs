@@ -7,14 +7,16 @@ use alloy::primitives::{B256, U256};
 use plumbline_contracts::State;
 use plumbline_proof::backhaul::judge::{Judgement, Verdict as Judged};
 use plumbline_proof::backhaul::messages::{Accounting, Report, Window};
+use plumbline_proof::backhaul::params;
 use plumbline_proof::backhaul::record::Record;
 use plumbline_proof::backhaul::rtt;
 use plumbline_trust::Address;
 
+use super::uplink;
 use crate::chain::client::{ChainClient, ClientError};
 use crate::ui::results::{
-    ChallengerResult, DatapathView, EndState, GasView, MeasureResult, PacketsView, PaidRole,
-    PaidView, RttView, SettlementView, Verdict, XskView,
+    ChallengerResult, DatapathView, Direction, EndState, GasView, MeasureResult, PacketsView,
+    PaidRole, PaidView, RttView, SettlementView, Verdict, XskView,
 };
 
 /// Everything that the evidence says; the chain's part is filled in by [`settle`].
@@ -33,13 +35,19 @@ pub fn from_evidence(
     let challengers = (0..record.seeds.len())
         .map(|at| challenger(record, judgement, at))
         .collect();
-    MeasureResult {
+    let mut document = MeasureResult {
         id: format!("0x{}", hex::encode(notice.challenge)),
         verdict: verdict(judgement.verdict),
         reason: judgement.reason.clone(),
         state: EndState::TimedOut,
         claimed_bps: terms.claim_bps,
+        direction: match terms.direction {
+            params::Direction::Down => Direction::Down,
+            params::Direction::Up => Direction::Up,
+        },
+        packet_bytes: terms.packet_bytes,
         measured_bps: judgement.point_bps,
+        layer1_bps: terms.layer1_bps(judgement.point_bps),
         guaranteed_bps: judgement.guaranteed_bps(),
         trust_curve: judgement.curve.clone(),
         offered_bps: terms.offer_total_bps(),
@@ -62,7 +70,11 @@ pub fn from_evidence(
         },
         bundle: None,
         bundle_hash: hex::encode(bundle_hash),
+    };
+    if terms.direction == params::Direction::Up {
+        uplink::complete(record, judgement, &mut document);
     }
+    document
 }
 
 /// The verdict, in the words of the document.
@@ -128,6 +140,9 @@ fn packets(record: &Record, accounting: &Accounting) -> PacketsView {
         .iter()
         .filter_map(|(k, v)| Some((k.strip_prefix("xdp_")?.to_owned(), *v)))
         .collect();
+    if record.notice.message.terms.direction == params::Direction::Up {
+        return uplink::packets(record, accounting);
+    }
     PacketsView {
         sent: reports().map(|r| r.sent).sum(),
         verified: record.commit.as_ref().map_or(0, |c| c.message.packets),
@@ -140,6 +155,7 @@ fn packets(record: &Record, accounting: &Accounting) -> PacketsView {
         out_of_range: fate("out_of_range"),
         socket_dropped: fate("socket_dropped"),
         xdp,
+        uplink: BTreeMap::new(),
         xsk: XskView {
             rx_dropped: fate("xsk_rx_dropped"),
             rx_ring_full: fate("xsk_rx_ring_full"),

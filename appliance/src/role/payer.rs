@@ -6,6 +6,7 @@
 //! The coordinator is trusted with nothing: the bundle must hash to what is on the chain, replay to its
 //! own verdict, and that verdict and figure must be the contract's.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use alloy::primitives::{B256, U256};
 use plumbline_contracts::State;
 use plumbline_contracts::abi::backhaul::IBackhaul::Request;
 use plumbline_proof::backhaul::bundle;
-use plumbline_proof::backhaul::params::{Terms, TermsError};
+use plumbline_proof::backhaul::params::{Terms, TermsError, USUAL_MTU};
 use plumbline_trust::Address;
 
 use super::outcome;
@@ -34,8 +35,10 @@ const GRACE: Duration = Duration::from_secs(15);
 pub struct Order {
     /// Whose link.
     pub prover: Address,
-    /// What is measured.
+    /// What is measured, in packets of any length: [`mtu`](Self::mtu) decides.
     pub terms: Terms,
+    /// Largest IP packet that passes the path whole, bytes; none: [`USUAL_MTU`].
+    pub mtu: Option<u16>,
     /// Base units a byte.
     pub price_per_byte: u128,
     /// From now until the contract refunds.
@@ -56,6 +59,16 @@ pub enum PayError {
     /// The chain, or a refusal of the contract.
     #[error(transparent)]
     Chain(#[from] ClientError),
+    /// No packet is so short.
+    #[error(
+        "an MTU of {mtu} is too small for the prover at {endpoint}: packets are at least 1436 bytes long over IPv4, 1456 over IPv6"
+    )]
+    Mtu {
+        /// What was asked for.
+        mtu: u16,
+        /// Where the prover is.
+        endpoint: String,
+    },
     /// Too little money, found before anything moved.
     #[error("{address} has {have} base units, the escrow takes {needed}: {hint}")]
     Balance {
@@ -109,15 +122,17 @@ pub async fn measure(
             })?;
     let chain =
         ChainClient::connect_http(&api.rpc_url(), keys.signer(), api.deployment().await?).await?;
+    let terms = fitted(&chain, order).await?;
     let request = Request {
         payer: chain.address(),
         prover: order.prover.0.into(),
         coordinator: coordinator.0.into(),
-        claimBps: order.terms.claim_bps,
-        direction: 0,
-        n: order.terms.n,
-        f: order.terms.f,
-        durationMs: order.terms.duration_ms,
+        claimBps: terms.claim_bps,
+        direction: terms.direction as u8,
+        n: terms.n,
+        f: terms.f,
+        durationMs: terms.duration_ms,
+        packetBytes: terms.packet_bytes,
         pricePerByte: order.price_per_byte,
         deadline: clock::realtime_s() + order.deadline.as_secs(),
         nonce: clock::realtime_ns(),
@@ -133,6 +148,19 @@ pub async fn measure(
     outcome::settle(&chain, id, &mut document).await?;
     progress.done();
     Ok(document)
+}
+
+/// The terms with the longest packets that pass the path whole to where the prover says it is.
+async fn fitted(chain: &ChainClient, order: &Order) -> Result<Terms, PayError> {
+    // Nobody known there: the contract says so, in its own words.
+    let known = chain.participant(order.prover.0.into()).await?;
+    let endpoint = known.map_or_else(String::new, |p| p.endpoint);
+    let address: Option<SocketAddr> = endpoint.parse().ok();
+    let mtu = order.mtu.unwrap_or(USUAL_MTU);
+    let terms = order
+        .terms
+        .of_mtu(mtu, address.is_some_and(|a| a.is_ipv6()));
+    Ok(terms.ok_or(PayError::Mtu { mtu, endpoint })?.check()?)
 }
 
 async fn ask(

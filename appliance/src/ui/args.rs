@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use plumbline_proof::backhaul::params::{Direction, Terms};
 use plumbline_trust::identity::Address;
 
 pub use self::chain::{ChainArgs, ChainCommand, DeployArgs, Until};
@@ -19,6 +20,9 @@ use crate::config::{CoordinatorUrl, Rate};
 const CHALLENGERS_MAX: u16 = 64;
 /// Shortest and longest phase; the contract refuses others.
 const DURATION_BOUNDS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(10));
+
+/// What a maximum packet length is.
+const MTU_FORMS: &str = "allowed: 1436 to 65535, usually 1500 or 9000";
 
 /// Verifiable network measurement: claims about a link that people who do not trust its owner can
 /// check.
@@ -137,6 +141,15 @@ pub struct MeasureArgs {
     /// Nominal duration of the measurement, 10ms to 10s
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = parse_duration)]
     pub duration: Duration,
+    /// Which way the measured traffic flows, seen from the prover
+    #[arg(long, value_enum, default_value = "down")]
+    pub direction: Way,
+    /// Largest IP packet that passes the whole path, bytes: 1500, or 9000 with jumbo frames
+    ///
+    /// Packets are as long as fits: of 1436, 1500 or 8988 bytes over IPv4, of 1456, 1520 or 9008 over
+    /// IPv6, whichever the prover's address is of. Without it, 1500.
+    #[arg(long, value_name = "BYTES", value_parser = mtu)]
+    pub mtu: Option<u16>,
     /// Price of a byte, in base units of the token
     #[arg(long, value_name = "UNITS", default_value = "1000", value_parser = parse_amount)]
     pub price: u128,
@@ -196,6 +209,24 @@ impl MeasureArgs {
             Ok(())
         } else {
             Err(Failure::usage(mistakes.join("\n           ")))
+        }
+    }
+}
+
+/// Which way the measured traffic flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Way {
+    /// Towards the prover: challengers send
+    Down,
+    /// Away from it: the prover sends
+    Up,
+}
+
+impl From<Way> for Direction {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::Down => Self::Down,
+            Way::Up => Self::Up,
         }
     }
 }
@@ -265,6 +296,17 @@ fn address(text: &str) -> Result<Address, String> {
     text.parse()
 }
 
+fn mtu(text: &str) -> Result<u16, String> {
+    let bytes = text.parse().map_err(|e| format!("{e}; {MTU_FORMS}"))?;
+    // What fits then depends on the family of the prover's address.
+    let fits = [false, true].iter().any(|ipv6| {
+        let terms = Terms::downlink(1, 1, 0, 10);
+        terms.of_mtu(bytes, *ipv6).is_some()
+    });
+    fits.then_some(bytes)
+        .ok_or_else(|| format!("{bytes} bytes are too few; {MTU_FORMS}"))
+}
+
 fn claim(text: &str) -> Result<Rate, String> {
     match text.parse()? {
         Rate(0) => Err(format!(
@@ -332,6 +374,7 @@ mod tests {
             (100, 60)
         );
         assert!(args.bundle.is_none() && !args.output.json);
+        assert_eq!((args.direction, args.mtu), (Way::Down, None));
         assert!(args.check().is_ok());
     }
 
@@ -368,6 +411,12 @@ mod tests {
     fn bad_values_say_what_is_allowed() {
         let refused = |more: &[&str]| measure(more).unwrap_err();
         assert!(refused(&["--claim", "0"]).contains("a claim of 0"));
+        assert!(refused(&["--direction", "left"]).contains("down, up"));
+        assert_eq!(measure(&["--direction", "up"]).unwrap().direction, Way::Up);
+        for bad in ["1435", "65536", "jumbo"] {
+            assert!(refused(&["--mtu", bad]).contains("1436 to 65535"), "{bad}");
+        }
+        assert_eq!(measure(&["--mtu", "1436"]).unwrap().mtu, Some(1436));
         assert!(refused(&["--claim", "fast"]).contains("100mbit, 1gbit"));
         assert!(refused(&["--duration", "5"]).contains("100ms, 2s"));
         assert!(

@@ -11,6 +11,10 @@ on_both_engines!(
     a_true_claim_passes_and_everyone_is_paid,
     a_false_claim_fails_with_the_true_figure_and_is_paid_all_the_same,
     verdicts_turn_exactly_at_95_percent,
+    an_uplink_adds_up_and_each_is_paid_for_what_it_received,
+    an_uplinks_escrow_is_enough_for_all_and_liars_raise_no_guarantee,
+    a_sustained_rate_lowers_figures_and_never_raises_them,
+    packets_of_any_length_are_priced_and_counted_by_it,
     too_few_reports_are_inconclusive_and_count_only_themselves,
     timeout_returns_all_from_every_open_state,
     cancel_returns_all_before_the_draw_and_not_after,
@@ -144,6 +148,132 @@ async fn verdicts_turn_exactly_at_95_percent(on: On) {
         let outcome = w.payer.result_of(id).await.unwrap().unwrap();
         assert_eq!(outcome.verdict, verdict, "tt⁺ {plus}: {outcome:?}");
     }
+}
+
+async fn an_uplink_adds_up_and_each_is_paid_for_what_it_received(on: On) {
+    let w = World::new(on, 5).await;
+    let mut asked = w.ask(1);
+    asked.direction = 1;
+    let (cap, target, escrow) = w.payer.quote(&asked).await.unwrap();
+    assert_eq!((cap, target), (U256::from(CAP), U256::from(5 * CAP)));
+    let locked = 10_000 * PRICE_OF_PACKET + FEE;
+    assert_eq!(escrow, U256::from(locked));
+    let id = w.running(&asked).await;
+    assert_eq!(w.payer.escrow_of(id).await.unwrap(), escrow);
+    // In 100 ms a packet of 1500 bytes is 120 kbit/s. One challenger received more than counts, one
+    // is silent.
+    let sent = [2_300; 5];
+    let received = [2_000, 2_000, 2_000, 2_100];
+    let reports = received.map(|packets| (packets, TT, 1));
+    let posted = w.posted(id, &sent, &reports).await;
+    w.coordinator.report(id, &posted).await.unwrap();
+    let outcome = w.payer.result_of(id).await.unwrap().unwrap();
+    assert_eq!(outcome.point, 8_100 * 120_000);
+    assert_eq!(outcome.curve, [8_100 * 120_000, 6_000 * 120_000]);
+    assert_eq!(outcome.guaranteed, outcome.curve[1]);
+    assert_eq!(outcome.verdict, Verdict::Pass);
+    assert_eq!((outcome.packets, outcome.sustained), (8_100, None));
+    assert_eq!(outcome.paid, [0, 1, 2, 3]);
+    assert_eq!(outcome.counts, [2_000, 2_000, 2_000, 2_000, 0]);
+    w.clock.pass(30);
+    w.payer.finalize(id).await.unwrap();
+    for (index, address) in (0..).zip(w.payer.selected_of(id).await.unwrap()) {
+        let pay = if index < 4 {
+            2_000 * PRICE_OF_PACKET
+        } else {
+            0
+        };
+        assert_eq!(w.payer.owed(address).await.unwrap(), U256::from(pay));
+    }
+    let rest = w.payer.owed(w.payer.address()).await.unwrap();
+    assert_eq!(rest, U256::from(locked - FEE - 8_000 * PRICE_OF_PACKET));
+    w.assert_conserved().await;
+}
+
+async fn an_uplinks_escrow_is_enough_for_all_and_liars_raise_no_guarantee(on: On) {
+    let w = World::new(on, 5).await;
+    let mut asked = w.ask(1);
+    asked.direction = 1;
+    let id = w.running(&asked).await;
+    // Four received 60 % of the claim; the fifth says that it had all it was sent in a nanosecond.
+    let mut reports = [(1_200, TT, TT); 5];
+    reports[2] = (9_200, 1, TT);
+    let posted = w.posted(id, &[9_200; 5], &reports).await;
+    w.coordinator.report(id, &posted).await.unwrap();
+    let outcome = w.payer.result_of(id).await.unwrap().unwrap();
+    // What was offered bounds the point, and the four alone give the guarantee.
+    assert_eq!(outcome.point, u128::from(CLAIM) * 115 * 5 / 400);
+    assert_eq!(outcome.guaranteed, 4 * 1_200 * 120_000);
+    assert_eq!(outcome.verdict, Verdict::Fail);
+
+    asked.nonce = 2;
+    let id = w.running(&asked).await;
+    let reports = [(9_200, TT, TT); 5];
+    let posted = w.posted(id, &[9_200; 5], &reports).await;
+    w.coordinator.report(id, &posted).await.unwrap();
+    let before = w.payer.owed(w.payer.address()).await.unwrap();
+    w.clock.pass(30);
+    w.payer.finalize(id).await.unwrap();
+    // Each its cap, and nothing is left.
+    assert_eq!(w.payer.owed(w.payer.address()).await.unwrap(), before);
+    assert_eq!(w.payer.escrow_of(id).await.unwrap(), U256::ZERO);
+    w.assert_conserved().await;
+}
+
+async fn a_sustained_rate_lowers_figures_and_never_raises_them(on: On) {
+    let w = World::new(on, 5).await;
+    let times = [(TT, TT); 5];
+    // B is the claim, B_g four fifths of it; the verdict turns at 912 Mbit/s.
+    for (nonce, sustained, point, verdict) in [
+        (1, u64::MAX, CLAIM, Verdict::Pass),
+        (2, u64::MAX - 1, CLAIM, Verdict::Pass),
+        (3, CLAIM, CLAIM, Verdict::Pass),
+        (4, 912_000_000, 912_000_000, Verdict::Pass),
+        (5, 911_999_999, 911_999_999, Verdict::Fail),
+        (6, 7, 7, Verdict::Fail),
+    ] {
+        let mut asked = w.ask(nonce);
+        asked.direction = u8::from(nonce % 2 == 0);
+        let id = w.running(&asked).await;
+        let mut posted = w.submission(id, &[1_600; 5], &times).await;
+        posted.sustainedBps = sustained;
+        w.coordinator.report(id, &posted).await.unwrap();
+        let outcome = w.payer.result_of(id).await.unwrap().unwrap();
+        let seen = (sustained != u64::MAX).then_some(sustained);
+        assert_eq!(outcome.sustained, seen);
+        assert_eq!((outcome.point, outcome.verdict), (point.into(), verdict));
+        let curve = [CLAIM, CLAIM / 5 * 4].map(|bps| u128::from(bps.min(sustained)));
+        assert_eq!(outcome.curve, curve, "{sustained}");
+        assert_eq!(outcome.guaranteed, curve[1]);
+    }
+    w.assert_conserved().await;
+}
+
+async fn packets_of_any_length_are_priced_and_counted_by_it(on: On) {
+    let w = World::new(on, 5).await;
+    for (nonce, length) in [(1, 500), (2, 1_436), (3, 1_520), (4, 8_988), (5, 9_100)] {
+        let mut asked = w.ask(nonce);
+        asked.packetBytes = length;
+        let (cap, target, escrow) = w.payer.quote(&asked).await.unwrap();
+        // Claim and duration are 12 MB, a fourth of it each.
+        let each = 3_000_000_u32.div_ceil(length.into());
+        assert_eq!((cap, target), (U256::from(each), U256::from(4 * each)));
+        let bytes = u128::from(length) * u128::from(4 * each);
+        assert_eq!(escrow, U256::from(3 * bytes + FEE));
+        let id = w.running(&asked).await;
+        let counts = [each, each, each, each, 0];
+        let posted = w.submission(id, &counts, &[(TT, TT); 5]).await;
+        w.coordinator.report(id, &posted).await.unwrap();
+        let outcome = w.payer.result_of(id).await.unwrap().unwrap();
+        assert_eq!(outcome.point, 8 * 10 * bytes, "{length}");
+        let before = w.payer.owed(w.coordinator.address()).await.unwrap();
+        w.clock.pass(30);
+        w.payer.finalize(id).await.unwrap();
+        let after = w.payer.owed(w.coordinator.address()).await.unwrap();
+        assert_eq!(after - before, U256::from(FEE));
+        assert_eq!(w.payer.escrow_of(id).await.unwrap(), U256::ZERO);
+    }
+    w.assert_conserved().await;
 }
 
 async fn too_few_reports_are_inconclusive_and_count_only_themselves(on: On) {

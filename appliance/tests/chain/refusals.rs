@@ -21,6 +21,7 @@ on_both_engines!(
     the_draw_waits_for_a_later_closed_round_and_excludes_the_parties,
     only_the_coordinator_begins_and_reports_in_order,
     a_submission_is_checked_to_the_last_signature,
+    an_uplinks_reports_stay_within_what_was_sent,
     the_vault_obeys_its_modules_and_its_owner_only,
 );
 
@@ -168,7 +169,9 @@ async fn requests_are_refused_with_a_reason_and_lock_nothing(on: On) {
     let stranger = Address::repeat_byte(0x77);
     let cases = [
         ("NotPayer", change(&|r| r.payer = stranger)),
-        ("DirectionUnsupported", change(&|r| r.direction = 1)),
+        ("DirectionUnsupported", change(&|r| r.direction = 2)),
+        ("PacketBytesOutOfRange", change(&|r| r.packetBytes = 499)),
+        ("PacketBytesOutOfRange", change(&|r| r.packetBytes = 9_101)),
         ("ClaimZero", change(&|r| r.claimBps = 0)),
         ("ClaimAboveMaximum", change(&|r| r.claimBps = CLAIM + 1)),
         (
@@ -225,6 +228,18 @@ async fn requests_are_refused_with_a_reason_and_lock_nothing(on: On) {
         change(&|r| {
             r.deadline = w.clock.now();
             r.nonce = 6;
+        }),
+        change(&|r| {
+            r.packetBytes = 500;
+            r.nonce = 20;
+        }),
+        change(&|r| {
+            r.packetBytes = 9_100;
+            r.nonce = 21;
+        }),
+        change(&|r| {
+            r.direction = 1;
+            r.nonce = 22;
         }),
         change(&|r| {
             r.claimBps = 1;
@@ -417,6 +432,37 @@ async fn a_submission_is_checked_to_the_last_signature(on: On) {
         assert_eq!(refused(w.coordinator.report(id, &case).await), name);
         assert_eq!(w.payer.state_of(id).await.unwrap(), State::Running);
     }
+    w.coordinator.report(id, &good).await.unwrap();
+}
+
+async fn an_uplinks_reports_stay_within_what_was_sent(on: On) {
+    let w = World::new(on, 5).await;
+    let mut asked = w.ask(1);
+    asked.direction = 1;
+    let id = w.running(&asked).await;
+    // ⌈2000 · 1.15 · 4⌉ to each, all of them at once.
+    let most = [9_200; 5];
+    let with = |sent: [u32; 5], packets: u32| {
+        let w = &w;
+        async move { w.posted(id, &sent, &[(packets, 5, 6); 5]).await }
+    };
+    let mut more = most;
+    more[4] += 1;
+    let cases = [
+        ("CountAboveCap", with(more, 1).await),
+        ("ReportCountAboveSent", with(most, 9_201).await),
+        ("ReportCountAboveSent", with([7, 7, 6, 7, 7], 7).await),
+        ("ReportTimeZero", w.posted(id, &most, &[(1, 0, 6)]).await),
+        ("ReportTimeZero", w.posted(id, &most, &[(1, 5, 0)]).await),
+    ];
+    for (name, case) in cases {
+        assert_eq!(refused(w.coordinator.report(id, &case).await), name);
+    }
+    let mut unsigned = with(most, 9_200).await;
+    unsigned.reports[1].packets -= 1;
+    let refusal = refused(w.coordinator.report(id, &unsigned).await);
+    assert_eq!(refusal, "ReportSignatureInvalid");
+    let good = with(most, 9_200).await;
     w.coordinator.report(id, &good).await.unwrap();
 }
 

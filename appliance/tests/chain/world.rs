@@ -193,6 +193,7 @@ impl World {
             n: 5,
             f: 1,
             durationMs: 100,
+            packetBytes: 1_500,
             pricePerByte: 3,
             deadline: self.clock.now() + 120,
             nonce,
@@ -225,6 +226,21 @@ impl World {
         counts: &[u32],
         tt: &[(u64, u64)],
     ) -> Submission {
+        let reports: Vec<(u32, u64, u64)> = counts
+            .iter()
+            .zip(tt)
+            .map(|(packets, (tt, tt_plus))| (*packets, *tt, *tt_plus))
+            .collect();
+        self.posted(id, counts, &reports).await
+    }
+
+    /// The prover committed to `counts`, and each reports its packets, tt and tt⁺, signed.
+    pub(crate) async fn posted(
+        &self,
+        id: B256,
+        counts: &[u32],
+        reports: &[(u32, u64, u64)],
+    ) -> Submission {
         let selected = self.payer.selected_of(id).await.unwrap();
         let response = B256::repeat_byte(5);
         let packets = counts.iter().map(|c| u64::from(*c)).sum();
@@ -235,13 +251,14 @@ impl World {
             proverSignature: self.sign_commit(id, packets, counts, response),
             reports: Vec::new(),
             bundleHash: B256::repeat_byte(6),
+            sustainedBps: u64::MAX,
         };
-        for (index, (tt, tt_plus)) in (0_u16..).zip(tt) {
+        for (index, (packets, tt, tt_plus)) in (0_u16..).zip(reports) {
             let timing = Timing {
                 index,
                 tt_ns: *tt,
                 tt_plus_ns: *tt_plus,
-                packets: counts[usize::from(index)],
+                packets: *packets,
             };
             let signer = self.challenger(selected[usize::from(index)]);
             posted

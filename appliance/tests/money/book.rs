@@ -303,6 +303,9 @@ impl Book {
                 let due = m.reported_at + m.window;
                 assert!(time >= due, "paid out {} s early", due.saturating_sub(time));
                 expected.extend(rules::payout(module, e.id, m));
+                let of = ["finalized towards the prover", "finalized away from it"];
+                let of = of[usize::from(m.asked.direction)];
+                *self.seen.entry(of).or_default() += 1;
             }
             BackhaulEvents::TimedOut(e) => {
                 let open = [State::Created, State::Selected, State::Running];

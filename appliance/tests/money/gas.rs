@@ -149,6 +149,7 @@ fn submission(house: &House, id: B256, selected: &[Address], keys: &[usize]) -> 
         reports: (0..MOST).map(report).collect(),
         counts,
         bundleHash: id,
+        sustainedBps: u64::MAX,
     }
 }
 

@@ -195,6 +195,7 @@ pub(crate) fn request(
         n,
         f: (n - 1) / 3,
         durationMs: 100,
+        packetBytes: 1_500,
         pricePerByte: 3,
         deadline,
         nonce,

@@ -188,6 +188,10 @@ fn nobody_gets_more_than_the_rules_give_and_nothing_is_stuck() {
         .into_iter()
         .filter(|name| !total.done.contains_key(name))
         .collect();
+    for of in ["finalized towards the prover", "finalized away from it"] {
+        println!("  {of:32} {:6}", total.done.get(of).unwrap_or(&0));
+        assert!(total.done.contains_key(of), "never {of}");
+    }
     assert!(
         never.is_empty(),
         "never done, so nothing is proven of them: {never:?}"

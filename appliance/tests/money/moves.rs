@@ -216,15 +216,27 @@ fn measure(s: &mut Stage, plans: &mut Plans) -> Made {
 fn request(s: &mut Stage, plans: &mut Plans) -> Request {
     plans.nonce += 1;
     let f = s.chance.below(2) as u16;
+    let lengths = [500, 1_436, 1_500, 8_988, 9_100];
+    let packetBytes = if s.chance.percent(2) {
+        s.chance.below(500) as u16
+    } else {
+        *s.chance.pick(&lengths).unwrap()
+    };
     Request {
         payer: of(s, role::PAYER),
         prover: of(s, role::PROVER),
         coordinator: of(s, role::COORDINATOR),
         claimBps: 1_000_000 + s.chance.below(20_000_000),
-        direction: u8::from(s.chance.percent(2)),
+        // Now and then one that is no direction.
+        direction: match s.chance.below(50) {
+            0 => 2,
+            1..=24 => 1,
+            _ => 0,
+        },
         n: 3 * f + 1 + s.chance.below(3) as u16,
         f,
         durationMs: 10 + s.chance.below(200) as u32,
+        packetBytes,
         pricePerByte: u128::from(s.chance.below(4)),
         deadline: s.now + s.chance.below(400),
         nonce: plans.nonce,
@@ -236,7 +248,12 @@ pub(crate) fn submission(s: &mut Stage, id: B256) -> Option<Submission> {
     let m = &s.book.measured[&id];
     let (asked, selected) = (m.asked.clone(), m.selected.clone());
     let d = domain(s.d.chain_id, s.d.backhaul);
-    let share = rules::cap(&asked) * u64::from(asked.n - asked.f) / u64::from(asked.n);
+    let uplink = asked.direction != 0;
+    let share = if uplink {
+        rules::sent(&asked)
+    } else {
+        rules::cap(&asked) * u64::from(asked.n - asked.f) / u64::from(asked.n)
+    };
     let counts: Vec<u32> = (0..asked.n)
         .map(|_| s.chance.below(share + 1) as u32)
         .collect();
@@ -252,7 +269,11 @@ pub(crate) fn submission(s: &mut Stage, id: B256) -> Option<Submission> {
             index,
             tt_ns: slow * (1_000_000 + s.chance.below(20_000)),
             tt_plus_ns: slow * 1_100_000,
-            packets: counts[usize::from(index)],
+            packets: if uplink {
+                s.chance.below(u64::from(counts[usize::from(index)]) + 1) as u32
+            } else {
+                counts[usize::from(index)]
+            },
         };
         let digest = report_digest(&d, id, 0, timing, response);
         reports.push(Posted {
@@ -271,6 +292,11 @@ pub(crate) fn submission(s: &mut Stage, id: B256) -> Option<Submission> {
         proverSignature: actor(s, asked.prover)?.sign(digest),
         reports,
         bundleHash: word(s),
+        sustainedBps: if s.chance.percent(80) {
+            u64::MAX
+        } else {
+            s.chance.next()
+        },
     })
 }
 

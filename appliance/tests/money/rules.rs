@@ -8,20 +8,32 @@ use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission};
 
 use crate::book::{Case, Flow, Measured};
 
-/// Bytes of a data packet at the IP layer.
-const PACKET_BYTES: u64 = 1_500;
-
 /// Most packets that count of one challenger: its share of claim × duration, rounded up.
 pub(crate) fn cap(asked: &Request) -> u64 {
     let bits = u128::from(asked.claimBps) * u128::from(asked.durationMs);
-    let share = u128::from(8 * PACKET_BYTES) * u128::from(asked.n - asked.f) * 1_000;
+    let share = 8 * u128::from(asked.packetBytes) * u128::from(asked.n - asked.f) * 1_000;
     u64::try_from(bits.div_ceil(share)).unwrap()
 }
 
-/// Price of all packets that can count.
+/// Most packets that the prover may say it sent to one challenger, where it sends.
+pub(crate) fn sent(asked: &Request) -> u64 {
+    (cap(asked) * 115 * 4).div_ceil(100)
+}
+
+/// Price of all packets that can count: towards the prover those that n−f bring, away from it those that
+/// all n receive.
 pub(crate) fn escrow(asked: &Request) -> U256 {
-    let packets = u64::from(asked.n - asked.f) * cap(asked);
-    U256::from(asked.pricePerByte) * U256::from(PACKET_BYTES) * U256::from(packets)
+    let each = if asked.direction == 0 {
+        asked.n - asked.f
+    } else {
+        asked.n
+    };
+    U256::from(u64::from(each) * cap(asked)) * price(asked)
+}
+
+/// Of one packet.
+fn price(asked: &Request) -> U256 {
+    U256::from(asked.pricePerByte) * U256::from(asked.packetBytes)
 }
 
 fn median(values: &[u64]) -> u64 {
@@ -35,8 +47,20 @@ fn median(values: &[u64]) -> u64 {
     }
 }
 
-/// Each challenger that reported in time with the others has its bytes, as long as it is not guilty.
+/// Each challenger that reported in time with the others has its bytes, as long as it is not guilty; where
+/// the prover sends, whoever reported has what it received, up to what counts.
 pub(crate) fn shares(m: &Measured, posted: &Submission) -> Vec<(u16, Address, U256)> {
+    let share = |index: u16, packets: u64| {
+        let who = m.selected[usize::from(index)];
+        (index, who, price(&m.asked) * U256::from(packets))
+    };
+    if m.asked.direction != 0 {
+        let most = cap(&m.asked);
+        let all = posted.reports.iter();
+        return all
+            .map(|r| share(r.index, u64::from(r.packets).min(most)))
+            .collect();
+    }
     let times: Vec<u64> = posted.reports.iter().map(|r| r.ttNs).collect();
     if times.is_empty() {
         return Vec::new();
@@ -47,10 +71,8 @@ pub(crate) fn shares(m: &Measured, posted: &Submission) -> Vec<(u16, Address, U2
     let near = posted.reports.iter().zip(distances);
     near.filter(|(_, distance)| u128::from(*distance) <= bound)
         .map(|(report, _)| {
-            let index = usize::from(report.index);
-            let bytes = U256::from(PACKET_BYTES) * U256::from(posted.counts[index]);
-            let price = U256::from(m.asked.pricePerByte);
-            (report.index, m.selected[index], price * bytes)
+            let counted = posted.counts[usize::from(report.index)];
+            share(report.index, counted.into())
         })
         .collect()
 }
@@ -62,12 +84,12 @@ pub(crate) fn payout(module: Address, id: B256, m: &Measured) -> Vec<Flow> {
     for (_, who, amount) in shares(m, m.posted.as_ref().unwrap()) {
         if !m.guilty.contains(&who) {
             flows.push(Flow::Credit(module, id, who, amount));
-            rest -= amount;
+            rest = rest.checked_sub(amount).expect("the escrow is enough");
         }
     }
     if !m.guilty.contains(&m.asked.coordinator) {
         flows.push(Flow::Credit(module, id, m.asked.coordinator, m.fee));
-        rest -= m.fee;
+        rest = rest.checked_sub(m.fee).expect("the escrow is enough");
     }
     flows.push(Flow::Credit(module, id, m.asked.payer, rest));
     flows

@@ -122,10 +122,12 @@ fn ask(s: &mut Stage, plans: &mut Plans) -> B256 {
         prover: first(s, role::PROVER),
         coordinator: first(s, role::COORDINATOR),
         claimBps: 10_000_000,
-        direction: 0,
+        // Every other one is of the uplink.
+        direction: (plans.nonce % 2) as u8,
         n: 4,
         f: 1,
         durationMs: 100,
+        packetBytes: 1_500,
         pricePerByte: 3,
         deadline: s.now + 200,
         nonce: plans.nonce,

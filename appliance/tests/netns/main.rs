@@ -4,6 +4,7 @@
 //!  stage.rs   a lab, its cast, a run directory; one at a time; torn down also when a test fails
 //!  http.rs    plain HTTP/1.1 from inside a namespace
 //!  proof.rs   honest · overclaim · plain socket: verdict, figures, money, packets, evidence
+//!  uplink.rs  the same away from the prover: verdict, figures, money, packets, evidence
 //!  crash.rs   coordinator killed at several instants · prover silent · prover killed
 //!  bystander.rs  TCP through the measured interface before, during and after
 //!  privilege.rs  nobody keeps a capability
@@ -23,3 +24,4 @@ mod privilege;
 mod proof;
 mod refusals;
 mod stage;
+mod uplink;

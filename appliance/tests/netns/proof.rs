@@ -88,7 +88,7 @@ fn exports(stage: &mut Stage, bundle: &str, document: &Value) {
         mbps * 1518.0 / 1500.0,
     );
     near(
-        number(&tr471["plumbline"]["layer1_mbps"]),
+        number(&tr471["plumbline"]["layer1_bps"]) / 1e6,
         mbps * 1538.0 / 1500.0,
     );
     let bits: f64 = tr471["Output"]["IncrementalResult"]

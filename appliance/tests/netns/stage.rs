@@ -27,7 +27,7 @@ pub(crate) const CHAIN: i32 = 5;
 /// Longest that one command may take.
 const COMMAND: Duration = Duration::from_secs(60);
 /// Longest that packets may stand in the lab's queues.
-const SETTLE: Duration = Duration::from_secs(5);
+pub(crate) const SETTLE: Duration = Duration::from_secs(5);
 /// Between two looks at an awaited condition.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -97,17 +97,19 @@ impl Stage {
     /// The same over a wire that delays or loses.
     #[track_caller]
     pub(crate) fn over(challengers: u8, ip_bps: u64, wire: Option<WirePlan>) -> Self {
+        let down = Shape::ip_layer(ip_bps, 1500);
+        Self::of(Plan::backhaul(challengers, down, wire))
+    }
+
+    /// Any lab.
+    #[track_caller]
+    pub(crate) fn of(plan: Plan) -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),
             "these tests make network namespaces and attach XDP, which needs root: sudo cargo xtask test"
         );
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let lab = Lab::up(Plan::backhaul(
-            challengers,
-            Shape::ip_layer(ip_bps, 1500),
-            wire,
-        ))
-        .expect("a lab");
+        let lab = Lab::up(plan).expect("a lab");
         // In memory: the build machine's disk may stand still for seconds, and it is not what is tested.
         let directory = tempfile::Builder::new()
             .prefix("plumbline-netns-")

@@ -117,6 +117,7 @@ fn conclude(a: &mut Actor, w: &mut World, view: &Index, id: B256, job: &Job, kin
         proverSignature: commit.signature.clone(),
         reports: fitting.skip(skip).map(posted).collect(),
         bundleHash: bundle,
+        sustainedBps: u64::MAX,
     };
     if kind == Keeper::Forger {
         let first = posted.counts[0];

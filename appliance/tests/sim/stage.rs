@@ -238,6 +238,7 @@ impl World {
                     n: u16::try_from(n).unwrap(),
                     f: u16::try_from(f).unwrap(),
                     durationMs: DURATION_MS,
+                    packetBytes: 1_500,
                     pricePerByte: 3,
                     deadline: 0,
                     nonce,

@@ -12,6 +12,8 @@ pub mod domain {
     pub const SEED: &str = "plumbline 2026-11 backhaul seed commitment v1";
     /// Keystream of a challenger's packets.
     pub const KEYSTREAM: &str = "plumbline 2026-11 backhaul keystream v1";
+    /// Seed of the packets that a prover sends to one challenger, from their session key.
+    pub const UPLINK: &str = "plumbline 2026-11 backhaul uplink seed v1";
     /// A node of the tree over one challenger's packets; the topmost is C_i.
     pub const NODE: &str = "plumbline 2026-11 backhaul tree node v1";
     /// C: the response hash over all challengers.

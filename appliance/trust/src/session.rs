@@ -10,7 +10,7 @@ use blake3::platform::Platform;
 use plumbline_wire::header::{HEADER_LEN, TAGGED_LEN};
 use x25519_dalek::{PublicKey, StaticSecret};
 
-use crate::encoding::{domain, hash};
+use crate::encoding::{Digest, domain, hash};
 
 /// One side's ephemeral X25519 secret.
 pub struct Ephemeral(StaticSecret);
@@ -96,6 +96,11 @@ impl SessionKey {
             good |= u16::from(same(header, digest)) << i;
         }
         good
+    }
+
+    /// A secret for another use that both ends of the session know and nobody else.
+    pub fn derive(&self, context: &str) -> Digest {
+        hash(context, &[&self.0])
     }
 
     /// Writes the tag into a header.

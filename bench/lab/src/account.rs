@@ -54,6 +54,12 @@ impl Account {
                         .reasons
                         .extend(drops.map(|(fate, value)| (format!("xdp_{fate}"), number(value))));
                 }
+                ("uplink", Value::Object(fates)) => {
+                    let fates = fates.iter();
+                    account
+                        .reasons
+                        .extend(fates.map(|(name, value)| (name.clone(), number(value))));
+                }
                 ("xsk", Value::Object(drops)) => {
                     let drops = drops.iter().filter(|(name, _)| *name != "fill_ring_empty");
                     account

@@ -18,8 +18,8 @@ use super::record::Record;
 
 const FILE: Container = Container {
     magic: b"PLUMBNDL",
-    // 4: terms carry a direction and a packet length.
-    version: 4,
+    // 5: bursts, commitments that conflict; readiness shows an echo, reports what arrived (uplink).
+    version: 5,
     context: domain::BUNDLE,
 };
 

@@ -22,8 +22,9 @@ use super::params::{DEADLINE_DURATIONS, SETTLE_NS};
 use super::probes::Probes;
 use super::record::{Record, Refusal, seed_hash};
 use super::rtt::{self, Known};
+use super::uplink::challenger::{Counting, Receiving};
 
-const EPHEMERAL: &str = "plumbline 2026-11 backhaul challenger ephemeral v1";
+pub(super) const EPHEMERAL: &str = "plumbline 2026-11 backhaul challenger ephemeral v1";
 const SEED: &str = "plumbline 2026-11 backhaul challenger seed v1";
 
 /// What the challenger wants done.
@@ -38,6 +39,8 @@ pub enum ChallengerAction {
     Flood(Flood),
     /// Stop the flood: the commitment is here.
     Stop,
+    /// Uplink: count what arrives on the data port; answer with [`Challenger::counted`].
+    Count(Box<Counting>),
     /// Reported: nothing more to do.
     Done,
     /// The session cannot go on.
@@ -79,22 +82,24 @@ pub fn seed_of(key: &NetworkKey, challenge: &ChallengeId) -> [u8; 32] {
 
 /// One challenge as one challenger lives it.
 pub struct Challenger {
-    record: Record,
-    index: u16,
+    pub(super) record: Record,
+    pub(super) index: u16,
     data: SocketAddr,
     control: SocketAddr,
-    session: Option<SessionKey>,
+    pub(super) session: Option<SessionKey>,
     leaves: Option<Vec<Digest>>,
-    probes: Probes,
+    pub(super) probes: Probes,
     said_ready: bool,
     flooding: Option<Flood>,
     flooded: Option<Flooded>,
     committed: Option<(u64, Commit)>,
-    control_sent: u64,
-    done: bool,
-    known: Known,
+    pub(super) control_sent: u64,
+    pub(super) done: bool,
+    pub(super) known: Known,
     /// The commitment I timed, where the prover put another one on record.
     heard: Option<Signed>,
+    /// The other direction's part.
+    pub(super) uplink: Receiving,
 }
 
 impl Challenger {
@@ -140,6 +145,7 @@ impl Challenger {
                 floor_ns,
             },
             heard: None,
+            uplink: Receiving::default(),
         };
         let commitment = SeedCommitment {
             challenge: *this.record.challenge(),
@@ -166,7 +172,7 @@ impl Challenger {
         answered.min()
     }
 
-    fn seed(&self, key: &NetworkKey) -> [u8; 32] {
+    pub(super) fn seed(&self, key: &NetworkKey) -> [u8; 32] {
         seed_of(key, self.record.challenge())
     }
 
@@ -174,7 +180,7 @@ impl Challenger {
         Ephemeral::from_secret(key.derive(EPHEMERAL, self.record.challenge()))
     }
 
-    fn say(&mut self, statement: Statement) -> Result<ChallengerAction, Refusal> {
+    pub(super) fn say(&mut self, statement: Statement) -> Result<ChallengerAction, Refusal> {
         self.record.absorb(&statement)?;
         Ok(ChallengerAction::Say(statement))
     }
@@ -207,7 +213,8 @@ impl Challenger {
         }
         Ok(match statement {
             Statement::Consent(_) => self.consented(key),
-            Statement::Start(_) => self.start(),
+            // In the uplink nothing is sent at the start: the next tick begins to count.
+            Statement::Start(_) if !self.up() => self.start(),
             _ => Vec::new(),
         })
     }
@@ -231,6 +238,10 @@ impl Challenger {
                 "the prover's X25519 half is of small order".into(),
             )];
         };
+        if self.up() {
+            self.session = Some(session);
+            return Vec::new();
+        }
         let cap = usize::try_from(consent.cap_packets).unwrap_or(usize::MAX);
         let beacon = self.record.notice.message.beacon;
         let train = Train::new(
@@ -240,7 +251,8 @@ impl Challenger {
             0,
             self.index,
             session.clone(),
-        );
+        )
+        .of_size(self.record.notice.message.terms.size());
         self.session = Some(session);
         vec![ChallengerAction::Prepare(Box::new(train), cap)]
     }
@@ -371,18 +383,23 @@ impl Challenger {
         now_ns: u64,
     ) -> Vec<ChallengerAction> {
         let mut actions: Vec<ChallengerAction> = self.probe(now_ns).into_iter().collect();
-        if !self.said_ready && self.leaves.is_some() && self.probes.done(Window::Before, now_ns) {
+        let prepared = self.up() || self.leaves.is_some();
+        if !self.said_ready && prepared && self.probes.done(Window::Before, now_ns) {
             self.said_ready = true;
-            let rho_ns = self.probes.smallest_ns();
             let ready = Ready {
                 challenge: *self.record.challenge(),
                 index: self.index,
-                rho_ns,
+                rho_ns: self.probes.smallest_ns(),
+                reached: self.reached(),
             };
             match self.say(Statement::Ready(Signed::new(key, &ready))) {
                 Ok(said) => actions.push(said),
                 Err(refusal) => actions.push(ChallengerAction::Fail(refusal.to_string())),
             }
+        }
+        if self.up() {
+            actions.extend(self.receive(key, settlement, now_ns));
+            return actions;
         }
         if !self.done
             && self.record.reveal.is_some()
@@ -406,6 +423,7 @@ impl Challenger {
             return Some(Window::After);
         }
         match &self.flooding {
+            None if self.record.start.is_some() => None,
             None => Some(Window::Before),
             Some(f) if (f.start_ns..f.deadline_ns).contains(&now_ns) => Some(Window::During),
             Some(_) => None,
@@ -489,6 +507,7 @@ impl Challenger {
             ephemeral_secret: key.derive(EPHEMERAL, self.record.challenge()),
             clock: flooded.clock,
             clock_error_ns: flooded.clock_error_ns,
+            arrivals: None,
             settlement: Vec::new(),
         };
         report.settlement = settlement.sign_report(&self.record.notice.message, &report);

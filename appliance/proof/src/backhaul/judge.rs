@@ -12,11 +12,12 @@ use super::estimate::{Sample, estimate};
 use super::keystream::{self, Train};
 use super::messages::{Commit, Consent, Report, Window};
 use super::params::{
-    L, V5_SLACK_PERCENT, V6_SLACK_PERCENT, V10_DURATION_PART, V11_OFFERED_PERCENT,
+    Direction, V5_SLACK_PERCENT, V6_SLACK_PERCENT, V10_DURATION_PART, V11_OFFERED_PERCENT,
 };
 use super::record::{Kept, Record};
 use super::replay::{Claim, Found, replay};
 use super::rtt::{self, Known};
+use super::uplink;
 use super::verdict::decide;
 pub use super::verdict::{Check, Judgement, Standing, Verdict};
 
@@ -29,6 +30,9 @@ pub fn judge(record: &Record) -> Judgement {
 /// Judges on so many threads; their number changes nothing of the result.
 pub fn judge_on(record: &Record, threads: NonZeroUsize) -> Judgement {
     let terms = record.notice.message.terms;
+    if terms.direction == Direction::Up {
+        return uplink::judge::judge(record);
+    }
     let mut bench = Bench {
         record,
         checks: Vec::new(),
@@ -208,7 +212,8 @@ impl Bench<'_> {
             0,
             report.index,
             session.clone(),
-        );
+        )
+        .of_size(notice.terms.size());
         Some(Claim {
             index: report.index,
             train,
@@ -263,7 +268,8 @@ impl Bench<'_> {
             && report.tt_plus_ns == span.saturating_sub(report.floor_ns)
             && report.tt_ns > 0;
         // V5: it takes packets/r to offer them, whatever the link does.
-        let least = u128::from(report.packets) * 8 * u128::from(L) * 1_000_000_000
+        let bytes = u128::from(terms.packet_bytes);
+        let least = u128::from(report.packets) * 8 * bytes * 1_000_000_000
             / u128::from(terms.offer_each_bps());
         let possible = u128::from(span) * 100 >= least * u128::from(100 - V5_SLACK_PERCENT);
         self.note(
@@ -336,10 +342,10 @@ impl Bench<'_> {
     fn starved(&mut self, samples: &[(usize, Sample)]) -> Option<String> {
         let terms = self.record.notice.message.terms;
         let list: Vec<Sample> = samples.iter().map(|(_, s)| *s).collect();
-        let result = estimate(&list, terms.f, terms.offer_total_bps());
+        let result = estimate(&list, terms.f, terms.offer_total_bps(), terms.packet_bytes);
         let reports = self.record.reports.iter().flatten().map(|r| &r.message);
         let offered: u64 = reports
-            .map(|r| offered_bps(r).min(terms.offer_each_bps()))
+            .map(|r| offered_bps(r, terms.packet_bytes).min(terms.offer_each_bps()))
             .sum();
         let needed = u128::from(terms.claim_bps) * u128::from(V11_OFFERED_PERCENT) / 100;
         let guaranteed = result.curve.last().copied().unwrap_or(0);
@@ -381,7 +387,7 @@ impl Bench<'_> {
         // The slice in which a challenger reached m is the first that is not whole.
         let steady = usize::try_from(told.uncapped).map_or(usize::MAX, |whole| whole + 1);
         let slices = &told.histogram[..told.histogram.len().min(steady)];
-        let found = burst::find(slices, terms.slice_ns(), L);
+        let found = burst::find(slices, terms.slice_ns(), terms.packet_bytes.into());
         let detail = match &found {
             None => format!("no shift within {} slices", slices.len()),
             Some(burst) => format!(
@@ -415,12 +421,10 @@ impl Bench<'_> {
         let terms = self.record.notice.message.terms;
         let offered = terms.offer_total_bps();
         let list: Vec<Sample> = samples.iter().map(|(_, s)| *s).collect();
-        let unbounded = estimate(&list, terms.f, u64::MAX);
-        let mut result = estimate(&list, terms.f, offered);
+        let unbounded = estimate(&list, terms.f, u64::MAX, terms.packet_bytes);
         let burst = self.burst(commitment_ok);
-        if let Some(burst) = burst {
-            result.lower_to(burst.sustained_bps);
-        }
+        let result = estimate(&list, terms.f, offered, terms.packet_bytes)
+            .within(burst.map(|b| b.sustained_bps));
         let limit = u128::from(offered) * u128::from(100 + V6_SLACK_PERCENT) / 100;
         let within = u128::from(unbounded.point_bps) <= limit;
         self.note(
@@ -510,9 +514,9 @@ fn microseconds(ns: Option<u64>) -> String {
 
 /// What a challenger gave to its kernel between its first and its last send, bit/s. One burst has no
 /// duration and counts as in full.
-fn offered_bps(report: &Report) -> u64 {
+fn offered_bps(report: &Report, packet_bytes: u16) -> u64 {
     let span = report.sent_last_ns.saturating_sub(report.sent_first_ns);
-    let bits = u128::from(report.sent) * 8 * u128::from(L);
+    let bits = u128::from(report.sent) * 8 * u128::from(packet_bytes);
     let rate = (bits * 1_000_000_000).checked_div(u128::from(span));
     rate.map_or(u64::MAX, |r| u64::try_from(r).unwrap_or(u64::MAX))
 }

@@ -149,6 +149,9 @@ pub struct Ready {
     pub index: u16,
     /// Smallest round trip so far, ns.
     pub rho_ns: u64,
+    /// Uplink only: an echo that reached me. The prover's signature in it cannot be guessed, so whoever
+    /// shows it receives what is sent to its control address, and may be flooded there.
+    pub reached: Option<Rtt>,
 }
 
 /// Prover → challengers: when.
@@ -240,6 +243,15 @@ pub struct Rtt {
     pub signature: Signature,
 }
 
+/// What a challenger received in an uplink measurement.
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Arrivals {
+    /// Counted packets in each sub-interval of the common window.
+    pub histogram: Vec<u32>,
+    /// Every other fate of what came to the data port, by name, sorted.
+    pub fates: Vec<(String, u64)>,
+}
+
 /// Domain of an echo's signature.
 pub const ECHO_DOMAIN: &str = "plumbline backhaul echo v1";
 
@@ -288,6 +300,8 @@ pub struct Report {
     pub clock: String,
     /// Bound on that clock's error over the phase, ns.
     pub clock_error_ns: u64,
+    /// Uplink only: what arrived, and when. The times above are then those of the common window.
+    pub arrivals: Option<Arrivals>,
     /// Settlement key's EIP-712 signature over the report, for the contract.
     pub settlement: Vec<u8>,
 }

@@ -31,6 +31,7 @@ pub mod record;
 mod replay;
 pub mod rtt;
 pub mod tally;
+pub mod uplink;
 pub mod verdict;
 
 /// Its name: on the chain, in evidence and in metrics.

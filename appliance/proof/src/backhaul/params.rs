@@ -1,13 +1,21 @@
 //! The numbers of a backhaul proof: each with its unit, source and trade-off.
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use plumbline_wire::header::IP_LAYER_LEN;
+use plumbline_wire::Size;
+use plumbline_wire::header::IP_UDP_LEN;
 use serde::Serialize;
 
-/// L: bytes of one data packet at the IP layer (RFC 9097's IP-layer capacity counts these).
-pub const L: u64 = IP_LAYER_LEN as u64;
-/// The same as terms carry it.
+/// L of an MTU of 1500 over IPv4: bytes of one data packet at the IP layer (RFC 9097's IP-layer capacity
+/// counts these).
 const STANDARD_BYTES: u16 = 1500;
+/// Headers of IPv6 and UDP, bytes.
+const IPV6_UDP_LEN: usize = 48;
+/// What a frame takes of layer 1 beyond its IP packet, bytes: preamble and start 8, Ethernet header 14,
+/// frame check sequence 4, gap 12.
+pub const LAYER1_BYTES: u16 = 38;
+/// L of packets as long as a path of a usual MTU takes them: over IPv4 its 1500 bytes to the last, over
+/// IPv6 what leaves 44 for extension headers or a tunnel.
+pub const USUAL_MTU: u16 = 1500;
 /// Offered rate of a phase in percent of the claim: enough to fill the link, little enough not to
 /// hurt it (spec: r = 1.15·K/(n−f)).
 pub const OFFER_PERCENT: u64 = 115;
@@ -22,8 +30,10 @@ pub const SLICES: u64 = 50;
 pub const MAX_CHALLENGERS: u16 = 64;
 /// Shortest and longest phase, milliseconds.
 pub const DURATION_MS: std::ops::RangeInclusive<u32> = 10..=10_000;
-/// Largest packet table of one challenger: bounds memory (32 B a leaf, 1472 B a packet made ahead).
+/// Largest packet table of one challenger: bounds memory (32 B a leaf).
 pub const MAX_CAP_PACKETS: u64 = 4_000_000;
+/// Most bytes that one challenger makes ahead, at the IP layer: as many packets of the usual MTU.
+pub const MAX_CAP_BYTES: u64 = MAX_CAP_PACKETS * STANDARD_BYTES as u64;
 
 /// Probes before and after the flood: the smallest of ten idle round trips is within a few per cent
 /// of the path's floor, and ten at [`PROBE_GAP_NS`] take less than a duration.
@@ -76,7 +86,7 @@ pub const V12_OUTWEIGHED: u64 = 4;
 /// V10: clock error bound as a part of the duration.
 pub const V10_DURATION_PART: u64 = 100;
 
-const _: () = assert!(L == 1500 && STANDARD_BYTES == 1500);
+const _: () = assert!(STANDARD_BYTES as usize == Size::Standard.ip_layer());
 const _: () = assert!(OFFER_PERCENT > V11_OFFERED_PERCENT && V11_OFFERED_PERCENT > 100);
 const _: () = assert!(COMMIT_REPEAT_NS < COMMIT_GIVE_UP_NS && DRAIN_QUIET_NS < DRAIN_LIMIT_NS);
 const _: () = assert!(SETTLE_NS + PROBE_GAP_NS < DRAIN_QUIET_NS);
@@ -104,13 +114,23 @@ pub enum TermsError {
     #[error("a duration of {0} ms is outside 10 to 10000 ms")]
     Duration(u32),
     /// Of another length than those that are measured with.
-    #[error("a packet of {0} bytes at the IP layer is not measured with; 1500 is")]
-    PacketBytes(u16),
-    /// The packet table would exceed [`MAX_CAP_PACKETS`].
     #[error(
-        "{0} packets a challenger exceed {MAX_CAP_PACKETS}: claim less, take more challengers, or a shorter duration"
+        "packets of {0} bytes at the IP layer are not measured with; of 1436, 1500 and 8988 over IPv4 and 1456, 1520 and 9008 over IPv6 are"
     )]
-    TooLarge(u64),
+    PacketBytes(u16),
+    /// Neither way.
+    #[error("direction {0} is not measured; 0, towards the prover, and 1, away from it, are")]
+    Direction(u8),
+    /// The packet table would exceed [`MAX_CAP_PACKETS`] or [`MAX_CAP_BYTES`].
+    #[error(
+        "{packets} packets a challenger exceed {most}: claim less, take more challengers, or a shorter duration"
+    )]
+    TooLarge {
+        /// Packets that the terms would allow.
+        packets: u64,
+        /// Most of their length.
+        most: u64,
+    },
 }
 
 /// Which way the measured traffic flows, seen from the prover.
@@ -125,6 +145,19 @@ pub enum Direction {
     Down = 0,
     /// Away from it: the prover sends.
     Up = 1,
+}
+
+impl TryFrom<u8> for Direction {
+    type Error = TermsError;
+
+    /// The direction by its number on the chain.
+    fn try_from(number: u8) -> Result<Self, TermsError> {
+        match number {
+            0 => Ok(Self::Down),
+            1 => Ok(Self::Up),
+            other => Err(TermsError::Direction(other)),
+        }
+    }
 }
 
 /// What was agreed for one measurement, checked: everything derived from it is well defined.
@@ -176,14 +209,46 @@ impl Terms {
         if !DURATION_MS.contains(&self.duration_ms) {
             return Err(TermsError::Duration(self.duration_ms));
         }
-        if self.packet_bytes != STANDARD_BYTES {
+        if layout(self.packet_bytes).is_none() {
             return Err(TermsError::PacketBytes(self.packet_bytes));
         }
-        let cap = self.cap_packets();
-        if cap > MAX_CAP_PACKETS {
-            return Err(TermsError::TooLarge(cap));
+        let packets = self.cap_packets();
+        let most = MAX_CAP_PACKETS.min(MAX_CAP_BYTES / u64::from(self.packet_bytes));
+        if packets > most {
+            return Err(TermsError::TooLarge { packets, most });
         }
         Ok(self)
+    }
+
+    /// The same terms with the longest packets that an MTU leaves whole; `None` if it is too small for
+    /// any: 1436 bytes are the least over IPv4, 1456 over IPv6.
+    pub fn of_mtu(self, mtu: u16, ipv6: bool) -> Option<Self> {
+        let fitting = Size::ALL
+            .into_iter()
+            .filter_map(|size| ip_layer(size, ipv6));
+        let packet_bytes = fitting.filter(|bytes| *bytes <= mtu).max()?;
+        Some(Self {
+            packet_bytes,
+            ..self
+        })
+    }
+
+    /// UDP payload of the data packets, of terms that [`check`](Self::check) took.
+    pub fn size(&self) -> Size {
+        layout(self.packet_bytes).map_or(Size::Standard, |(size, _)| size)
+    }
+
+    /// Whether L counts the headers of IPv6, so that the traffic must go over it; of terms that
+    /// [`check`](Self::check) took.
+    pub fn is_ipv6(&self) -> bool {
+        layout(self.packet_bytes).is_some_and(|(_, ipv6)| ipv6)
+    }
+
+    /// A rate at the IP layer as layer 1 sees it, every packet in an Ethernet frame; bit/s.
+    pub fn layer1_bps(&self, ip_bps: u64) -> u64 {
+        let bytes = u128::from(self.packet_bytes);
+        let whole = u128::from(ip_bps) * (bytes + u128::from(LAYER1_BYTES)) / bytes.max(1);
+        u64::try_from(whole).unwrap_or(u64::MAX)
     }
 
     /// n − f, the challengers whose traffic alone must fill the claim.
@@ -194,8 +259,8 @@ impl Terms {
     /// m = ⌈K·D / (8·L·(n−f))⌉, packets counted at most per challenger.
     pub fn per_challenger(&self) -> u64 {
         let bits = u128::from(self.claim_bps) * u128::from(self.duration_ms);
-        let each = 8 * u128::from(L) * u128::from(self.honest()) * 1000;
-        u64::try_from(bits.div_ceil(each)).unwrap_or(u64::MAX)
+        let each = 8 * u128::from(self.packet_bytes) * u128::from(self.honest()) * 1000;
+        u64::try_from(bits.div_ceil(each.max(1))).unwrap_or(u64::MAX)
     }
 
     /// N = (n−f)·m, the target of a phase in packets.
@@ -233,6 +298,21 @@ impl Terms {
     pub fn duration_ns(&self) -> u64 {
         u64::from(self.duration_ms) * 1_000_000
     }
+}
+
+/// Bytes at the IP layer of a packet of `size`.
+fn ip_layer(size: Size, ipv6: bool) -> Option<u16> {
+    let headers = if ipv6 { IPV6_UDP_LEN } else { IP_UDP_LEN };
+    u16::try_from(size.payload() + headers).ok()
+}
+
+/// The size and family that alone make packets so long.
+fn layout(packet_bytes: u16) -> Option<(Size, bool)> {
+    let all = Size::ALL
+        .into_iter()
+        .flat_map(|size| [(size, false), (size, true)]);
+    all.into_iter()
+        .find(|(size, ipv6)| ip_layer(*size, *ipv6) == Some(packet_bytes))
 }
 
 #[cfg(test)]
@@ -296,7 +376,83 @@ mod tests {
         );
         assert!(matches!(
             terms(u64::MAX, 4, 1).check(),
-            Err(TermsError::TooLarge(_))
+            Err(TermsError::TooLarge { .. })
         ));
+    }
+
+    #[test]
+    fn each_length_names_one_size_and_family_and_no_other_is_taken() {
+        for packet_bytes in 0..=u16::MAX {
+            let terms = Terms {
+                packet_bytes,
+                ..terms(1_000_000, 4, 1)
+            };
+            let expected = match packet_bytes {
+                1436 => Some((Size::Tunnel, false)),
+                1456 => Some((Size::Tunnel, true)),
+                1500 => Some((Size::Standard, false)),
+                1520 => Some((Size::Standard, true)),
+                8988 => Some((Size::Jumbo, false)),
+                9008 => Some((Size::Jumbo, true)),
+                _ => None,
+            };
+            let Some(expected) = expected else {
+                assert_eq!(terms.check(), Err(TermsError::PacketBytes(packet_bytes)));
+                continue;
+            };
+            let terms = terms.check().unwrap();
+            assert_eq!((terms.size(), terms.is_ipv6()), expected);
+        }
+    }
+
+    #[test]
+    fn directions_have_the_chains_numbers() {
+        for direction in [Direction::Down, Direction::Up] {
+            assert_eq!(Direction::try_from(direction as u8), Ok(direction));
+        }
+        assert_eq!(Direction::try_from(2), Err(TermsError::Direction(2)));
+    }
+
+    #[test]
+    fn an_mtu_is_filled_as_far_as_it_goes() {
+        let of = |mtu, ipv6| {
+            let found = terms(1, 4, 1).of_mtu(mtu, ipv6);
+            found.map(|t| t.check().unwrap().packet_bytes)
+        };
+        assert_eq!((of(1435, false), of(1436, false)), (None, Some(1436)));
+        assert_eq!((of(1455, true), of(1456, true)), (None, Some(1456)));
+        assert_eq!((of(1499, false), of(1500, false)), (Some(1436), Some(1500)));
+        assert_eq!((of(1519, true), of(1520, true)), (Some(1456), Some(1520)));
+        assert_eq!((of(8987, false), of(9000, false)), (Some(1500), Some(8988)));
+        assert_eq!((of(9007, true), of(9008, true)), (Some(1520), Some(9008)));
+        assert_eq!(of(USUAL_MTU, true), Some(1456));
+    }
+
+    #[test]
+    fn packets_made_ahead_are_bounded_in_number_and_in_bytes() {
+        // cap = ⌈m · 4.6⌉ of packets of `mtu` bytes.
+        let largest = |mtu, most: u64| {
+            let with = |m: u64| {
+                let t = Terms::downlink(1, 1, 0, 1000).of_mtu(mtu, false).unwrap();
+                let claim_bps = m * 8 * u64::from(t.packet_bytes);
+                Terms { claim_bps, ..t }.check()
+            };
+            let m = most * 100 / 460;
+            assert!(with(m).is_ok(), "{mtu}");
+            let refused = with(m + 1).unwrap_err();
+            assert!(matches!(refused, TermsError::TooLarge { most: said, .. } if said == most));
+        };
+        largest(1436, MAX_CAP_PACKETS);
+        largest(1500, MAX_CAP_PACKETS);
+        largest(9000, MAX_CAP_BYTES / 8988);
+    }
+
+    #[test]
+    fn longer_packets_are_fewer_and_lose_less_to_frames() {
+        let jumbo = terms(1_000_000_000, 5, 1).of_mtu(9000, false).unwrap();
+        assert_eq!(jumbo.per_challenger(), 348);
+        assert_eq!(jumbo.layer1_bps(8_988_000), 9_026_000);
+        assert_eq!(terms(1, 4, 1).layer1_bps(1_500_000), 1_538_000);
+        assert_eq!(terms(1, 4, 1).layer1_bps(u64::MAX), u64::MAX);
     }
 }

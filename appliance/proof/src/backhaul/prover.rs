@@ -12,9 +12,10 @@ use plumbline_trust::identity::{NetworkKey, Signed};
 use plumbline_trust::session::{Ephemeral, SessionKey};
 
 use super::messages::{Accounting, Commit, Consent, Reveal, Sender, Settlement, Start, Statement};
-use super::params::{START_LEAD_NS, STEP_TIMEOUT_NS};
+use super::params::{DEADLINE_DURATIONS, Direction, START_LEAD_NS, STEP_TIMEOUT_NS};
 use super::record::{Record, Refusal};
 use super::tally::Tally;
+use super::uplink;
 
 /// Context from which the prover's X25519 secret of a challenge is derived.
 const EPHEMERAL: &str = "plumbline 2026-11 backhaul prover ephemeral v1";
@@ -57,7 +58,9 @@ enum Step {
 
 /// One challenge as its prover lives it.
 pub struct Prover {
-    record: Record,
+    pub(super) record: Record,
+    /// What is to be sent is made; nothing is, towards the prover.
+    pub(super) made: bool,
     data: SocketAddr,
     control: SocketAddr,
     step: Step,
@@ -81,6 +84,7 @@ impl Prover {
             });
         }
         Ok(Self {
+            made: record.notice.message.terms.direction == Direction::Down,
             record,
             data,
             control,
@@ -130,7 +134,8 @@ impl Prover {
                     .map_or(n, |c| c.message.senders.len());
                 let have = self.record.ready.iter().flatten().count();
                 let in_time = now_ns < until_ns;
-                if self.record.begun.is_some() && (have >= wanted || (!in_time && have >= enough)) {
+                let prepared = self.made && self.record.begun.is_some();
+                if prepared && (have >= wanted || (!in_time && have >= enough)) {
                     return self.start(key, now_ns);
                 }
                 if !in_time {
@@ -139,7 +144,12 @@ impl Prover {
                     } else {
                         "not anchored"
                     };
-                    return self.fail(format!("{have} of {wanted} challengers were ready in time ({enough} are needed); the set-up is {anchored} on the chain"));
+                    let made = if self.made {
+                        ""
+                    } else {
+                        "; my own packets are not made"
+                    };
+                    return self.fail(format!("{have} of {wanted} challengers were ready in time ({enough} are needed); the set-up is {anchored} on the chain{made}"));
                 }
             }
             Step::Started | Step::Failed => {}
@@ -212,7 +222,11 @@ impl Prover {
     fn start(&mut self, key: &NetworkKey, now_ns: u64) -> Vec<ProverAction> {
         let notice = &self.record.notice.message;
         let t0_ns = now_ns + START_LEAD_NS + 2 * self.slowest_ns();
-        let deadline_ns = t0_ns + super::params::DEADLINE_DURATIONS * notice.terms.duration_ns();
+        let deadline_ns = t0_ns
+            + match notice.terms.direction {
+                Direction::Down => DEADLINE_DURATIONS * notice.terms.duration_ns(),
+                Direction::Up => uplink::flood_ns(&notice.terms),
+            };
         let start = Start {
             challenge: notice.challenge,
             phase: 0,
@@ -238,7 +252,11 @@ impl Prover {
     }
 
     /// Puts our own word on record, after `first` is done.
-    fn say(&mut self, statement: Statement, mut first: Vec<ProverAction>) -> Vec<ProverAction> {
+    pub(super) fn say(
+        &mut self,
+        statement: Statement,
+        mut first: Vec<ProverAction>,
+    ) -> Vec<ProverAction> {
         match self.record.absorb(&statement) {
             Ok(_) => {
                 first.push(ProverAction::Say(statement));

@@ -1,6 +1,8 @@
 //! A session's log, read and checked statement by statement. The coordinator's door and the offline
 //! verifier are this same code: what the one lets in, the other accepts.
 
+use std::net::SocketAddr;
+
 use plumbline_trust::encoding::{domain, hash};
 use plumbline_trust::identity::{Signed, SignedError, VerifyingKey, binding_message};
 use plumbline_trust::selection;
@@ -10,6 +12,7 @@ use super::messages::{
     Statement,
 };
 use super::params::TermsError;
+use super::uplink;
 
 /// Most probes whose echoes a report may carry: bounds the work of whoever checks it.
 pub const MAX_RTTS: usize = 4096;
@@ -203,6 +206,9 @@ impl Record {
                 let message: SeedCommitment = s.open()?;
                 self.same(what, &message.challenge, 0)?;
                 let at = self.challenger(what, s, message.index)?;
+                uplink::record::seed(&self.notice.message, &message)?;
+                self.family("seed.data", message.data)?;
+                self.family("seed.control", message.control)?;
                 keep(what, &mut self.seeds[at], s, message)
             }
             Statement::Consent(s) => {
@@ -235,6 +241,7 @@ impl Record {
                 self.same(what, &message.challenge, 0)?;
                 need(what, "the consent", self.consent.as_ref())?;
                 let at = self.challenger(what, s, message.index)?;
+                uplink::record::ready(&self.notice.message, &message)?;
                 keep(what, &mut self.ready[at], s, message)
             }
             Statement::Start(s) => {
@@ -280,6 +287,7 @@ impl Record {
                     });
                 }
                 let at = self.challenger(what, s, message.index)?;
+                uplink::record::report(&self.notice.message, &message)?;
                 keep(what, &mut self.reports[at], s, message)
             }
         }
@@ -331,6 +339,9 @@ impl Record {
                 format!("is {}; the terms give {cap}", consent.cap_packets),
             );
         }
+        // Those of the senders are as they committed themselves: looked at there.
+        self.family("consent.data", consent.data)?;
+        self.family("consent.control", consent.control)?;
         if !consent.senders.is_sorted_by(|a, b| a.index < b.index) {
             return field(
                 "consent.senders",
@@ -362,6 +373,27 @@ impl Record {
         Ok(())
     }
 
+    /// L counts the headers of one family, so no packet may go over the other. IPv4 in the clothes of IPv6
+    /// is of neither.
+    fn family(&self, what: &'static str, address: SocketAddr) -> Result<(), Refusal> {
+        let terms = self.notice.message.terms;
+        let ip = address.ip();
+        if [ip, ip.to_canonical()]
+            .iter()
+            .all(|ip| ip.is_ipv6() == terms.is_ipv6())
+        {
+            return Ok(());
+        }
+        let family = if terms.is_ipv6() { "IPv6" } else { "IPv4" };
+        Err(Refusal::Field {
+            what,
+            why: format!(
+                "is {address}; packets of {} bytes at the IP layer go over {family}",
+                terms.packet_bytes
+            ),
+        })
+    }
+
     fn revealed(&self, reveal: &Reveal) -> Result<(), Refusal> {
         let n = self.seeds.len();
         let cap = usize::try_from(self.notice.message.terms.cap_packets().div_ceil(8))
@@ -376,7 +408,7 @@ impl Record {
                 ),
             });
         }
-        Ok(())
+        uplink::record::reveal(&self.notice.message, reveal)
     }
 
     /// True if `seed` opens challenger `index`'s commitment.

@@ -9,7 +9,7 @@ use plumbline_trust::Signature;
 use plumbline_trust::encoding::{decode, domain, encode, hash};
 use plumbline_trust::identity::{Address, NetworkKey, Signed, binding_message};
 use plumbline_trust::selection;
-use plumbline_wire::header::{DATA_LEN, Header, Kind, TAGGED_LEN};
+use plumbline_wire::header::{Header, Kind, TAGGED_LEN};
 
 use super::bundle::{self, Bundle};
 use super::challenger::{Challenger, ChallengerAction, Flooded};
@@ -29,7 +29,7 @@ const MS: u64 = 1_000_000;
 /// One way, ns.
 const DELAY: u64 = MS;
 
-struct NoChain;
+pub(super) struct NoChain;
 impl Settlement for NoChain {
     fn sign_commit(&self, _: &Notice, _: &Commit) -> Vec<u8> {
         vec![1]
@@ -39,11 +39,11 @@ impl Settlement for NoChain {
     }
 }
 
-fn key(i: u8) -> NetworkKey {
+pub(super) fn key(i: u8) -> NetworkKey {
     NetworkKey::from_secret(&[i; 32])
 }
 
-fn addr(port: usize) -> SocketAddr {
+pub(super) fn addr(port: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], u16::try_from(port).unwrap()))
 }
 
@@ -60,7 +60,7 @@ fn member(i: u8) -> Member {
     }
 }
 
-fn notice(terms: Terms) -> Notice {
+pub(super) fn notice(terms: Terms) -> Notice {
     let candidates: Vec<Address> = (10..20).map(|i| Address([i; 20])).collect();
     let beacon = [8; 32];
     let challenge = [7; 32];
@@ -230,6 +230,7 @@ impl Sim {
                 ChallengerAction::Send(_, bytes) => self.deliver(i, &bytes),
                 ChallengerAction::Flood(f) => self.parties[i].flood = Some(f),
                 ChallengerAction::Stop | ChallengerAction::Done => {}
+                ChallengerAction::Count(_) => panic!("nothing is counted here"),
                 ChallengerAction::Fail(why) => panic!("challenger {i}: {why}"),
             }
         }
@@ -278,7 +279,8 @@ impl Sim {
 
     /// Ideal FIFO: all floods interleave, the link serves one packet after another, the rest is lost.
     fn flood(&mut self) {
-        let gap = |bps: u64| 8 * 1500 * 1_000_000_000 / bps;
+        let terms = self.world.terms;
+        let gap = |bps: u64| 8 * u64::from(terms.packet_bytes) * 1_000_000_000 / bps;
         let mut sends: Vec<(u64, usize, u64)> = Vec::new();
         for (i, p) in self.parties.iter().enumerate() {
             let Some(f) = p.flood else { continue };
@@ -313,14 +315,14 @@ impl Sim {
             if arrival > self.deadline {
                 break;
             }
-            let mut packet = [0; DATA_LEN];
+            let mut packet = vec![0; terms.size().payload()];
             self.parties[i]
                 .train
                 .as_mut()
                 .unwrap()
                 .write(k, &mut packet);
             if self.world.garbage == Some(i) {
-                packet[DATA_LEN - 1] ^= 1;
+                *packet.last_mut().unwrap() ^= 1;
             }
             let raw: [u8; 64] = *packet.first_chunk().unwrap();
             let header = Header::from_bytes(&raw).unwrap();
@@ -412,7 +414,7 @@ impl Sim {
     }
 }
 
-fn near(figure: u64, truth: u64, percent: u64) -> bool {
+pub(super) fn near(figure: u64, truth: u64, percent: u64) -> bool {
     figure.abs_diff(truth) * 100 <= truth * percent
 }
 
@@ -425,6 +427,51 @@ fn a_true_claim_passes_and_the_figure_is_true() {
     let v = bundle::verify(&bytes);
     assert!(v.ok(), "{:#?}", v.checks);
     assert_eq!(v.judgement, Some(j));
+}
+
+#[test]
+fn longer_and_shorter_packets_give_the_same_figure() {
+    for mtu in [1436, 9000] {
+        let world = World::new(20_000_000);
+        let terms = Terms {
+            duration_ms: 1000,
+            ..world.terms
+        };
+        let terms = terms.of_mtu(mtu, false).unwrap();
+        let (_, j) = Sim::new(World { terms, ..world }).run();
+        assert_eq!(j.verdict, Verdict::Pass, "{mtu}: {j:#?}");
+        assert!(
+            j.point_bps.abs_diff(20_000_000) < 400_000,
+            "{mtu}: {}",
+            j.point_bps
+        );
+    }
+}
+
+#[test]
+fn packets_that_count_the_headers_of_one_family_go_over_no_other() {
+    let v4 = Terms::downlink(20_000_000, 5, 1, 100);
+    let v6 = v4.of_mtu(1500, true).unwrap();
+    let joins = |terms: Terms, data: &str, control: &str| {
+        let first = Signed::new(&key(3), &notice(terms));
+        let place = notice(terms).challengers[0].address.0[0];
+        let (data, control) = (data.parse().unwrap(), control.parse().unwrap());
+        let made = Challenger::new(&Statement::Notice(first), &key(place), data, control, 0);
+        made.map(drop).map_err(|e| e.to_string())
+    };
+    let refused = |what: &str, result: Result<(), String>| {
+        let why = result.unwrap_err();
+        assert!(why.starts_with(what), "{why}");
+    };
+    let (four, six, mapped) = ("10.0.0.1:5", "[fd00::1]:5", "[::ffff:10.0.0.1]:5");
+    joins(v4, four, four).unwrap();
+    joins(v6, six, six).unwrap();
+    refused("seed.data", joins(v4, six, four));
+    refused("seed.control", joins(v4, four, six));
+    refused("seed.data", joins(v6, four, six));
+    refused("seed.control", joins(v6, six, four));
+    refused("seed.data", joins(v6, mapped, six));
+    refused("seed.data", joins(v4, mapped, four));
 }
 
 #[test]

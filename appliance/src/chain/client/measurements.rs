@@ -27,7 +27,7 @@ impl ChainClient {
         Ok((request_id(&self.deployment, request), sent))
     }
 
-    /// What a request comes to: most packets of one challenger, most in all, and the escrow.
+    /// What a request comes to: most packets paid of one challenger, most in all, and the escrow.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -200,6 +200,7 @@ impl ChainClient {
             reporters: indices(result.reporters),
             paid: indices(result.paid),
             counts: found.counts,
+            sustained: (result.sustained != u64::MAX).then_some(result.sustained),
             verdict,
             bundle_hash: result.bundleHash,
             state: self.state_of(id).await?,

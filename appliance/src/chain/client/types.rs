@@ -125,8 +125,10 @@ pub struct Outcome {
     pub reporters: Vec<u16>,
     /// Indices of those that are paid.
     pub paid: Vec<u16>,
-    /// Packets counted of each challenger.
+    /// Packets counted of each challenger; of the uplink, what each is paid for.
     pub counts: Vec<u32>,
+    /// Rate after a burst, bit/s, which no figure exceeds; `None`: no burst was seen.
+    pub sustained: Option<u64>,
     /// What it says of the claim.
     pub verdict: Verdict,
     /// BLAKE3 of the evidence bundle.

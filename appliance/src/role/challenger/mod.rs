@@ -11,6 +11,7 @@
 
 mod control;
 mod paths;
+mod uplink;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -23,13 +24,15 @@ use plumbline_proof::backhaul::challenger::{
 };
 use plumbline_proof::backhaul::keystream::Train;
 use plumbline_proof::backhaul::messages::{ChallengeId, Statement};
+use plumbline_proof::backhaul::uplink::challenger::{Counted, Counting};
 use plumbline_trust::Digest;
 use plumbline_trust::identity::Address;
-use plumbline_wire::header::DATA_LEN;
+use plumbline_wire::header::IP_UDP_LEN;
 use tokio::sync::mpsc;
 
 use self::control::Control;
 pub use self::paths::Paths;
+use self::uplink::Ear;
 use super::conduct::{Conduct, Speaker};
 use super::node::Node;
 use crate::clock;
@@ -62,6 +65,7 @@ pub struct Challenger {
 enum Work {
     Prepared(Vec<u8>, Vec<Digest>),
     Flooded(Result<Flooded, String>),
+    Counted(Result<Counted, String>),
 }
 
 impl Challenger {
@@ -217,6 +221,7 @@ impl Session {
                         self.machine.prepared(leaves);
                     }
                     Work::Flooded(outcome) => self.machine.flooded(outcome?),
+                    Work::Counted(counted) => self.machine.counted(counted?),
                 }
             }
             actions.extend(
@@ -250,6 +255,7 @@ impl Session {
                 ChallengerAction::Prepare(train, count) => self.prepare(train, count)?,
                 ChallengerAction::Send(to, datagram) => self.control.send(to, &datagram),
                 ChallengerAction::Flood(plan) => self.flood(plan)?,
+                ChallengerAction::Count(counting) => self.count(*counting)?,
                 ChallengerAction::Stop => self.halt.store(true, Ordering::Relaxed),
                 ChallengerAction::Done => done = true,
                 ChallengerAction::Fail(why) => return Err(why),
@@ -260,10 +266,19 @@ impl Session {
 
     fn prepare(&self, mut train: Box<Train>, count: usize) -> Result<(), String> {
         let (answer, conduct) = (self.work_in.clone(), self.conduct.clone());
+        let length = self.machine.record().notice.message.terms.size().payload();
         spawn("plumbline-pack", move || {
             let (packets, leaves) = train.make(count, |_| {});
-            let packets = conduct.packets(packets, DATA_LEN);
+            let packets = conduct.packets(packets, length);
             let _gone = answer.send(Work::Prepared(packets, leaves));
+        })
+    }
+
+    fn count(&self, counting: Counting) -> Result<(), String> {
+        let ear = Ear::new(self.data.clone())?;
+        let (halt, answer, watch) = (self.halt.clone(), self.work_in.clone(), self.watch);
+        spawn("plumbline-count", move || {
+            let _gone = answer.send(Work::Counted(ear.count(counting, &halt, watch)));
         })
     }
 
@@ -279,12 +294,19 @@ impl Session {
             self.watch,
         );
         let packets = std::mem::take(&mut self.packets);
+        let terms = self.machine.record().notice.message.terms;
+        let packet_len = terms.size().payload();
+        // The generator counts the headers of IPv4.
+        let rate_bps = plan
+            .rate_bps
+            .saturating_mul((packet_len + IP_UDP_LEN) as u64)
+            / u64::from(terms.packet_bytes);
         spawn("plumbline-flood", move || {
             let outcome = flood(&FloodPlan {
                 socket: &socket,
                 packets: &packets,
-                packet_len: DATA_LEN,
-                rate_bps: plan.rate_bps,
+                packet_len,
+                rate_bps,
                 start_realtime_ns: plan.start_ns,
                 deadline_realtime_ns: plan.deadline_ns,
                 stop: &halt,

@@ -9,7 +9,7 @@ use plumbline_contracts::abi::backhaul::IBackhaul::{Submission, Timing};
 use plumbline_proof::backhaul::bundle::{self, Bundle};
 use plumbline_proof::backhaul::judge::{Judgement, judge, valid_reports};
 use plumbline_proof::backhaul::messages::Window;
-use plumbline_proof::backhaul::params::L;
+use plumbline_proof::backhaul::params;
 use plumbline_proof::backhaul::record::Record;
 use plumbline_proof::backhaul::rtt;
 
@@ -89,6 +89,7 @@ fn submission(
         proverSignature: reveal.message.settlement.clone().into(),
         reports: reports.collect(),
         bundleHash: address.into(),
+        sustainedBps: judgement.sustained_bps(),
     })
 }
 
@@ -118,19 +119,24 @@ fn keep(path: &Path, bytes: &[u8]) -> Result<(), String> {
 
 fn count(hub: &Hub, record: &Record, judgement: &Judgement) {
     let metrics = &hub.metrics;
-    metrics.capacity(Link::Downlink, Estimate::Point, judgement.point_bps);
-    metrics.capacity(
-        Link::Downlink,
-        Estimate::Guaranteed,
-        judgement.guaranteed_bps(),
-    );
+    let bytes = u64::from(record.notice.message.terms.packet_bytes);
+    let link = match record.notice.message.terms.direction {
+        params::Direction::Down => Link::Downlink,
+        params::Direction::Up => Link::Uplink,
+    };
+    metrics.capacity(link, Estimate::Point, judgement.point_bps);
+    metrics.capacity(link, Estimate::Guaranteed, judgement.guaranteed_bps());
     metrics.packets_add(
         Proof::Backhaul,
         Direction::Received,
         "verified",
         judgement.packets,
     );
-    metrics.bytes_add(Proof::Backhaul, Direction::Received, judgement.packets * L);
+    metrics.bytes_add(
+        Proof::Backhaul,
+        Direction::Received,
+        judgement.packets * bytes,
+    );
     if let Some(reveal) = &record.reveal {
         metrics.commit_sent(Duration::from_nanos(
             reveal.message.accounting.commit_latency_ns,
@@ -143,7 +149,11 @@ fn count(hub: &Hub, record: &Record, judgement: &Judgement) {
             "sent",
             report.message.sent,
         );
-        metrics.bytes_add(Proof::Backhaul, Direction::Sent, report.message.sent * L);
+        metrics.bytes_add(
+            Proof::Backhaul,
+            Direction::Sent,
+            report.message.sent * bytes,
+        );
         for sample in &report.message.rtts {
             let phase = match sample.window {
                 Window::Before => Probe::Before,

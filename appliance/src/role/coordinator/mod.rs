@@ -22,10 +22,10 @@ use alloy::primitives::{Address as ChainAddress, B256};
 use plumbline_contracts::State;
 use plumbline_proof::backhaul::coordinator::CoordinatorAction;
 use plumbline_proof::backhaul::messages::{ChallengeId, Notice};
-use plumbline_proof::backhaul::params::Terms;
 use plumbline_trust::Address;
 
 pub use self::hub::{HearError, Hub, Session};
+use super::ledger;
 use super::node::member;
 use crate::chain::client::{ClientError, Measurement};
 use crate::clock;
@@ -262,7 +262,7 @@ async fn notice(hub: &Hub, id: B256, asked: &Measurement) -> Result<Notice, Stri
         chain_id: deployment.chain_id,
         contract: ours(deployment.backhaul),
         participants: ours(deployment.participants),
-        terms: Terms::downlink(request.claimBps, request.n, request.f, request.durationMs),
+        terms: ledger::terms(request).map_err(|e| e.to_string())?,
         price_per_byte: request.pricePerByte,
         deadline: request.deadline,
         payer: ours(request.payer),

@@ -12,6 +12,7 @@
 mod accounting;
 mod echo;
 mod sink;
+mod uplink;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,12 +22,11 @@ use std::time::Duration;
 
 use plumbline_proof::backhaul::messages::{Accounting, ChallengeId, Statement, session_of};
 use plumbline_proof::backhaul::params::{
-    COMMIT_GIVE_UP_NS, COMMIT_REPEAT_NS, DRAIN_LIMIT_NS, DRAIN_QUIET_NS,
+    COMMIT_GIVE_UP_NS, COMMIT_REPEAT_NS, DRAIN_LIMIT_NS, DRAIN_QUIET_NS, Direction,
 };
 use plumbline_proof::backhaul::prover::{Opening, Prover as Machine, ProverAction};
 use plumbline_proof::backhaul::tally::Tally;
 use plumbline_trust::session::SessionKey;
-use plumbline_wire::Size;
 use tokio::time::interval;
 
 pub use self::echo::Echo;
@@ -94,6 +94,13 @@ impl Prover {
         let key = &self.node.network;
         let mut machine = Machine::new(&first, key, self.data, self.control, clock::realtime_ns())
             .map_err(|e| e.to_string())?;
+        if machine.record().notice.message.terms.direction == Direction::Up {
+            let sending = self.run_uplink(&mut machine, &mut follow);
+            return match tokio::time::timeout(lifetime, sending).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(format!("no end after {} s", lifetime.as_secs())),
+            };
+        }
         let mut live: Option<Live> = None;
         let outcome =
             tokio::time::timeout(lifetime, self.run(&mut machine, &mut follow, &mut live)).await;
@@ -217,7 +224,7 @@ impl Prover {
         let spec = SessionSpec {
             session: session_of(&challenge),
             until_tai_ns: opening.until_ns + clock::tai_ahead_ns(),
-            size: Size::Standard,
+            size: record.notice.message.terms.size(),
             cap_packets: record.notice.message.terms.cap_packets(),
             senders: opening
                 .senders

@@ -180,6 +180,10 @@ pub struct RequestView {
     pub coordinator: Address,
     /// Claim, bits a second.
     pub claim_bps: u64,
+    /// Which way: 0 towards the prover, 1 away from it.
+    pub direction: u8,
+    /// Bytes of a data packet at the IP layer.
+    pub packet_bytes: u16,
     /// Challengers asked for.
     pub n: u16,
     /// Of whom may be corrupt.
@@ -196,6 +200,15 @@ pub struct RequestView {
     pub deadline: u64,
 }
 
+/// A direction's number in words.
+fn way(direction: u8) -> &'static str {
+    if direction == 0 {
+        "towards the prover"
+    } else {
+        "away from the prover"
+    }
+}
+
 impl Show for RequestView {
     fn render_human(&self, _: Style) -> String {
         fields(&[
@@ -204,7 +217,15 @@ impl Show for RequestView {
             ("payer", self.payer.to_string()),
             ("prover", self.prover.to_string()),
             ("coordinator", self.coordinator.to_string()),
-            ("claim", rate(self.claim_bps)),
+            (
+                "claim",
+                format!(
+                    "{} {}, in packets of {} bytes",
+                    rate(self.claim_bps),
+                    way(self.direction),
+                    self.packet_bytes
+                ),
+            ),
             (
                 "challengers",
                 format!("{}, of whom {} may be corrupt", self.n, self.f),

@@ -30,6 +30,16 @@ impl Verdict {
     }
 }
 
+/// Which way the traffic flowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Towards the prover.
+    Down,
+    /// Away from it.
+    Up,
+}
+
 /// How a request ended on the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EndState {
@@ -122,6 +132,10 @@ pub struct PacketsView {
     pub xdp: BTreeMap<String, u64>,
     /// AF_XDP socket counters during the run.
     pub xsk: XskView,
+    /// What else became of an uplink's packets at the challengers, by name: `early` (before the common
+    /// window), `bad_payload`, `other_source`, `unstamped`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub uplink: BTreeMap<String, u64>,
     /// Probe and acknowledgement datagrams, challengers to prover.
     pub control_sent: u64,
     /// Those of them that arrived.
@@ -211,8 +225,14 @@ pub struct MeasureResult {
     pub state: EndState,
     /// Claim, bits a second at the IP layer, as all rates here.
     pub claimed_bps: u64,
+    /// Which way the traffic flowed, seen from the prover: `down` or `up`.
+    pub direction: Direction,
+    /// L, bytes of a data packet at the IP layer.
+    pub packet_bytes: u16,
     /// Point estimate.
     pub measured_bps: u64,
+    /// The same at layer 1: with what Ethernet adds to each packet.
+    pub layer1_bps: u64,
     /// Guaranteed estimate for the f asked for.
     pub guaranteed_bps: u64,
     /// Guaranteed estimates for 0..=f corrupt challengers.
@@ -291,8 +311,22 @@ impl MeasureResult {
         fields(&[
             ("request", self.id.clone()),
             ("verdict", verdict),
-            ("claimed", rate(self.claimed_bps)),
-            ("measured", rate(self.measured_bps)),
+            (
+                "claimed",
+                match self.direction {
+                    Direction::Down => format!("{} towards the prover", rate(self.claimed_bps)),
+                    Direction::Up => format!("{} away from the prover", rate(self.claimed_bps)),
+                },
+            ),
+            (
+                "measured",
+                format!(
+                    "{} in packets of {} bytes, {} at layer 1",
+                    rate(self.measured_bps),
+                    self.packet_bytes,
+                    rate(self.layer1_bps)
+                ),
+            ),
             ("sustained", sustained),
             ("guaranteed", rate(self.guaranteed_bps)),
             ("trust curve", curve.join(" · ")),
@@ -434,6 +468,7 @@ mod tests {
         serde_json::json!({
             "id": format!("0x{}", "22".repeat(32)), "verdict": "Fail", "reason": "290 of 1000 Mbit/s",
             "state": "Final", "claimed_bps": 1_000_000_000u64, "measured_bps": 298_000_000u64,
+            "direction": "down", "packet_bytes": 1500, "layer1_bps": 305_549_333u64,
             "guaranteed_bps": 220_000_000u64, "trust_curve": [297_000_000u64, 220_000_000u64],
             "offered_bps": 1_437_500_000u64, "duration_ms": 100, "target_packets": 8336, "counted_packets": 8000,
             "sustained_bps": 290_000_000u64, "burst_bytes": 12_500_000u64, "burst_outweighed": false,
@@ -485,7 +520,8 @@ mod tests {
         for words in [
             "Fail: 290 of 1000 Mbit/s",
             "1.000 Gbit/s",
-            "298.000 Mbit/s",
+            "1.000 Gbit/s towards the prover",
+            "298.000 Mbit/s in packets of 1500 bytes, 305.549 Mbit/s at layer 1",
             "290.000 Mbit/s, after a burst of 12500000 bytes that it does not outweigh four times: measure longer",
             "f=0 297.000 Mbit/s · f=1 220.000 Mbit/s",
             "8000 of 8336 packets in 100 ms",

@@ -15,8 +15,8 @@ pub use chain::{
 pub use dispute::{DisputeView, Done, EvidenceView, JurorView, Submitted};
 pub use key::KeyResult;
 pub use measure::{
-    ChallengerResult, DatapathView, EndState, GasView, MeasureResult, PacketsView, PaidRole,
-    PaidView, RttView, SettlementView, Verdict, XskView,
+    ChallengerResult, DatapathView, Direction, EndState, GasView, MeasureResult, PacketsView,
+    PaidRole, PaidView, RttView, SettlementView, Verdict, XskView,
 };
 pub use ready::Ready;
 pub use verify::{CheckResult, VerifyOutcome, VerifyResult};

@@ -72,6 +72,7 @@ impl Cast {
             n,
             f: (n - 1) / 3,
             durationMs: 100,
+            packetBytes: 1_500,
             pricePerByte: 3,
             deadline: self.town.now() + 120,
             nonce: self.asked,
@@ -143,6 +144,7 @@ impl Cast {
             proverSignature: sign(&self.prover, commit)?,
             reports: Vec::new(),
             bundleHash: word("bundle"),
+            sustainedBps: u64::MAX,
         };
         for (index, signer) in (0_u16..).zip(&under.selected) {
             let timing = Timing {

@@ -1,0 +1,116 @@
+//! The other direction: the prover sends, challengers count and time what arrives.
+//!
+//! ```text
+//!  notice, seeds, consent, begun            as towards the prover (SeedCommitment: send to me here)
+//!  probes ⇄ echoes ─► Ready(an echo) ─► Start(T0)
+//!
+//!            T0     settle                                        D    slack
+//!  prover    ├────────┼───── data, r to every challenger ─────────┼──────┤ ─► Commit(sent_i), Reveal
+//!  i counts           ├─ s₁ ─┼─ s₂ ─┼─ s₃ ─┼─ … sub-intervals ───┤                     │
+//!                     └──────── W, the same for everyone ─────────┘        Report ◄──────┘
+//!
+//!  rate_i = 8·L·packets_i / W       B = Σ rate_i       B_g(j) = Σ of the (reports − j) smallest rates
+//! ```
+//!
+//! Claim: with at most f of n challengers corrupt, B_g(f) does not exceed what the link carried: the sum
+//! of the (reports − f) smallest rates is at most that of as many honest ones. Nobody is flooded who has
+//! not signed for its address and shown an echo that was sent there ([`record`]).
+//! Not promised: that bytes crossed the link rather than being made at its far end by someone with the
+//! prover's session keys; and the sum is of one instant only as far as the challengers' clocks are: honest
+//! clocks that differ by Δ let a prover who knows it overstate by at most Δ/W, because all that is counted
+//! arrived within W + Δ. Sums run over whole windows of one length, so that a difference moves packets
+//! from one window's edge to the other's and not the rate of a steady flow.
+//! Tests: `tests` runs whole proofs on virtual time.
+
+pub mod arrivals;
+pub mod challenger;
+pub(super) mod judge;
+pub mod prover;
+pub(super) mod record;
+#[cfg(test)]
+mod tests;
+
+use plumbline_trust::encoding::domain;
+use plumbline_trust::session::SessionKey;
+
+use super::keystream::Train;
+use super::messages::Notice;
+use super::params::Terms;
+
+/// Longest sub-interval, ns: the 100 ms of RFC 9097 and of this proof's histograms.
+const SLOT_NS: u64 = 100_000_000;
+/// Sub-intervals in a duration shorter than ten of the longest.
+const SLOTS_LEAST: u64 = 10;
+/// The prover goes on sending at least so long after D, ns: what a challenger's clock may be ahead of or
+/// behind the prover's before its window has an end without packets.
+const SLACK_NS: u64 = 50_000_000;
+/// A start further ahead than this is nobody's: three leads is the most that a prover adds, ns.
+const LEAD_MOST_NS: u64 = 1_000_000_000;
+/// A challenger listens this long after the last packet may have left, ns: a long queue and a long path.
+const LINGER_NS: u64 = 500_000_000;
+
+const _: () = assert!(3 * super::params::START_LEAD_NS < LEAD_MOST_NS);
+
+/// The common window of a phase, on each challenger's own clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Its beginning, unix ns: T0 and one sub-interval, in which queues fill.
+    pub from_ns: u64,
+    /// A sub-interval, ns.
+    pub slot_ns: u64,
+    /// How many there are.
+    pub slots: u64,
+}
+
+impl Window {
+    /// The window of `terms` that begins with `t0_ns`.
+    pub fn new(terms: &Terms, t0_ns: u64) -> Self {
+        let slot_ns = SLOT_NS.min(terms.duration_ns() / SLOTS_LEAST);
+        Self {
+            from_ns: t0_ns.saturating_add(slot_ns),
+            slot_ns,
+            // Whole ones, less the first.
+            slots: terms.duration_ns() / slot_ns - 1,
+        }
+    }
+
+    /// W, ns.
+    pub fn length_ns(&self) -> u64 {
+        self.slot_ns * self.slots
+    }
+
+    /// Its end, unix ns: the first instant that is not in it.
+    pub fn until_ns(&self) -> u64 {
+        self.from_ns.saturating_add(self.length_ns())
+    }
+}
+
+/// How long the prover sends to each challenger, ns: D and some slack, at most 2·D.
+pub fn flood_ns(terms: &Terms) -> u64 {
+    let slack = Window::new(terms, 0).slot_ns.max(SLACK_NS);
+    terms.duration_ns() + slack.min(terms.duration_ns())
+}
+
+/// Packets counted at most of one challenger: what its share r comes to in the window, rounded up.
+pub fn counted_most(terms: &Terms) -> u64 {
+    packets_in(terms, Window::new(terms, 0).length_ns())
+}
+
+/// Packets that the prover makes for one challenger.
+pub fn packets_each(terms: &Terms) -> u64 {
+    packets_in(terms, flood_ns(terms)).min(terms.cap_packets())
+}
+
+/// What r comes to in so long a time, packets, rounded up.
+fn packets_in(terms: &Terms, ns: u64) -> u64 {
+    let bits = u128::from(terms.offer_each_bps()) * u128::from(ns);
+    let packet = u128::from(terms.packet_bytes) * 8 * 1_000_000_000;
+    u64::try_from(bits.div_ceil(packet)).unwrap_or(u64::MAX)
+}
+
+/// The packets for challenger `index`, which both ends of `key` can make and nobody else: they do not
+/// compress, and the challenger compares them byte by byte.
+pub fn train(notice: &Notice, index: u16, key: SessionKey) -> Train {
+    let seed = key.derive(domain::UPLINK);
+    Train::new(&seed, &notice.challenge, &notice.beacon, 0, index, key).of_size(notice.terms.size())
+}

@@ -1,0 +1,679 @@
+//! Whole uplink proofs on virtual time: the machines, an ideal FIFO link, no kernel.
+
+use plumbline_trust::Signature;
+use plumbline_trust::encoding::encode;
+use plumbline_trust::identity::{NetworkKey, Signed};
+use plumbline_trust::session::SessionKey;
+use plumbline_wire::header::{DATA_LEN, Header, Kind, TAGGED_LEN};
+
+use super::super::bundle::{self, Bundle};
+use super::super::challenger::{Challenger, ChallengerAction};
+use super::super::coordinator::{Coordinator, CoordinatorAction};
+use super::super::judge::{Judgement, Verdict, judge};
+use super::super::keystream::Train;
+use super::super::messages::{Accounting, ECHO_DOMAIN, Report, Statement};
+use super::super::params::{Direction, Terms};
+use super::super::prover::{Prover, ProverAction};
+use super::super::record::{Record, Refusal};
+use super::super::rtt;
+use super::super::tests::{NoChain, addr, key, near, notice};
+use super::challenger::{Counted, Counting};
+use super::prover::{Flood, Sent};
+
+const MS: u64 = 1_000_000;
+/// One way, ns.
+const DELAY: u64 = MS;
+/// The claim, bit/s.
+const CLAIM: u64 = 60_000_000;
+/// Packets that the queue before the link holds.
+const QUEUE: u64 = 10;
+
+/// What one virtual run is like.
+#[derive(Clone)]
+struct World {
+    terms: Terms,
+    link_bps: u64,
+    /// The prover sends at this part of its rate, percent.
+    pace_percent: u64,
+    /// The first so many challengers claim all that may be claimed.
+    liars: usize,
+    /// Says nothing after its seed.
+    silent: Option<usize>,
+    /// Is ready, receives, and does not report.
+    withholds: Option<usize>,
+    /// Each packet arrives so often.
+    copies: usize,
+    /// Packets arrive with a byte changed.
+    bent: bool,
+    /// Three times as fast for this part of the duration, percent.
+    burst_percent: u64,
+    /// Clock of challenger i is i of these ahead, ns.
+    skew_ns: u64,
+}
+
+impl World {
+    fn new(link_bps: u64) -> Self {
+        Self {
+            terms: Terms {
+                direction: Direction::Up,
+                ..Terms::downlink(CLAIM, 5, 1, 200)
+            },
+            link_bps,
+            pace_percent: 100,
+            liars: 0,
+            silent: None,
+            withholds: None,
+            copies: 1,
+            bent: false,
+            burst_percent: 0,
+            skew_ns: 0,
+        }
+    }
+}
+
+struct Party {
+    key: NetworkKey,
+    machine: Challenger,
+    counting: Option<Box<Counting>>,
+}
+
+struct Sim {
+    now: u64,
+    world: World,
+    coordinator: Coordinator,
+    prover: Prover,
+    parties: Vec<Party>,
+    keys: Vec<Option<SessionKey>>,
+    trains: Vec<(u16, Train)>,
+    armed: bool,
+    /// What each party has yet to hear.
+    read: Vec<usize>,
+}
+
+/// What a run gave.
+struct Run {
+    bytes: Vec<u8>,
+    log: Vec<Statement>,
+    judgement: Judgement,
+    reports: Vec<Option<Report>>,
+}
+
+impl Sim {
+    fn new(world: World) -> Self {
+        let notice = notice(world.terms);
+        let coordinator = Coordinator::new(&key(3), &notice).unwrap();
+        let first = coordinator.log()[0].clone();
+        let prover = Prover::new(&first, &key(2), addr(7301), addr(7302), 0).unwrap();
+        let n = notice.challengers.len();
+        let mut sim = Self {
+            now: 1_000 * MS,
+            world,
+            coordinator,
+            prover,
+            parties: Vec::new(),
+            keys: Vec::new(),
+            trains: Vec::new(),
+            armed: false,
+            read: vec![1; n + 1],
+        };
+        let mut words = Vec::new();
+        for (i, m) in notice.challengers.iter().enumerate() {
+            let key = key(m.address.0[0]);
+            let (data, control) = (addr(8000 + i), addr(9000 + i));
+            let (machine, actions) = Challenger::new(&first, &key, data, control, 0).unwrap();
+            let counting = None;
+            sim.parties.push(Party {
+                key,
+                machine,
+                counting,
+            });
+            words.push(actions);
+        }
+        for (i, actions) in words.into_iter().enumerate() {
+            sim.challenger_acts(i, actions);
+        }
+        sim
+    }
+
+    fn publish(&mut self, statement: &Statement) {
+        for action in self.coordinator.hear(statement.clone(), self.now).unwrap() {
+            if let CoordinatorAction::Anchor(setup) = action {
+                self.coordinator.anchored(&key(3), setup).unwrap();
+            }
+        }
+    }
+
+    fn pump(&mut self) {
+        while let Some(who) = self
+            .read
+            .iter()
+            .position(|at| *at < self.coordinator.log().len())
+        {
+            let line = self.coordinator.log()[self.read[who]].clone();
+            self.read[who] += 1;
+            if who == self.parties.len() {
+                let actions = self.prover.hear(&key(2), &line, self.now).unwrap();
+                self.prover_acts(actions);
+            } else {
+                if who < self.world.liars && line.name() == "report" {
+                    // A liar's machine would be surprised by what is said in its name.
+                    continue;
+                }
+                let party = &mut self.parties[who];
+                let actions = party.machine.hear(&party.key, &line).unwrap();
+                self.challenger_acts(who, actions);
+            }
+        }
+    }
+
+    fn prover_acts(&mut self, actions: Vec<ProverAction>) {
+        for action in actions {
+            match action {
+                ProverAction::Say(s) => self.publish(&s),
+                ProverAction::Open(opening) => {
+                    let streams = self.prover.streams(&opening);
+                    self.trains = streams.into_iter().map(|s| (s.index, s.train)).collect();
+                    self.keys = opening.keys;
+                    self.prover.made();
+                }
+                ProverAction::Arm { .. } => self.armed = true,
+                ProverAction::Fail(why) => panic!("{why}"),
+            }
+        }
+    }
+
+    fn challenger_acts(&mut self, i: usize, actions: Vec<ChallengerAction>) {
+        let silent = self.world.silent == Some(i) && self.coordinator.record().seeds[i].is_some();
+        for action in actions.into_iter().filter(|_| !silent) {
+            match action {
+                ChallengerAction::Say(Statement::Report(report)) => self.report(i, &report),
+                ChallengerAction::Say(s) => self.publish(&s),
+                ChallengerAction::Send(_, bytes) => self.echo(i, &bytes),
+                ChallengerAction::Count(counting) => self.parties[i].counting = Some(counting),
+                ChallengerAction::Done => {}
+                ChallengerAction::Fail(why) => panic!("challenger {i}: {why}"),
+                ChallengerAction::Prepare(..)
+                | ChallengerAction::Flood(_)
+                | ChallengerAction::Stop => {
+                    panic!("challengers send nothing")
+                }
+            }
+        }
+    }
+
+    /// As it is, or as a liar would have it: everything that the prover sent and terms let it count.
+    fn report(&mut self, i: usize, signed: &Signed) {
+        if self.world.withholds == Some(i) {
+            return;
+        }
+        let mut report: Report = signed.open().unwrap();
+        if i < self.world.liars {
+            let sent = self
+                .coordinator
+                .record()
+                .commit
+                .as_ref()
+                .unwrap()
+                .message
+                .counts[i];
+            let most = u32::try_from(super::counted_most(&self.world.terms)).unwrap();
+            let claimed = sent.min(most);
+            let arrivals = report.arrivals.as_mut().unwrap();
+            arrivals.histogram[0] += claimed - report.packets;
+            report.packets = claimed;
+        }
+        let said = Statement::Report(Signed::new(&self.parties[i].key, &report));
+        self.publish(&said);
+    }
+
+    fn echo(&mut self, i: usize, bytes: &[u8]) {
+        let header = Header::from_bytes(bytes.try_into().unwrap()).unwrap();
+        assert_eq!(header.kind, Kind::Probe);
+        let index = u16::try_from(i).unwrap();
+        let key_i = self.keys[i].as_ref().unwrap();
+        let (number, sent) = (header.sequence, header.sent_ns);
+        let echo = rtt::sealed(Kind::Echo, &[7; 32], index, number, sent, key_i);
+        let signature: Signature = key(2).sign(ECHO_DOMAIN, &echo[..TAGGED_LEN]);
+        let datagram = [&echo[..], &encode(&signature)].concat();
+        let at = sent + 2 * DELAY;
+        let actions = self.parties[i].machine.datagram(&datagram, at);
+        self.challenger_acts(i, actions);
+    }
+
+    fn tick_all(&mut self) {
+        self.now += MS;
+        let actions = self.prover.tick(&key(2), self.now);
+        self.prover_acts(actions);
+        for i in 0..self.parties.len() {
+            let party = &mut self.parties[i];
+            let clock = self.now + i as u64 * self.world.skew_ns;
+            let actions = party.machine.tick(&party.key, &NoChain, clock);
+            self.challenger_acts(i, actions);
+        }
+        self.pump();
+    }
+
+    /// When each packet leaves, to whom, and its number.
+    fn sends(&self, floods: &[Flood]) -> Vec<(u64, usize, u64)> {
+        let mut sends = Vec::new();
+        for f in floods {
+            let step = 8 * 1500 * 1_000_000_000 / (f.rate_bps * self.world.pace_percent / 100);
+            let i = u64::from(f.index);
+            // As the real pacer: each at random within its slot, or a full queue starves one of them.
+            let jitter = |k: u64| {
+                let byte = blake3::hash(&(k * 64 + i).to_le_bytes()).as_bytes()[0];
+                u64::from(byte) * step / 256
+            };
+            let all = (0..super::packets_each(&self.world.terms))
+                .map(|k| (f.start_ns + k * step + jitter(k), usize::from(f.index), k));
+            sends.extend(all.take_while(|s| s.0 < f.deadline_ns));
+        }
+        sends.sort_unstable();
+        sends
+    }
+
+    fn flood(&mut self) {
+        let floods = self.prover.floods();
+        let sends = self.sends(&floods);
+        let sustained = 8 * 1500 * 1_000_000_000 / self.world.link_bps;
+        let fast = self.world.terms.duration_ns() * self.world.burst_percent / 100;
+        let mut counts = vec![0; self.parties.len()];
+        let mut free = 0;
+        for (at, i, k) in &sends {
+            counts[*i] += 1;
+            let gap = if *at < sends[0].0 + fast {
+                sustained / 3
+            } else {
+                sustained
+            };
+            if free > at + QUEUE * gap {
+                continue;
+            }
+            free = free.max(*at) + gap;
+            let mut packet = [0; DATA_LEN];
+            let (_, train) = self
+                .trains
+                .iter_mut()
+                .find(|t| usize::from(t.0) == *i)
+                .unwrap();
+            train.write(*k, &mut packet);
+            packet[DATA_LEN - 1] ^= u8::from(self.world.bent);
+            let Some(counting) = &mut self.parties[*i].counting else {
+                continue;
+            };
+            let clock = free + DELAY + *i as u64 * self.world.skew_ns;
+            for _ in 0..self.world.copies {
+                counting.counter.take(&packet, clock);
+            }
+        }
+        self.now = floods.iter().map(|f| f.deadline_ns).max().unwrap();
+        let span_ns = (sends[0].0, sends[sends.len() - 1].0);
+        let sent = Sent {
+            counts,
+            span_ns,
+            accounting: Accounting::default(),
+        };
+        let actions = self.prover.sent(&key(2), &NoChain, sent);
+        self.prover_acts(actions);
+        for party in &mut self.parties {
+            if let Some(counting) = party.counting.take() {
+                party.machine.counted(Counted {
+                    arrivals: counting.counter.finish(0),
+                    clock: "virtual".into(),
+                    clock_error_ns: 0,
+                });
+            }
+        }
+    }
+
+    fn run(mut self) -> Run {
+        for _ in 0..20_000 {
+            if self.armed && self.listening() {
+                break;
+            }
+            self.tick_all();
+        }
+        assert!(self.armed, "never started");
+        self.flood();
+        for _ in 0..20_000 {
+            self.tick_all();
+            if self
+                .coordinator
+                .tick(self.now)
+                .contains(&CoordinatorAction::Judge)
+            {
+                break;
+            }
+        }
+        let record = self.coordinator.record();
+        let judgement = judge(record);
+        let log = self.coordinator.log().to_vec();
+        let bundle = Bundle {
+            log: log.clone(),
+            judgement: judgement.clone(),
+        };
+        let reports = record.reports.iter();
+        Run {
+            bytes: bundle::write(&key(3), &bundle).0,
+            log,
+            judgement,
+            reports: reports
+                .map(|r| r.as_ref().map(|k| k.message.clone()))
+                .collect(),
+        }
+    }
+
+    fn listening(&self) -> bool {
+        let ready = self.coordinator.record().ready.iter();
+        ready
+            .zip(&self.parties)
+            .all(|(ready, party)| ready.is_none() || party.counting.is_some())
+    }
+}
+
+fn run(world: World) -> Run {
+    Sim::new(world).run()
+}
+
+fn fate(report: &Report, name: &str) -> u64 {
+    let fates = &report.arrivals.as_ref().unwrap().fates;
+    fates.iter().find(|(n, _)| n == name).unwrap().1
+}
+
+fn failed(judgement: &Judgement) -> Vec<&str> {
+    let wrong = judgement.checks.iter().filter(|c| !c.ok);
+    wrong.map(|c| c.check.as_str()).collect()
+}
+
+#[test]
+fn a_true_claim_passes_and_the_figure_is_true() {
+    let r = run(World::new(CLAIM));
+    let j = &r.judgement;
+    assert_eq!(j.verdict, Verdict::Pass, "{j:#?}");
+    assert!(near(j.point_bps, CLAIM, 2), "{}", j.point_bps);
+    assert!(j.guaranteed_bps() <= j.point_bps * 4 / 5);
+    assert!(j.standings.iter().all(|s| s.paid && s.flags.is_empty()));
+    let v = bundle::verify(&r.bytes);
+    assert!(v.ok(), "{:#?}", v.checks);
+    assert_eq!(v.judgement.as_ref(), Some(j));
+}
+
+#[test]
+fn a_link_of_half_its_claim_fails_with_the_true_figure() {
+    let j = run(World::new(CLAIM / 2)).judgement;
+    assert_eq!(j.verdict, Verdict::Fail);
+    assert!(near(j.point_bps, CLAIM / 2, 2), "{}", j.point_bps);
+}
+
+#[test]
+fn a_prover_that_sends_less_has_itself_to_blame() {
+    // 1.4375 K are due; half of that is below the claim.
+    let j = run(World {
+        pace_percent: 50,
+        ..World::new(2 * CLAIM)
+    })
+    .judgement;
+    assert_eq!(j.verdict, Verdict::Fail);
+    assert!(near(j.point_bps, CLAIM * 1437 / 2000, 2), "{}", j.point_bps);
+    assert!(failed(&j).is_empty(), "{j:#?}");
+}
+
+#[test]
+fn liars_cannot_raise_the_guarantee_above_the_link() {
+    for (n, f) in [(5, 1), (7, 2), (10, 3)] {
+        let world = World {
+            terms: Terms {
+                n,
+                f,
+                ..World::new(1).terms
+            },
+            liars: f.into(),
+            ..World::new(CLAIM / 2)
+        };
+        let j = run(world).judgement;
+        assert!(
+            j.guaranteed_bps() * 100 <= CLAIM / 2 * 102,
+            "{}",
+            j.guaranteed_bps()
+        );
+        assert!(
+            j.point_bps > CLAIM / 2,
+            "their lie is in the point: {}",
+            j.point_bps
+        );
+        assert_eq!(j.verdict, Verdict::Fail);
+    }
+}
+
+#[test]
+fn who_is_silent_before_the_start_is_not_sent_to_and_not_missed() {
+    let j = run(World {
+        silent: Some(2),
+        ..World::new(CLAIM)
+    })
+    .judgement;
+    assert_eq!(j.verdict, Verdict::Pass, "{j:#?}");
+    assert!(near(j.point_bps, CLAIM, 2), "{}", j.point_bps);
+    assert_eq!(j.standings[2].flags, ["NoReport"]);
+    assert!(!j.standings[2].paid && j.standings[3].paid);
+}
+
+#[test]
+fn who_withholds_its_report_cannot_make_an_honest_prover_fail() {
+    let j = run(World {
+        withholds: Some(1),
+        ..World::new(CLAIM)
+    })
+    .judgement;
+    assert_eq!(j.verdict, Verdict::Inconclusive, "{j:#?}");
+    assert!(failed(&j).contains(&"V11"), "{j:#?}");
+    // Where the link is too slow even with its share, it is the link.
+    let j = run(World {
+        withholds: Some(1),
+        ..World::new(CLAIM / 2)
+    })
+    .judgement;
+    assert_eq!(j.verdict, Verdict::Fail, "{j:#?}");
+    // And where what the others counted is enough, nothing is missing.
+    let j = run(World {
+        withholds: Some(1),
+        ..World::new(CLAIM * 13 / 10)
+    })
+    .judgement;
+    assert_eq!(j.verdict, Verdict::Pass, "{j:#?}");
+}
+
+#[test]
+fn copies_are_counted_by_name_and_not_in_the_rate() {
+    let r = run(World {
+        copies: 3,
+        ..World::new(CLAIM)
+    });
+    assert!(near(r.judgement.point_bps, CLAIM, 2));
+    for report in r.reports.iter().flatten() {
+        let genuine: u64 = ["early", "late", "over_cap"]
+            .map(|n| fate(report, n))
+            .iter()
+            .sum();
+        assert_eq!(
+            fate(report, "duplicate"),
+            2 * (genuine + u64::from(report.packets))
+        );
+    }
+}
+
+#[test]
+fn bytes_that_are_not_the_streams_count_nothing() {
+    let r = run(World {
+        bent: true,
+        ..World::new(CLAIM)
+    });
+    assert_eq!(r.judgement.verdict, Verdict::Inconclusive);
+    for report in r.reports.iter().flatten() {
+        assert_eq!(report.packets, 0);
+        assert!(fate(report, "bad_payload") > 0);
+    }
+    assert!(failed(&r.judgement).contains(&"V5"));
+}
+
+#[test]
+fn a_burst_is_told_from_the_sustained_rate_whatever_liars_say() {
+    for (liars, burst_percent) in [(0, 40), (1, 40), (1, 0)] {
+        let j = run(World {
+            liars,
+            burst_percent,
+            ..World::new(CLAIM / 3)
+        })
+        .judgement;
+        assert_eq!(j.verdict, Verdict::Fail, "{liars} {burst_percent}");
+        let Some(burst) = j.burst else {
+            assert_eq!(burst_percent, 0, "{j:#?}");
+            continue;
+        };
+        assert_eq!(burst_percent, 40, "{j:#?}");
+        assert!(near(burst.sustained_bps, CLAIM / 3, 10), "{burst:?}");
+        assert_eq!(j.point_bps, burst.sustained_bps);
+        assert!(j.curve.iter().all(|b| *b <= burst.sustained_bps));
+    }
+}
+
+#[test]
+fn clocks_apart_by_milliseconds_leave_the_sum_true() {
+    let j = run(World {
+        skew_ns: 2 * MS,
+        ..World::new(CLAIM)
+    })
+    .judgement;
+    assert!(near(j.point_bps, CLAIM, 2), "{}", j.point_bps);
+}
+
+#[test]
+fn a_changed_byte_of_the_bundle_is_seen() {
+    let bytes = run(World::new(CLAIM)).bytes;
+    let step = bytes.len() / 97;
+    for at in (0..bytes.len()).step_by(step) {
+        let mut bent = bytes.clone();
+        bent[at] ^= 1;
+        assert!(!bundle::verify(&bent).ok(), "byte {at}");
+    }
+}
+
+/// A run's statement as its author would have changed and signed it, judged.
+fn resigned(r: &Run, change: impl Fn(&mut Report)) -> Judgement {
+    let log: Vec<Statement> = r
+        .log
+        .iter()
+        .map(|s| match s {
+            Statement::Report(signed) => {
+                let mut report: Report = signed.open().unwrap();
+                if report.index != 0 {
+                    return s.clone();
+                }
+                change(&mut report);
+                let owner = (10..20)
+                    .find(|i| key(*i).verifying() == signed.key)
+                    .unwrap();
+                Statement::Report(Signed::new(&key(owner), &report))
+            }
+            other => other.clone(),
+        })
+        .collect();
+    judge(&Record::read(&log).unwrap())
+}
+
+#[test]
+fn a_report_that_cannot_be_does_not_count() {
+    let r = run(World::new(CLAIM / 2));
+    let sent = match r.log.iter().find(|s| s.name() == "commit") {
+        Some(Statement::Commit(s)) => s.open::<super::super::messages::Commit>().unwrap().counts[0],
+        _ => unreachable!(),
+    };
+    let most = u32::try_from(super::counted_most(&World::new(1).terms))
+        .unwrap()
+        .min(sent);
+    let claims = |to: u32| {
+        move |report: &mut Report| {
+            report.arrivals.as_mut().unwrap().histogram[0] += to - report.packets;
+            report.packets = to;
+        }
+    };
+    let flags = |change: &dyn Fn(&mut Report)| resigned(&r, change).standings[0].flags.clone();
+    assert_eq!(flags(&claims(most)), Vec::<String>::new());
+    assert_eq!(flags(&claims(most + 1)), ["V5"]);
+    assert_eq!(flags(&|report| report.packets += 1), ["V5"]);
+    assert_eq!(flags(&|report| report.tt_ns -= 1), ["V5"]);
+    assert_eq!(flags(&|report| report.sent_first_ns += 1), ["V5"]);
+    assert_eq!(flags(&|report| report.rho_ns -= 1), ["V5"]);
+    assert_eq!(flags(&|report| report.response[0] ^= 1), ["V5"]);
+    assert_eq!(flags(&|report| report.seed[0] ^= 1), ["V2"]);
+    let error = World::new(1).terms.duration_ns() / 100;
+    assert_eq!(
+        flags(&|report| report.clock_error_ns = error),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        flags(&|report| report.clock_error_ns = error + 1),
+        ["ClockError"]
+    );
+}
+
+#[test]
+fn nobody_is_ready_who_shows_no_echo_of_its_own() {
+    let r = run(World::new(CLAIM));
+    let ready: Vec<_> = r
+        .log
+        .iter()
+        .filter_map(|s| match s {
+            Statement::Ready(s) => Some(s.open::<super::super::messages::Ready>().unwrap()),
+            _ => None,
+        })
+        .collect();
+    let until = r.log.iter().position(|s| s.name() == "ready").unwrap();
+    let mut record = Record::read(&r.log[..until]).unwrap();
+    let mut says = |said: &super::super::messages::Ready| {
+        let owner = record.notice.message.challengers[usize::from(said.index)]
+            .address
+            .0[0];
+        record.absorb(&Statement::Ready(Signed::new(&key(owner), said)))
+    };
+    let refused = |answer: Result<bool, Refusal>| matches!(answer, Err(Refusal::Field { what, .. }) if what == "ready.reached");
+    let mut bent = ready[0].clone();
+    bent.reached = None;
+    assert!(refused(says(&bent)));
+    bent.reached = ready[1].reached.clone();
+    assert!(refused(says(&bent)), "another's echo");
+    bent.reached = ready[0].reached.clone();
+    bent.reached.as_mut().unwrap().echo[40] ^= 1;
+    assert!(refused(says(&bent)), "not what the prover signed");
+    assert_eq!(says(&ready[0]), Ok(true));
+}
+
+#[test]
+fn data_goes_only_where_probes_come_from() {
+    let n = notice(World::new(1).terms);
+    let first = Statement::Notice(Signed::new(&key(3), &n));
+    let owner = key(n.challengers[0].address.0[0]);
+    let elsewhere = std::net::SocketAddr::from(([10, 0, 0, 2], 8000));
+    for (data, good) in [(addr(8000), true), (elsewhere, false)] {
+        let opened = Challenger::new(&first, &owner, data, addr(9000), 0);
+        assert_eq!(opened.is_ok(), good, "{data}");
+    }
+}
+
+#[test]
+fn windows_tile_the_duration() {
+    let window = |duration_ms| {
+        let terms = Terms {
+            duration_ms,
+            ..World::new(1).terms
+        };
+        let w = super::Window::new(&terms, 1_000 * MS);
+        (w.from_ns - 1_000 * MS, w.slot_ns, w.slots)
+    };
+    assert_eq!(window(10), (MS, MS, 9));
+    assert_eq!(window(100), (10 * MS, 10 * MS, 9));
+    assert_eq!(window(999), (99_900_000, 99_900_000, 9));
+    assert_eq!(window(1_000), (100 * MS, 100 * MS, 9));
+    assert_eq!(window(1_250), (100 * MS, 100 * MS, 11));
+    assert_eq!(window(10_000), (100 * MS, 100 * MS, 99));
+}

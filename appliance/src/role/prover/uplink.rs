@@ -1,0 +1,220 @@
+//! The other direction: consents, makes packets, sends, says what was sent.
+//!
+//! ```text
+//!   coordinator ──events──► run ──Open──► echo thread: probes          ┌► flood thread ══► challenger 1
+//!        ▲                   │ └─Open──► packet threads ── made ── Arm ┼► flood thread ══► challenger 2
+//!        └──Commit, Reveal───┴───────────────── sent_i ◄───────────────┴► …
+//! ```
+//! One socket and one thread a challenger, by the generator that challengers use; no privilege. A
+//! challenger that cannot be sent to has a count of its own, and the others theirs.
+//! Tests: `appliance/tests/netns/uplink.rs`.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use plumbline_proof::backhaul::messages::Accounting;
+use plumbline_proof::backhaul::params::Terms;
+use plumbline_proof::backhaul::prover::{Opening, Prover as Machine, ProverAction};
+use plumbline_proof::backhaul::uplink::prover::{Flood, Sent, Stream};
+use plumbline_wire::header::IP_UDP_LEN;
+use tokio::task::JoinSet;
+use tokio::time::interval;
+
+use super::echo::{Guests, Peer};
+use super::{Prover, SESSION_LIMIT, TICK};
+use crate::clock;
+use crate::generator::{FloodOutcome, FloodPlan, flood};
+use crate::role::node::Follow;
+
+/// Packets of each challenger, back to back.
+type Packets = BTreeMap<u16, Vec<u8>>;
+
+/// A session as it is open; dropping it dismisses the guests and ends floods.
+struct Live<'a> {
+    prover: &'a Prover,
+    guests: Arc<Guests>,
+    making: JoinSet<(u16, Vec<u8>)>,
+    packets: Packets,
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for Live<'_> {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.prover.echo.dismiss(&self.guests);
+    }
+}
+
+impl Prover {
+    /// Lives one uplink challenge to its end.
+    pub(super) async fn run_uplink(
+        &self,
+        machine: &mut Machine,
+        follow: &mut Follow,
+    ) -> Result<(), String> {
+        let key = self.node.network.clone();
+        let mut ticks = interval(TICK);
+        let mut live: Option<Live<'_>> = None;
+        let mut armed = false;
+        while !armed {
+            let actions = tokio::select! {
+                statement = follow.next(SESSION_LIMIT) => {
+                    let statement = statement.ok_or("the coordinator went silent")?;
+                    machine.hear(&key, &statement, clock::realtime_ns()).map_err(|e| e.to_string())?
+                }
+                _ = ticks.tick() => machine.tick(&key, clock::realtime_ns()),
+            };
+            if let Some(live) = &mut live {
+                live.collect(machine)?;
+            }
+            for action in actions {
+                match action {
+                    ProverAction::Say(statement) => self.say(machine, statement).await?,
+                    ProverAction::Open(opening) => live = Some(self.open_uplink(machine, &opening)),
+                    // The start follows among these actions: it is said before anything is sent.
+                    ProverAction::Arm { .. } => armed = true,
+                    ProverAction::Fail(why) => return Err(why),
+                }
+            }
+        }
+        let live = live.ok_or("no session is open")?;
+        let notice = &machine.record().notice.message;
+        let sent = live
+            .send(&machine.floods(), self.data.ip(), notice.terms)
+            .await?;
+        for action in machine.sent(&key, &self.node.settler, sent) {
+            match action {
+                ProverAction::Say(statement) => self.say(machine, statement).await?,
+                ProverAction::Fail(why) => return Err(why),
+                ProverAction::Open(_) | ProverAction::Arm { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn open_uplink(&self, machine: &Machine, opening: &Opening) -> Live<'_> {
+        let controls: BTreeMap<u16, SocketAddr> = opening.controls.iter().copied().collect();
+        let peers = (0u16..).zip(&opening.keys).map(|(index, key)| {
+            let control = controls.get(&index).copied();
+            control.zip(key.clone()).map(|(to, key)| Peer::new(to, key))
+        });
+        let challenge = *machine.record().challenge();
+        let mut making = JoinSet::new();
+        for stream in machine.streams(opening) {
+            making.spawn_blocking(move || make(stream));
+        }
+        Live {
+            prover: self,
+            guests: self.echo.admit(challenge, peers.collect()),
+            making,
+            packets: Packets::new(),
+            stop: Arc::new(AtomicBool::new(false)),
+        }
+    }
+}
+
+fn make(mut stream: Stream) -> (u16, Vec<u8>) {
+    let count = usize::try_from(stream.packets).unwrap_or(usize::MAX);
+    let (packets, _) = stream.train.make(count, |_| {});
+    (stream.index, packets)
+}
+
+impl Live<'_> {
+    /// Takes the packets that are made; once all are, the machine may start.
+    fn collect(&mut self, machine: &mut Machine) -> Result<(), String> {
+        if self.making.is_empty() {
+            return Ok(());
+        }
+        while let Some(made) = self.making.try_join_next() {
+            let (index, packets) = made.map_err(|e| format!("making packets: {e}"))?;
+            self.packets.insert(index, packets);
+        }
+        if self.making.is_empty() {
+            machine.made();
+        }
+        Ok(())
+    }
+
+    /// Sends to everyone at once, and waits for the end.
+    async fn send(mut self, floods: &[Flood], from: IpAddr, terms: Terms) -> Result<Sent, String> {
+        let mut threads: JoinSet<(u16, Result<FloodOutcome, String>)> = JoinSet::new();
+        for plan in floods.iter().copied() {
+            let packets = self.packets.remove(&plan.index).unwrap_or_default();
+            let stop = self.stop.clone();
+            threads
+                .spawn_blocking(move || (plan.index, send(&plan, &terms, from, &packets, &stop)));
+        }
+        let mut sent = Sent {
+            counts: vec![0; terms.n.into()],
+            ..Sent::default()
+        };
+        let mut fates: BTreeMap<String, u64> = BTreeMap::new();
+        let mut engines: Vec<&'static str> = Vec::new();
+        while let Some(ended) = threads.join_next().await {
+            let (index, outcome) = ended.map_err(|e| format!("a flood failed: {e}"))?;
+            let outcome = match outcome {
+                Ok(outcome) => outcome,
+                Err(why) => {
+                    tracing::warn!(challenger = index, %why, "nothing could be sent");
+                    *fates.entry("flood_failed".into()).or_default() += 1;
+                    continue;
+                }
+            };
+            tracing::info!(challenger = index, engine = outcome.engine, sent = outcome.sent, ended = ?outcome.ended, late_p99_us = outcome.gaps.value_at_quantile(0.99) / 1000, "flood over");
+            if let Some(count) = sent.counts.get_mut(usize::from(index)) {
+                *count = u32::try_from(outcome.sent).unwrap_or(u32::MAX);
+            }
+            if let Some((first, last)) = outcome.first_send_ns.zip(outcome.last_send_ns) {
+                let (from, to) = sent.span_ns;
+                let from = if from == 0 { first } else { from.min(first) };
+                sent.span_ns = (from, to.max(last));
+            }
+            for (errno, count) in &outcome.errors {
+                *fates.entry(format!("send_errno_{errno}")).or_default() += count;
+            }
+            engines.push(outcome.engine);
+        }
+        engines.sort_unstable();
+        engines.dedup();
+        let senders = engines.iter().map(|e| ("sender", *e));
+        sent.accounting = Accounting {
+            fates: fates.into_iter().collect(),
+            control_received: self.guests.received.load(Ordering::Relaxed),
+            datapath: senders.map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+            ..Accounting::default()
+        };
+        Ok(sent)
+    }
+}
+
+/// Sends one challenger's packets from a socket of its own.
+fn send(
+    plan: &Flood,
+    terms: &Terms,
+    from: IpAddr,
+    packets: &[u8],
+    stop: &AtomicBool,
+) -> Result<FloodOutcome, String> {
+    let socket = UdpSocket::bind((from, 0)).map_err(|e| format!("cannot bind {from}: {e}"))?;
+    socket
+        .connect(plan.to)
+        .map_err(|e| format!("cannot reach {}: {e}", plan.to))?;
+    let packet_len = terms.size().payload();
+    // The generator counts the headers of IPv4.
+    let rate_bps = plan
+        .rate_bps
+        .saturating_mul((packet_len + IP_UDP_LEN) as u64)
+        / u64::from(terms.packet_bytes);
+    flood(&FloodPlan {
+        socket: &socket,
+        packets,
+        packet_len,
+        rate_bps,
+        start_realtime_ns: plan.start_ns,
+        deadline_realtime_ns: plan.deadline_ns,
+        stop,
+    })
+    .map_err(|e| e.to_string())
+}
