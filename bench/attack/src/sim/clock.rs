@@ -81,8 +81,10 @@ impl PartialEq for Timed {
 }
 impl Eq for Timed {}
 
+/// When a run begins, unix ns: a liar must be able to name a time before it.
+pub(super) const BEGIN_NS: u64 = 1_800_000_000_000_000_000;
+
 /// The time, and what is planned.
-#[derive(Default)]
 pub(super) struct Clock {
     /// Now, ns.
     pub(super) now: u64,
@@ -91,6 +93,15 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    /// Nothing is planned, and it is [`BEGIN_NS`].
+    pub(super) fn new() -> Self {
+        Self {
+            now: BEGIN_NS,
+            planned: BinaryHeap::new(),
+            order: 0,
+        }
+    }
+
     /// Plans an event; what should have been before now is now.
     pub(super) fn plan(&mut self, at_ns: u64, event: Event) {
         self.order += 1;
@@ -115,13 +126,13 @@ mod tests {
 
     #[test]
     fn by_time_then_in_the_order_of_planning_and_never_back() {
-        let mut clock = Clock::default();
+        let mut clock = Clock::new();
         for (at, who) in [(5, 0), (3, 1), (5, 2), (3, 3)] {
-            clock.plan(at, Event::Wake(who));
+            clock.plan(BEGIN_NS + at, Event::Wake(who));
         }
         let mut seen = Vec::new();
         while let Some(Event::Wake(who)) = clock.advance() {
-            seen.push((clock.now, who));
+            seen.push((clock.now - BEGIN_NS, who));
             if who == 3 {
                 clock.plan(1, Event::Wake(4));
             }

@@ -180,11 +180,7 @@ impl Session {
                 );
                 let signature = PROVER.key.sign(ECHO_DOMAIN, &echo[..TAGGED_LEN]);
                 let late = self.play.echo_delay_ns(now, self.t0_ns);
-                self.answer(
-                    index,
-                    now + late,
-                    [&echo[..], &encode(&signature)].concat(),
-                );
+                self.answer(index, now + late, [&echo[..], &encode(&signature)].concat());
             }
             _ => {}
         }
@@ -255,10 +251,8 @@ impl Session {
                     self.forges(index, at);
                 }
             }
-            self.clock.plan(
-                self.clock.now + self.world.network.commit_ns,
-                Event::Commit,
-            );
+            self.clock
+                .plan(self.clock.now + self.world.network.commit_ns, Event::Commit);
         }
     }
 

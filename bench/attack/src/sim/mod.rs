@@ -28,7 +28,7 @@ mod world;
 
 pub use self::model::{Prediction, predict};
 pub use self::outcome::{Ended, Outcome};
-pub use self::table::{Kind, Parameter, Row, Spread, Table, table};
+pub use self::table::{Kind, Parameter, Row, Spread, Table, repeat, table};
 pub use self::world::{Bucket, Cross, Manner, Network, Pattern, World, terms};
 
 use std::num::NonZeroUsize;
@@ -56,6 +56,9 @@ pub enum Unplayable {
     /// Nobody can be measured on these terms.
     #[error("{0}")]
     Terms(String),
+    /// A table has fewer rows.
+    #[error("the table has no row {0}: it has {1}, from 0")]
+    Cell(usize, usize),
 }
 
 impl From<TermsError> for Unplayable {
@@ -84,10 +87,7 @@ pub fn run_and(
 ) -> Result<Outcome, Unplayable> {
     world.terms.check()?;
     if let Some(switch) = switch
-        && matches!(
-            switch.attack,
-            Attack::SecondPayout | Attack::PayerWithdraws
-        )
+        && matches!(switch.attack, Attack::SecondPayout | Attack::PayerWithdraws)
     {
         return Err(Unplayable::Money(switch.attack));
     }
@@ -147,15 +147,17 @@ const TOKEN_BUCKET_PART: u64 = 5;
 /// What the attack of cross traffic asks for of the link, percent.
 const CROSS_PERCENT: u8 = 30;
 
+/// A byte of a report's first send: 32 bytes of challenge, one of phase and two of index come before it.
+const ALTERED_BYTE: usize = 36;
+
 /// A coordinator changes the time in a report that it was given, and what follows from it.
 fn alter(bundle: &mut Bundle) {
     let report = bundle.log.iter_mut().find_map(|s| match s {
         Statement::Report(signed) => Some(signed),
         _ => None,
     });
-    // The first bytes are the challenge's: then nobody's. The middle is somewhere in the echoes.
     if let Some(signed) = report
-        && let Some(byte) = signed.body.get_mut(40)
+        && let Some(byte) = signed.body.get_mut(ALTERED_BYTE)
     {
         *byte ^= 1;
     }

@@ -89,7 +89,13 @@ pub fn predict(
         .filter(|(i, s)| possible(s) && !(zeros && (*i as u64) < liars))
         .map(|(_, s)| *s)
         .collect();
-    Some(figures(&reports, &valid, target, terms.f, terms.offer_total_bps()))
+    Some(figures(
+        &reports,
+        &valid,
+        target,
+        terms.f,
+        terms.offer_total_bps(),
+    ))
 }
 
 fn figures(reports: &[Sample], valid: &[Sample], target: u64, f: u16, offered: u64) -> Prediction {
@@ -134,7 +140,12 @@ mod tests {
     fn nobody_lies_and_everything_is_true() {
         for f in 0..=3 {
             let p = of(f, None, Manner::Gross);
-            assert!([p.measured, p.mean, p.median, p.order].iter().all(|r| near(*r, 1.0)), "{p:?}");
+            assert!(
+                [p.measured, p.mean, p.median, p.order]
+                    .iter()
+                    .all(|r| near(*r, 1.0)),
+                "{p:?}"
+            );
             assert!(near(p.guaranteed, 1.0 - f64::from(f) / 10.0), "{p:?}");
         }
     }
@@ -151,9 +162,15 @@ mod tests {
         let p = of(2, Some(Attack::Withhold), Manner::Gross);
         assert!(near(p.mean, 1.0) && near(p.guaranteed, 0.75), "{p:?}");
         let p = of(2, Some(Attack::LieFast), Manner::Gross);
-        assert!(near(p.mean, 1.8) && near(p.median, 1.0) && near(p.order, 1.0), "{p:?}");
+        assert!(
+            near(p.mean, 1.8) && near(p.median, 1.0) && near(p.order, 1.0),
+            "{p:?}"
+        );
         let p = of(2, Some(Attack::LieSlow), Manner::Gross);
-        assert!(near(p.mean, 0.84) && near(p.median, 1.0) && near(p.guaranteed, 0.8), "{p:?}");
+        assert!(
+            near(p.mean, 0.84) && near(p.median, 1.0) && near(p.guaranteed, 0.8),
+            "{p:?}"
+        );
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub struct Outcome {
     pub measured_over_true: f64,
     /// B_g(f) over the truth.
     pub guaranteed_over_true: f64,
+    /// B_g(f) over what the link can have carried while the target was offered: its bucket counts too.
+    pub guaranteed_over_carried: f64,
     /// Mean of 8·N·L/tt over all reports, whatever the checks say of them, over the truth.
     pub mean_over_true: f64,
     /// Their median.
@@ -98,6 +100,7 @@ impl Outcome {
             true_bps: world.network.rate_bps,
             measured_over_true: 0.0,
             guaranteed_over_true: 0.0,
+            guaranteed_over_carried: 0.0,
             mean_over_true: 0.0,
             median_over_true: 0.0,
             order_over_true: 0.0,
@@ -134,6 +137,8 @@ impl Outcome {
         self.reason.clone_from(&judgement.reason);
         self.measured_over_true = ratio(judgement.point_bps, self.true_bps);
         self.guaranteed_over_true = ratio(judgement.guaranteed_bps(), self.true_bps);
+        let carried = session.world.carried_bps();
+        self.guaranteed_over_carried = ratio(judgement.guaranteed_bps(), carried);
         for standing in &judgement.standings {
             if standing.paid && session.play.corrupt(usize::from(standing.index)) {
                 self.corrupt_paid += 1;
@@ -179,6 +184,7 @@ impl Outcome {
             self.verdict = None;
             (self.honest_paid, self.corrupt_paid) = (0, 0);
             (self.measured_over_true, self.guaranteed_over_true) = (0.0, 0.0);
+            self.guaranteed_over_carried = 0.0;
         }
     }
 

@@ -1,7 +1,7 @@
 //! Who misbehaves in a run, and how: the answers that the rest of the virtual world asks for.
 
 use plumbline_proof::backhaul::messages::Report;
-use plumbline_proof::backhaul::params::{L, Terms, V5_SLACK_PERCENT};
+use plumbline_proof::backhaul::params::{L, PROBE_TIMEOUT_NS, Terms, V5_SLACK_PERCENT};
 
 use super::world::{Manner, World};
 use crate::switch::{Attack, Culprit, Switch};
@@ -13,8 +13,11 @@ pub(super) const LIE_FACTOR: u64 = 5;
 pub(super) const LIE_UNSEEN_PERMILLE: u64 = 45;
 /// What an outsider sends, in percent of the claim. More of it is cross traffic, which has its own table.
 pub(super) const OUTSIDER_PERCENT: u64 = 2;
-/// Part of the duration by which a prover delays echoes: one half doubles the figure that believes them.
+/// Part of the duration by which a prover delays echoes at least: one half doubles the figure of a link
+/// that is as fast as claimed, were it believed.
 const INFLATION_PART: u64 = 2;
+/// … and at most, ns: an echo that takes longer than [`PROBE_TIMEOUT_NS`] is none.
+const INFLATION_MOST_NS: u64 = PROBE_TIMEOUT_NS * 8 / 10;
 
 /// One attack as carried out in one run; or none.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +26,7 @@ pub(super) struct Play {
     pub(super) manner: Manner,
     corrupt: usize,
     victims: usize,
-    duration_ns: u64,
+    inflation_ns: u64,
 }
 
 impl Play {
@@ -37,7 +40,7 @@ impl Play {
                 Manner::Gross => n,
                 Manner::Subtle => usize::from(world.terms.f).max(1),
             },
-            duration_ns: world.terms.duration_ns(),
+            inflation_ns: inflation_ns(world),
         }
     }
 
@@ -80,7 +83,7 @@ impl Play {
     pub(super) fn echo_delay_ns(&self, now_ns: u64, t0_ns: Option<u64>) -> u64 {
         let before = t0_ns.is_none_or(|t0| now_ns < t0);
         if self.is(Attack::RttInflation) && (before || self.subtle()) {
-            self.duration_ns / INFLATION_PART
+            self.inflation_ns
         } else {
             0
         }
@@ -124,6 +127,13 @@ impl Play {
             ..honest.clone()
         })
     }
+}
+
+/// What makes the link look as fast as all that is offered, ns.
+fn inflation_ns(world: &World) -> u64 {
+    let half = world.terms.duration_ns() / INFLATION_PART;
+    let all = world.true_ns().saturating_sub(world.shortest_ns());
+    all.max(half).min(INFLATION_MOST_NS)
 }
 
 /// The shortest time that V5 lets through for so many counted packets, ns.

@@ -21,7 +21,7 @@ use plumbline_wire::header::HEADER_LEN;
 
 use super::cast::{self, COORDINATOR, PROVER, Person};
 use super::chance::Chance;
-use super::clock::{Clock, Event};
+use super::clock::{BEGIN_NS, Clock, Event};
 use super::flood::Sender;
 use super::gate::{Gate, Word};
 use super::link::Link;
@@ -101,7 +101,7 @@ impl Session {
         let first = Statement::Notice(Signed::new(&COORDINATOR.key, &notice));
         // Whoever is named looks at the notice: a prover first, then each challenger.
         let (data, control) = (cast::prover_data(), cast::prover_control());
-        let prover = Prover::new(&first, &PROVER.key, data, control, 0)?;
+        let prover = Prover::new(&first, &PROVER.key, data, control, BEGIN_NS)?;
         let mut parties = Vec::with_capacity(notice.challengers.len());
         let mut words = VecDeque::new();
         for (index, member) in notice.challengers.iter().enumerate() {
@@ -109,10 +109,11 @@ impl Session {
                 continue;
             };
             let (data, control) = (cast::data_of(index), cast::control_of(index));
-            let (machine, said) = Challenger::new(&first, &person.key, data, control, 0)?;
-            words.push_back((index, said));
             let spread = world.network.delay_ns * u64::from(world.network.spread_percent) / 100;
             let delay_ns = (world.network.delay_ns - spread) + chance.below(2 * spread + 1);
+            let floor_ns = 2 * delay_ns * world.network.floor_percent / 100;
+            let (machine, said) = Challenger::new(&first, &person.key, data, control, floor_ns)?;
+            words.push_back((index, said));
             parties.push(Party {
                 person,
                 machine,
@@ -137,7 +138,7 @@ impl Session {
             t0_ns: None,
             met: BTreeMap::new(),
             end: None,
-            clock: Clock::default(),
+            clock: Clock::new(),
             world: world.clone(),
             play,
             chance,
@@ -159,7 +160,7 @@ impl Session {
                 return end;
             }
             match self.clock.advance() {
-                Some(event) if self.clock.now < LIMIT_NS => self.happens(event),
+                Some(event) if self.clock.now < BEGIN_NS + LIMIT_NS => self.happens(event),
                 _ => return End::Expired("nobody said anything more".into()),
             }
         }

@@ -1,6 +1,6 @@
 //! What a run takes place in: the terms, the network, and how an attack is carried out.
 
-use plumbline_proof::backhaul::params::{OFFER_PERCENT, Terms};
+use plumbline_proof::backhaul::params::Terms;
 use serde::Serialize;
 
 use super::link::time_ns;
@@ -90,6 +90,8 @@ pub struct Network {
     pub delay_ns: u64,
     /// Challengers' delays differ by up to this part of it in either direction, percent.
     pub spread_percent: u8,
+    /// Part of its round trip that a challenger knows and the prover cannot inflate, percent; 0: nothing.
+    pub floor_percent: u64,
     /// Each datagram is late by up to this, ns; order is kept.
     pub jitter_ns: u64,
     /// Datagrams lost on the way, in either direction, in a million.
@@ -115,6 +117,7 @@ impl Network {
             bucket: None,
             delay_ns,
             spread_percent: 30,
+            floor_percent: 0,
             jitter_ns: delay_ns / 100,
             loss_ppm: 0,
             cross: None,
@@ -148,6 +151,10 @@ impl Network {
             metro("metro"),
             plain("continental", 40 * MS),
             plain("intercontinental", 75 * MS),
+            Self {
+                floor_percent: 100,
+                ..plain("known-distance", 40 * MS)
+            },
             Self {
                 loss_ppm: 10_000,
                 ..metro("lossy")
@@ -241,6 +248,23 @@ pub struct World {
 }
 
 impl World {
+    /// The shortest time in which all challengers together can offer the target, ns.
+    pub(super) fn shortest_ns(&self) -> u64 {
+        time_ns(PACKET * self.terms.target(), self.ceiling_bps())
+    }
+
+    /// Time that the link takes for the target, ns.
+    pub(super) fn true_ns(&self) -> u64 {
+        time_ns(PACKET * self.terms.target(), self.network.rate_bps)
+    }
+
+    /// What the link can have carried at most, as a rate, while the target was offered, bit/s: above its
+    /// rate only where it has a bucket.
+    #[must_use]
+    pub fn carried_bps(&self) -> u64 {
+        self.network.burst_bps(self.shortest_ns())
+    }
+
     /// Time between two packets of a challenger, ns.
     pub(super) fn step_ns(&self) -> u64 {
         let rate = self.terms.offer_each_bps() * self.network.pace_percent.max(1) / 100;
@@ -250,9 +274,7 @@ impl World {
     /// What all challengers together can make a link look like at most, bit/s.
     #[must_use]
     pub fn ceiling_bps(&self) -> u64 {
-        let all = u128::from(self.terms.claim_bps) * u128::from(OFFER_PERCENT);
-        let all = all * u128::from(self.terms.n) / (100 * u128::from(self.terms.honest()));
-        u64::try_from(all).unwrap_or(u64::MAX)
+        self.terms.offer_total_bps()
     }
 }
 

@@ -122,7 +122,14 @@ fn skew() -> Vec<Cell> {
             ..Network::plain("metro", CLAIM, 5 * MS)
         };
         let name = "start skew, ms";
-        quiet(network, Parameter { name, value: *value }, DURATION)
+        quiet(
+            network,
+            Parameter {
+                name,
+                value: *value,
+            },
+            DURATION,
+        )
     };
     SKEWS.iter().map(cell).collect()
 }

@@ -21,7 +21,7 @@ use super::{Unplayable, run_and};
 use cells::{Cell, cells};
 pub use row::{Row, Spread};
 
-/// Of so many runs of a cell one has its bundle verified: that costs as much as the run.
+/// Of so many runs one has its bundle verified: that costs as much as the run.
 const VERIFIED_EVERY: u64 = 10;
 
 /// Which table.
@@ -86,6 +86,16 @@ pub fn table(kind: Kind, runs: u64, seed: u64, on_progress: &(dyn Fn(u64, u64) +
     table_on(kind, runs, seed, cores, on_progress)
 }
 
+/// One run of a table again: of the row with this [`Row::cell`], with a seed that it names.
+///
+/// # Errors
+/// [`Unplayable::Cell`] if the table has no such row.
+pub fn repeat(kind: Kind, cell: usize, seed: u64) -> Result<Outcome, Unplayable> {
+    let (cells, _) = cells(kind);
+    let of = cells.get(cell).ok_or(Unplayable::Cell(cell, cells.len()))?;
+    run_and(&of.world, of.switch, seed, true)
+}
+
 pub(super) fn table_on(
     kind: Kind,
     runs: u64,
@@ -99,7 +109,8 @@ pub(super) fn table_on(
     let rows: Vec<Row> = cells
         .iter()
         .zip(&outcomes)
-        .map(|(cell, outcomes)| Row::of(cell, outcomes))
+        .zip(0..)
+        .map(|((cell, outcomes), number)| Row::of(number, cell, outcomes))
         .collect();
     Table {
         kind,
@@ -131,7 +142,7 @@ fn outcomes(
             }
             let (cell, run) = (at / each, at % each);
             let index = usize::try_from(cell).unwrap_or(usize::MAX);
-            let verify = run.is_multiple_of(VERIFIED_EVERY);
+            let verify = (run + cell).is_multiple_of(VERIFIED_EVERY);
             let Some(cell_of) = cells.get(index) else {
                 return mine;
             };

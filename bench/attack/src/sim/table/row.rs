@@ -49,6 +49,8 @@ impl Spread {
 /// One row of a table. Ratios are to what the link carries in the long run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
+    /// Its place in the table, from 0.
+    pub cell: usize,
     /// What was tried; `None`: nobody misbehaves.
     pub attack: Option<Attack>,
     /// How.
@@ -73,6 +75,9 @@ pub struct Row {
     pub measured: Spread,
     /// B_g(f).
     pub guaranteed: Spread,
+    /// The largest B_g(f) over what the link can have carried while the target was offered: where there is
+    /// no bucket, the same as over its rate.
+    pub guaranteed_over_carried: f64,
     /// Seed of the run with the largest guaranteed figure.
     pub worst_seed: u64,
     /// Mean over the runs of the mean of 8·N·L/tt over all reports.
@@ -100,7 +105,7 @@ pub struct Row {
 }
 
 impl Row {
-    pub(super) fn of(cell: &Cell, outcomes: &[Outcome]) -> Self {
+    pub(super) fn of(number: usize, cell: &Cell, outcomes: &[Outcome]) -> Self {
         let posted: Vec<&Outcome> = outcomes.iter().filter(|o| o.posted()).collect();
         let over = |figure: fn(&Outcome) -> f64| Spread::of(posted.iter().map(|o| figure(o)));
         let alone = |figure: fn(&Outcome) -> f64| mean(posted.iter().map(|o| figure(o)));
@@ -108,15 +113,20 @@ impl Row {
             .iter()
             .max_by(|a, b| a.guaranteed_over_true.total_cmp(&b.guaranteed_over_true));
         let part = |some: fn(&Outcome) -> u16, of: fn(&Outcome) -> u16, none: f64| {
-            let count = |which: fn(&Outcome) -> u16| posted.iter().map(|o| u64::from(which(o))).sum::<u64>();
+            let count = |which: fn(&Outcome) -> u16| {
+                posted.iter().map(|o| u64::from(which(o))).sum::<u64>()
+            };
             match count(of) {
                 0 => none,
                 all => float(count(some)) / float(all),
             }
         };
-        let altered = cell.switch.is_some_and(|s| s.attack == Attack::AlteredReport);
+        let altered = cell
+            .switch
+            .is_some_and(|s| s.attack == Attack::AlteredReport);
         let wrong = |o: &&Outcome| o.verified == Some(false) && !altered;
         let mut row = Self {
+            cell: number,
             attack: cell.switch.map(|s| s.attack),
             manner: cell.world.manner,
             network: cell.world.network.name,
@@ -129,6 +139,7 @@ impl Row {
             posted: posted.len() as u64,
             measured: over(|o| o.measured_over_true),
             guaranteed: over(|o| o.guaranteed_over_true),
+            guaranteed_over_carried: worst.map_or(0.0, |o| o.guaranteed_over_carried),
             worst_seed: worst.map_or(0, |o| o.seed),
             mean: alone(|o| o.mean_over_true),
             median: alone(|o| o.median_over_true),
