@@ -8,6 +8,9 @@
 //! `PLUMBLINE_ATTACK_RUNS` sets how many runs a table has (the snapshot is of the default), and
 //! `PLUMBLINE_ATTACK_SEED` which. A failure names the cell and the seed that repeat the run.
 
+// The lint exempts test functions, not what they share.
+#![allow(clippy::unwrap_used)]
+
 use std::fmt::Write as _;
 
 use plumbline_attack::sim::{Kind, Manner, Network, Row, Table, table};

@@ -143,3 +143,73 @@ pub(super) fn least_span_ns(terms: &Terms, packets: u64) -> u64 {
     let least = (paced * u128::from(100 - V5_SLACK_PERCENT)).div_ceil(100);
     u64::try_from(least).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::world::{Network, terms};
+
+    fn play(switch: &str, manner: Manner) -> Play {
+        let world = World {
+            terms: terms(20_000_000, 7, 2, 100),
+            network: Network::lan(20_000_000),
+            manner,
+        };
+        Play::new(&world, Some(switch.parse().unwrap()))
+    }
+
+    #[test]
+    fn only_who_the_switch_names_misbehaves() {
+        let lie = play("lie-fast=2", Manner::Gross);
+        assert_eq!(
+            [0, 1, 2, 6].map(|i| lie.corrupt(i)),
+            [true, true, false, false]
+        );
+        assert!(lie.commits(Attack::LieFast, 1) && !lie.commits(Attack::Rush, 1));
+        // A prover that lies has no corrupt challengers.
+        let forged = play("forged-bitmap=2", Manner::Gross);
+        assert!(!forged.corrupt(0) && forged.victim(6));
+        let few = play("forged-bitmap=2", Manner::Subtle);
+        assert!(few.victim(1) && !few.victim(2));
+        let told = |manner| {
+            (0..7)
+                .filter(|i| play("equivocating-commit", manner).told_another(*i))
+                .count()
+        };
+        assert_eq!((told(Manner::Gross), told(Manner::Subtle)), (3, 2));
+    }
+
+    #[test]
+    fn echoes_are_late_before_the_flood_or_always() {
+        let (before, always) = (
+            play("rtt-inflation", Manner::Gross),
+            play("rtt-inflation", Manner::Subtle),
+        );
+        assert!(before.echo_delay_ns(9, None) > 0 && before.echo_delay_ns(9, Some(10)) > 0);
+        assert_eq!(before.echo_delay_ns(10, Some(10)), 0);
+        assert!(always.echo_delay_ns(10, Some(10)) >= 50_000_000);
+        assert_eq!(play("rush", Manner::Subtle).echo_delay_ns(9, None), 0);
+    }
+
+    #[test]
+    fn a_slow_link_needs_later_echoes_and_none_is_so_late_that_it_is_lost() {
+        let late = |rate| {
+            let world = World {
+                terms: terms(20_000_000, 7, 2, 100),
+                network: Network::lan(rate),
+                manner: Manner::Subtle,
+            };
+            inflation_ns(&world)
+        };
+        assert_eq!(late(20_000_000), 50_000_000);
+        assert!(late(6_000_000) > 200_000_000);
+        assert_eq!(late(1_000_000), INFLATION_MOST_NS);
+    }
+
+    #[test]
+    fn the_shortest_time_that_passes_is_the_judges() {
+        let terms = terms(20_000_000, 7, 2, 100);
+        // 100 packets of 12,000 bit at 1.15 · 20/5 Mbit/s, less a tenth.
+        assert_eq!(least_span_ns(&terms, 100), 234_782_609);
+    }
+}
