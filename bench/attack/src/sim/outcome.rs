@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use plumbline_proof::backhaul::bundle::Verified;
 use plumbline_proof::backhaul::judge::{Judgement, Verdict};
 use plumbline_proof::backhaul::messages::Report;
-use plumbline_proof::backhaul::params::L;
 use serde::Serialize;
 
 use super::play::Play;
 use super::session::Session;
-use super::world::{Manner, World};
+use super::world::{Manner, PACKET, World};
 use crate::switch::Attack;
 
 /// How a run ended.
@@ -163,7 +162,7 @@ impl Outcome {
         times.sort_unstable_by(|a, b| b.cmp(a));
         let rates: Vec<f64> = times
             .iter()
-            .map(|tt| ratio(8 * L * packets * 1_000, self.true_bps) * 1_000_000.0 / float(*tt))
+            .map(|tt| ratio(8 * PACKET * packets * 1_000, self.true_bps) * 1_000_000.0 / float(*tt))
             .collect();
         if rates.is_empty() {
             return;

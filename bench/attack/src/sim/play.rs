@@ -1,9 +1,9 @@
 //! Who misbehaves in a run, and how: the answers that the rest of the virtual world asks for.
 
 use plumbline_proof::backhaul::messages::Report;
-use plumbline_proof::backhaul::params::{L, PROBE_TIMEOUT_NS, Terms, V5_SLACK_PERCENT};
+use plumbline_proof::backhaul::params::{PROBE_TIMEOUT_NS, Terms, V5_SLACK_PERCENT};
 
-use super::world::{Manner, World};
+use super::world::{Manner, PACKET, World};
 use crate::switch::{Attack, Culprit, Switch};
 
 /// Of a lie that goes as far as it goes: the true time divided or multiplied by this. The source of the
@@ -138,7 +138,7 @@ fn inflation_ns(world: &World) -> u64 {
 
 /// The shortest time that V5 lets through for so many counted packets, ns.
 pub(super) fn least_span_ns(terms: &Terms, packets: u64) -> u64 {
-    let bits = u128::from(packets) * 8 * u128::from(L) * 1_000_000_000;
+    let bits = u128::from(packets) * 8 * u128::from(PACKET) * 1_000_000_000;
     let paced = bits / u128::from(terms.offer_each_bps());
     let least = (paced * u128::from(100 - V5_SLACK_PERCENT)).div_ceil(100);
     u64::try_from(least).unwrap_or(u64::MAX)

@@ -179,6 +179,27 @@ fn a_path_makes_of_a_figure_what_it_can() {
     assert!((0.6..0.98).contains(&cross.measured_over_true), "{cross:?}");
 }
 
+/// What is not promised: with one of four corrupt, α is 2/3 of the claim, and so a link of 2/3 can pass. The
+/// figure that it passes with is false; the guaranteed one is what the link carries.
+#[test]
+fn a_pass_promises_the_guaranteed_figure_and_no_more() {
+    let of = |percent: u64, switch: &str| {
+        let world = World {
+            terms: terms(CLAIM, 4, 1, 100),
+            network: Network::lan(CLAIM * percent / 100),
+            manner: Manner::Subtle,
+        };
+        run(&world, Some(switch.parse().unwrap()), SEED).unwrap()
+    };
+    let rushed = of(67, "rush");
+    assert_eq!(rushed.verdict, Some(Verdict::Pass), "{rushed:?}");
+    assert!(
+        (0.95..1.02).contains(&rushed.guaranteed_over_true),
+        "{rushed:?}"
+    );
+    assert_eq!(of(61, "rush").verdict, Some(Verdict::Fail));
+}
+
 #[test]
 fn runs_are_near_what_an_ideal_link_predicts() {
     for f in 0..=3 {

@@ -49,6 +49,18 @@ impl Kind {
         Self::Cross,
         Self::Shaper,
     ];
+
+    /// Its name, in results and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Corruption => "corruption",
+            Self::Acceptance => "acceptance",
+            Self::Skew => "skew",
+            Self::Cross => "cross",
+            Self::Shaper => "shaper",
+        }
+    }
 }
 
 /// What a row varies besides attack and network.
