@@ -151,7 +151,7 @@ impl Cast {
                         &format!("operator-{i}"),
                     ) + &format!("[challenger]\naddress = \"{}\"\n", lab.address(host)?)
                 }
-                Host::Core | Host::Wire => continue,
+                Host::Core | Host::Wire | Host::Bystander => continue,
             };
             cast.new_key(&cast.directory.join(format!("{}.key", name(host))))?;
             cast.write(host, &toml)?;
