@@ -50,6 +50,13 @@ pub struct CrossCount {
 }
 
 impl CrossCount {
+    /// Adds what became of other traffic at the same time.
+    pub fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.received += other.received;
+        self.socket_dropped += other.socket_dropped;
+    }
+
     /// Packets lost between the two ends; negative if more arrived than were sent.
     #[must_use]
     pub fn lost(&self) -> i128 {

@@ -1,0 +1,225 @@
+//! What an attack met, and whether that is what it must meet: the named defence, checked on a real proof.
+
+use serde::Serialize;
+
+use super::{CROSS_TRAFFIC, Outcome, Switch, TOKEN_BUCKET};
+use crate::proof::{Answer, Measured, Proof};
+
+/// How far a figure may lie above the truth, or an undisturbed one beside it, as a share: what a shaper's bucket
+/// and a busy machine's timers make of a short phase at a low rate.
+const TOLERANCE: f64 = 0.05;
+
+/// What an attack met.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Met {
+    /// Measured figure as a share of the truth; none if there is no figure.
+    pub measured_over_true: Option<f64>,
+    /// Guaranteed figure likewise.
+    pub guaranteed_over_true: Option<f64>,
+    /// Whether every challenger that did not take part was paid.
+    pub honest_paid: bool,
+    /// Whether somebody that did was.
+    pub culprit_paid: bool,
+    /// What the defence failed to do; empty if it held.
+    pub broken: Vec<String>,
+}
+
+impl Met {
+    /// Compares how a proof ended with what `switch` must end in. `culprits`: addresses of the corrupt
+    /// challengers on the chain; `true_bps`: what the link carries in the long run.
+    #[must_use]
+    pub fn judge(switch: &Switch, proof: &Proof, culprits: &[String], true_bps: u64) -> Self {
+        let mut broken = if switch.counts_honestly() {
+            proof.complaints()
+        } else {
+            proof.complaints_but_packets()
+        };
+        let over = |bps: u64| bps as f64 / true_bps.max(1) as f64;
+        let measured = proof.measured();
+        let is_culprit = |address: &String| culprits.contains(address);
+        let paid = |culprit: bool| {
+            let parts = measured.into_iter().flat_map(|m| &m.challengers);
+            let mut amounts = parts
+                .filter(move |c| is_culprit(&c.address) == culprit)
+                .map(|c| c.paid != "0")
+                .peekable();
+            (amounts.peek().is_some(), amounts.collect::<Vec<_>>())
+        };
+        let (some_honest, honest) = paid(false);
+        let (_, corrupt) = paid(true);
+        let met = Self {
+            measured_over_true: measured.map(|m| over(m.measured_bps)),
+            guaranteed_over_true: measured.map(|m| over(m.guaranteed_bps)),
+            honest_paid: some_honest && honest.iter().all(|paid| *paid),
+            culprit_paid: corrupt.contains(&true),
+            broken: Vec::new(),
+        };
+        broken.extend(met.expectations(switch, proof, true_bps));
+        Self { broken, ..met }
+    }
+
+    /// Whether the named defence held.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.broken.is_empty()
+    }
+
+    fn expectations(&self, switch: &Switch, proof: &Proof, true_bps: u64) -> Vec<String> {
+        let mut broken = Vec::new();
+        let mut demand = |holds: bool, else_: String| {
+            if !holds {
+                broken.push(else_);
+            }
+        };
+        let measured = match (&proof.answer, switch.attack.outcome) {
+            (Answer::Refunded(_), Outcome::Refunded) => return broken,
+            (Answer::Refunded(words), _) => {
+                broken.push(format!("there is no result: {words}"));
+                return broken;
+            }
+            (Answer::Result(measured, _), Outcome::Refunded) => {
+                demand(
+                    measured.verdict == "Inconclusive",
+                    format!("a verdict was reached: {}", measured.verdict),
+                );
+                return broken;
+            }
+            (Answer::Result(measured, _), _) => measured,
+        };
+        let figure = self.measured_over_true.unwrap_or(0.0);
+        let guaranteed = self.guaranteed_over_true.unwrap_or(0.0);
+        let reason = measured.reason.as_deref().unwrap_or("no reason given");
+        demand(
+            matches!(measured.verdict.as_str(), "Pass" | "Fail"),
+            format!("no verdict about the link: {} ({reason})", measured.verdict),
+        );
+        demand(
+            guaranteed <= 1.0 + TOLERANCE,
+            format!("guaranteed is {guaranteed:.3} of the truth"),
+        );
+        let undisturbed = (1.0 - TOLERANCE..=1.0 + TOLERANCE).contains(&figure);
+        let off = format!("measured is {figure:.3} of the truth");
+        match switch.attack.outcome {
+            Outcome::Refused => {
+                demand(undisturbed, off);
+                demand(self.honest_paid, "an honest challenger was not paid".into());
+            }
+            Outcome::Unpaid => {
+                demand(undisturbed, off);
+                demand(self.honest_paid, "an honest challenger was not paid".into());
+                demand(!self.culprit_paid, "the culprit was paid".into());
+            }
+            Outcome::Flagged => {
+                demand(figure <= 1.0 + TOLERANCE, off);
+                demand(
+                    is_told(switch, measured, true_bps),
+                    "the result does not say what was tried".into(),
+                );
+            }
+            Outcome::Bounded | Outcome::Refunded => {}
+        }
+        broken
+    }
+}
+
+/// Whether the result names what was done to it.
+fn is_told(switch: &Switch, measured: &Measured, true_bps: u64) -> bool {
+    match switch.attack.name.as_str() {
+        TOKEN_BUCKET => measured.sustained_bps.is_some_and(|bps| {
+            let share = bps as f64 / true_bps.max(1) as f64;
+            (1.0 - TOLERANCE..=1.0 + TOLERANCE).contains(&share)
+        }),
+        // What others took is missing from the figure: nobody can tell more.
+        CROSS_TRAFFIC => true,
+        "rtt-inflation" => measured.has_flag("RttInflation"),
+        _ => measured.challengers.iter().any(|c| !c.flags.is_empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::tests::{TRUE, switch};
+    use super::super::{Culprit, Villain};
+    use super::*;
+    use crate::proof::tests::{document, ok, proof};
+
+    fn judge(switch: &Switch, change: impl FnOnce(&mut serde_json::Value)) -> Met {
+        let mut found = document();
+        change(&mut found);
+        let verify = json!({"verify": "ok", "verdict": found["verdict"], "measured_bps": found["measured_bps"]});
+        Met::judge(
+            switch,
+            &proof(&found, &verify, 99),
+            &["0x0".to_owned()],
+            TRUE,
+        )
+    }
+
+    #[test]
+    fn a_refused_attack_leaves_the_measurement_as_it_was() {
+        let refused = switch("injection", Culprit::Outsider, Outcome::Refused);
+        assert!(judge(&refused, |_| {}).holds());
+        let share = |bps: u64| judge(&refused, |d| d["measured_bps"] = bps.into()).holds();
+        assert!(share(950_000_000) && !share(949_000_000));
+        assert!(share(1_050_000_000) && !share(1_051_000_000));
+        assert!(!judge(&refused, |d| d["challengers"][1]["paid"] = "0".into()).holds());
+        // The culprit's own pay does not matter here, and does where it must not be paid.
+        assert!(judge(&refused, |d| d["challengers"][0]["paid"] = "0".into()).holds());
+        let unpaid = switch("zero-payload", Culprit::Challengers, Outcome::Unpaid);
+        assert!(!judge(&unpaid, |_| {}).holds());
+        let met = judge(&unpaid, |d| d["challengers"][0]["paid"] = "0".into());
+        assert!(
+            met.holds() && met.honest_paid && !met.culprit_paid,
+            "{met:?}"
+        );
+    }
+
+    #[test]
+    fn a_bounded_attack_may_move_the_figure_and_not_the_guarantee() {
+        let rush = switch("rush", Culprit::Collusion, Outcome::Bounded);
+        assert!(judge(&rush, |d| d["measured_bps"] = 1_800_000_000_u64.into()).holds());
+        let guaranteed = |bps: u64| judge(&rush, |d| d["guaranteed_bps"] = bps.into()).holds();
+        assert!(guaranteed(1_050_000_000) && !guaranteed(1_051_000_000));
+        assert!(!judge(&rush, |d| d["verdict"] = "Inconclusive".into()).holds());
+    }
+
+    #[test]
+    fn what_must_be_told_is_looked_for() {
+        let rtt = switch("rtt-inflation", Culprit::Prover, Outcome::Flagged);
+        assert!(!judge(&rtt, |_| {}).holds());
+        assert!(
+            judge(&rtt, |d| d["challengers"][3]["flags"] =
+                json!(["RttInflation"]))
+            .holds()
+        );
+        let bucket = Villain::path_alone().switch("token-bucket").unwrap();
+        assert!(!judge(&bucket, |_| {}).holds());
+        assert!(judge(&bucket, |d| d["sustained_bps"] = 950_000_000.into()).holds());
+        assert!(!judge(&bucket, |d| d["sustained_bps"] = 949_000_000.into()).holds());
+    }
+
+    #[test]
+    fn a_refund_is_right_only_where_it_is_due() {
+        let mut refunded = proof(&document(), &ok(), 99);
+        refunded.answer = Answer::Refunded("ended TimedOut, refunded".into());
+        let silent = switch("silent-prover", Culprit::Prover, Outcome::Refunded);
+        assert!(Met::judge(&silent, &refunded, &[], TRUE).holds());
+        let rush = switch("rush", Culprit::Collusion, Outcome::Bounded);
+        let met = Met::judge(&rush, &refunded, &[], TRUE);
+        assert!(!met.holds() && met.measured_over_true.is_none());
+        assert!(!judge(&silent, |_| {}).holds());
+        assert!(judge(&silent, |d| d["verdict"] = "Inconclusive".into()).holds());
+    }
+
+    #[test]
+    fn packets_must_add_up_where_nobody_who_counts_lies() {
+        let short = |culprit| {
+            let switch = switch("x", culprit, Outcome::Bounded);
+            Met::judge(&switch, &proof(&document(), &ok(), 98), &[], TRUE).holds()
+        };
+        assert!(short(Culprit::Challengers) && short(Culprit::Prover));
+        assert!(!short(Culprit::Path) && !short(Culprit::Payer));
+    }
+}
