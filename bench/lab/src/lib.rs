@@ -54,4 +54,6 @@ pub use proof::{
 };
 pub use state::Record;
 pub use tool::ToolError;
-pub use villain::{Attack, Culprit, Met, Outcome, Switch, Villain, VillainError};
+pub use villain::{
+    Attack, Culprit, Deed, Met, Outcome, Played, Scene, Switch, Villain, VillainError,
+};

@@ -1,24 +1,17 @@
 //! `cargo xtask demo --attack rush=1`: the same proof with somebody who misbehaves, and what that met.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Result, bail};
-use plumbline_lab::{Cast, Host, Lab, Met, Outcome, Process, Proof, Switch, Villain};
+use plumbline_lab::{Cast, Host, Lab, Met, Played, Switch, Villain};
 use serde::Serialize;
 
 use crate::cargo;
 
-/// When a request ends that is expected to end without a result: nobody waits a minute to see it.
-const DEADLINE: Duration = Duration::from_secs(15);
-
-/// Longest that who attacks beside the proof may run on after it.
-const LEAVE: Duration = Duration::from_secs(20);
-
 /// Who misbehaves in this demo; nobody in most.
 #[derive(Debug, Clone)]
 pub(crate) struct Attackers {
-    villain: Villain,
+    pub(crate) villain: Villain,
     pub(crate) switches: Vec<Switch>,
 }
 
@@ -57,17 +50,6 @@ impl Attackers {
         self.switches.iter().any(Switch::needs_bystander)
     }
 
-    /// When the request is to end, if earlier than usual.
-    pub(crate) fn deadline(&self) -> Option<Duration> {
-        self.is_refund_due().then_some(DEADLINE)
-    }
-
-    /// Whether an attack must end in a refund: then a proof without a verdict is the answer.
-    pub(crate) fn is_refund_due(&self) -> bool {
-        let mut switches = self.switches.iter();
-        switches.any(|switch| switch.attack.outcome == Outcome::Refunded)
-    }
-
     /// Replaces the culprits' programs before they start.
     ///
     /// # Errors
@@ -76,40 +58,15 @@ impl Attackers {
         Ok(self.villain.take_over(lab, cast, &self.switches)?)
     }
 
-    /// Starts those who attack from beside.
-    ///
-    /// # Errors
-    /// One cannot be started.
-    pub(crate) fn accompany(&self, lab: &Lab, cast: &Cast, run: &Path) -> Result<Vec<Process>> {
-        let mut beside = Vec::new();
-        for switch in &self.switches {
-            beside.extend(self.villain.accompany(lab, cast, switch, run)?);
-        }
-        Ok(beside)
-    }
-
     /// What each attack met.
-    pub(crate) fn met(&self, proof: &Proof, culprits: &[String], true_bps: u64) -> Vec<Attacked> {
-        let met = self.switches.iter().map(|switch| Attacked {
+    pub(crate) fn met(&self, played: &Played, culprits: &[String], true_bps: u64) -> Vec<Attacked> {
+        let each = self.switches.iter().zip(&played.deeds);
+        let met = each.map(|(switch, deed)| Attacked {
             switch: switch.clone(),
-            met: Met::judge(switch, proof, culprits, true_bps),
+            met: Met::judge(switch, (&played.proof, deed.as_ref()), culprits, true_bps),
         });
         met.collect()
     }
-}
-
-/// Waits for those who attacked from beside: one that failed to attack has shown nothing.
-///
-/// # Errors
-/// It did not end, or not with status 0.
-pub(crate) fn leave(beside: Vec<Process>) -> Result<()> {
-    for mut process in beside {
-        let status = process.wait(LEAVE)?;
-        if !status.success() {
-            bail!("who attacks ended with {status}\n{}", process.tail());
-        }
-    }
-    Ok(())
 }
 
 /// Fails unless every named defence held.
@@ -170,7 +127,7 @@ mod tests {
             "rush=1"
         ])));
         let attackers = Attackers::read(&path, None).unwrap();
-        assert!(attackers.need_bystander() && attackers.deadline().is_none());
+        assert!(attackers.need_bystander());
         assert!(Attackers::read(&words(&["rush"]), None).is_err());
         assert!(Attackers::read(&path, Some(Path::new("/nonexistent/program"))).is_err());
     }

@@ -20,7 +20,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use plumbline_lab::{Answer, Asked, Cast, CrossCount, Lab, Plan, Proof, Shape, Terms, WirePlan};
+use plumbline_lab::{
+    Answer, Cast, Lab, Measured, Plan, Played, Scene, Shape, Switch, Terms, WirePlan,
+};
 
 use crate::machine::{Privilege, Purpose};
 use crate::{anvil, cargo, interrupt, machine, units};
@@ -121,13 +123,13 @@ impl Args {
         plan
     }
 
-    fn terms(&self, attackers: &Attackers) -> Terms {
+    fn terms(&self) -> Terms {
         Terms {
             claim_bps: self.claim(),
             challengers: self.challengers,
             f: self.f,
             duration: self.duration(),
-            deadline: attackers.deadline(),
+            deadline: None,
             more: Vec::new(),
         }
     }
@@ -281,12 +283,16 @@ fn prove(args: &Args, attackers: &Attackers, binary: &Path, anvil: Option<&Path>
         args.f
     ));
     let bundle = bundle_path(args)?;
-    let (proof, starved) = ask(
-        args,
-        attackers,
-        (&lab, &mut cast),
-        (&bundle, &directory.path),
-    )?;
+    let scene = Scene {
+        lab: &lab,
+        villain: &attackers.villain,
+        switches: &attackers.switches,
+        cross_bps: None,
+        bundle: &bundle,
+        run: &directory.path,
+        shown: std::io::stderr().is_terminal() && !args.quiet,
+    };
+    let (played, starved) = ask(args, &scene, &mut cast)?;
     if bundle.exists() {
         machine::give_to_invoker(&bundle);
     }
@@ -295,9 +301,9 @@ fn prove(args: &Args, attackers: &Attackers, binary: &Path, anvil: Option<&Path>
     lab.down()?;
     let took = started.elapsed();
     Ok(Shown {
-        attacked: attackers.met(&proof, &culprits, true_bps),
-        figures: Figures::new(&proof, true_bps, bundle, (took, starved)),
-        refunded: match proof.answer {
+        attacked: attackers.met(&played, &culprits, true_bps),
+        figures: Figures::new(&played.proof, true_bps, bundle, (took, starved)),
+        refunded: match played.proof.answer {
             Answer::Refunded(words) => Some(words),
             Answer::Result(..) => None,
         },
@@ -306,44 +312,26 @@ fn prove(args: &Args, attackers: &Attackers, binary: &Path, anvil: Option<&Path>
 }
 
 /// Asks until the challengers, not only the link, could do their part; why they could not before.
-fn ask(
-    args: &Args,
-    attackers: &Attackers,
-    (lab, cast): (&Lab, &mut Cast),
-    (bundle, run): (&Path, &Path),
-) -> Result<(Proof, Vec<String>)> {
-    let is_watched = std::io::stderr().is_terminal() && !args.quiet;
+fn ask(args: &Args, scene: &Scene<'_>, cast: &mut Cast) -> Result<(Played, Vec<String>)> {
     let mut starved = Vec::new();
     loop {
-        let mut cross = Vec::new();
-        for switch in &attackers.switches {
-            cross.extend(switch.cross(lab)?);
-        }
-        let asked = Asked::start(lab, cast, &args.terms(attackers), (bundle, run), is_watched)?;
-        let beside = attackers.accompany(lab, cast, run)?;
-        let proof = asked.finish(lab, cast, || {
-            let mut all = CrossCount::default();
-            for cross in cross {
-                all.add(&cross.stop(lab)?);
-            }
-            Ok(all)
-        })?;
-        attack::leave(beside)?;
-        let last = starved.len() + 1 == ATTEMPTS || attackers.is_refund_due();
-        let reason = proof.measured().and_then(plumbline_lab::Measured::starved);
+        let played = scene.play(cast, &args.terms())?;
+        let proof = &played.proof;
+        let last = starved.len() + 1 == ATTEMPTS || scene.is_refund_due();
+        let reason = proof.measured().and_then(Measured::starved);
         let Some(reason) = reason.filter(|_| !last) else {
-            return Ok((proof, starved));
+            return Ok((played, starved));
         };
         // What is not shown must hold all the same.
-        let complaints = match attackers.switches.iter().all(|s| s.counts_honestly()) {
-            true => proof.complaints(),
-            false => proof.complaints_but_packets(),
+        let is_counted = scene.switches.iter().all(Switch::counts_honestly);
+        let complaints = if is_counted {
+            proof.complaints()
+        } else {
+            proof.complaints_but_packets()
         };
         if !complaints.is_empty() {
-            bail!(
-                "the demo does not hold: {} ({reason})",
-                complaints.join("; ")
-            );
+            let complaints = complaints.join("; ");
+            bail!("the demo does not hold: {complaints} ({reason})");
         }
         args.say(&format!("inconclusive: {reason}"));
         starved.push(reason);

@@ -1,16 +1,20 @@
 //! What an attack met, and whether that is what it must meet: the named defence, checked on a real proof.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{CROSS_TRAFFIC, Outcome, Switch, TOKEN_BUCKET};
+use super::{CROSS_TRAFFIC, Culprit, Deed, Outcome, Switch, TOKEN_BUCKET};
 use crate::proof::{Answer, Measured, Proof};
 
 /// How far a figure may lie above the truth, or an undisturbed one beside it, as a share: what a shaper's bucket
 /// and a busy machine's timers make of a short phase at a low rate.
 const TOLERANCE: f64 = 0.05;
 
+/// How far a guaranteed figure may lie above the truth: the product's promise, under every attack.
+const GUARANTEED: f64 = 1.02;
+
 /// What an attack met.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Met {
     /// Measured figure as a share of the truth; none if there is no figure.
     pub measured_over_true: Option<f64>,
@@ -26,9 +30,15 @@ pub struct Met {
 
 impl Met {
     /// Compares how a proof ended with what `switch` must end in. `culprits`: addresses of the corrupt
-    /// challengers on the chain; `true_bps`: what the link carries in the long run.
+    /// challengers on the chain; `deed`: what who attacks from beside says it did; `true_bps`: what the link
+    /// carries in the long run.
     #[must_use]
-    pub fn judge(switch: &Switch, proof: &Proof, culprits: &[String], true_bps: u64) -> Self {
+    pub fn judge(
+        switch: &Switch,
+        (proof, deed): (&Proof, Option<&Deed>),
+        culprits: &[String],
+        true_bps: u64,
+    ) -> Self {
         let mut broken = if switch.counts_honestly() {
             proof.complaints()
         } else {
@@ -54,6 +64,7 @@ impl Met {
             culprit_paid: corrupt.contains(&true),
             broken: Vec::new(),
         };
+        broken.extend(deed.and_then(|deed| success(switch, deed)));
         broken.extend(met.expectations(switch, proof, true_bps));
         Self { broken, ..met }
     }
@@ -94,7 +105,7 @@ impl Met {
             format!("no verdict about the link: {} ({reason})", measured.verdict),
         );
         demand(
-            guaranteed <= 1.0 + TOLERANCE,
+            guaranteed <= GUARANTEED,
             format!("guaranteed is {guaranteed:.3} of the truth"),
         );
         let undisturbed = (1.0 - TOLERANCE..=1.0 + TOLERANCE).contains(&figure);
@@ -122,6 +133,22 @@ impl Met {
     }
 }
 
+/// What an attacker achieved, and must not have.
+fn success(switch: &Switch, deed: &Deed) -> Option<String> {
+    // Before the draw a payer may withdraw.
+    let may = |state: &Value| switch.attack.culprit == Culprit::Payer && state == "Created";
+    let done: Vec<String> = deed
+        .done
+        .iter()
+        .filter(|state| !may(state))
+        .map(Value::to_string)
+        .collect();
+    if deed.sent == 0 && deed.tried.is_empty() && deed.done.is_empty() {
+        return Some("nothing was tried".to_owned());
+    }
+    (!done.is_empty()).then(|| format!("it succeeded: {}", done.join(", ")))
+}
+
 /// Whether the result names what was done to it.
 fn is_told(switch: &Switch, measured: &Measured, true_bps: u64) -> bool {
     match switch.attack.name.as_str() {
@@ -145,13 +172,13 @@ mod tests {
     use super::*;
     use crate::proof::tests::{document, ok, proof};
 
-    fn judge(switch: &Switch, change: impl FnOnce(&mut serde_json::Value)) -> Met {
+    fn judge(switch: &Switch, change: impl FnOnce(&mut Value)) -> Met {
         let mut found = document();
         change(&mut found);
         let verify = json!({"verify": "ok", "verdict": found["verdict"], "measured_bps": found["measured_bps"]});
         Met::judge(
             switch,
-            &proof(&found, &verify, 99),
+            (&proof(&found, &verify, 99), None),
             &["0x0".to_owned()],
             TRUE,
         )
@@ -181,7 +208,7 @@ mod tests {
         let rush = switch("rush", Culprit::Collusion, Outcome::Bounded);
         assert!(judge(&rush, |d| d["measured_bps"] = 1_800_000_000_u64.into()).holds());
         let guaranteed = |bps: u64| judge(&rush, |d| d["guaranteed_bps"] = bps.into()).holds();
-        assert!(guaranteed(1_050_000_000) && !guaranteed(1_051_000_000));
+        assert!(guaranteed(1_020_000_000) && !guaranteed(1_021_000_000));
         assert!(!judge(&rush, |d| d["verdict"] = "Inconclusive".into()).holds());
     }
 
@@ -205,9 +232,9 @@ mod tests {
         let mut refunded = proof(&document(), &ok(), 99);
         refunded.answer = Answer::Refunded("ended TimedOut, refunded".into());
         let silent = switch("silent-prover", Culprit::Prover, Outcome::Refunded);
-        assert!(Met::judge(&silent, &refunded, &[], TRUE).holds());
+        assert!(Met::judge(&silent, (&refunded, None), &[], TRUE).holds());
         let rush = switch("rush", Culprit::Collusion, Outcome::Bounded);
-        let met = Met::judge(&rush, &refunded, &[], TRUE);
+        let met = Met::judge(&rush, (&refunded, None), &[], TRUE);
         assert!(!met.holds() && met.measured_over_true.is_none());
         assert!(!judge(&silent, |_| {}).holds());
         assert!(judge(&silent, |d| d["verdict"] = "Inconclusive".into()).holds());
@@ -217,9 +244,31 @@ mod tests {
     fn packets_must_add_up_where_nobody_who_counts_lies() {
         let short = |culprit| {
             let switch = switch("x", culprit, Outcome::Bounded);
-            Met::judge(&switch, &proof(&document(), &ok(), 98), &[], TRUE).holds()
+            Met::judge(&switch, (&proof(&document(), &ok(), 98), None), &[], TRUE).holds()
         };
         assert!(short(Culprit::Challengers) && short(Culprit::Prover));
         assert!(!short(Culprit::Path) && !short(Culprit::Payer));
+    }
+
+    #[test]
+    fn an_attacker_must_have_tried_and_not_succeeded() {
+        let judge = |culprit, deed: Value| {
+            let switch = switch("second-payout", culprit, Outcome::Refused);
+            let deed: Deed = serde_json::from_value(deed).unwrap();
+            let proof = proof(&document(), &ok(), 99);
+            Met::judge(&switch, (&proof, Some(&deed)), &[], TRUE).holds()
+        };
+        let tried = json!([{"state": "Final", "refusal": "WrongState"}]);
+        assert!(judge(Culprit::Coordinator, json!({"tried": tried})));
+        assert!(judge(Culprit::Outsider, json!({"sent": 1})));
+        assert!(!judge(Culprit::Coordinator, json!({})));
+        for culprit in [Culprit::Coordinator, Culprit::Payer] {
+            assert!(!judge(
+                culprit,
+                json!({"tried": tried, "done": ["Running"]})
+            ));
+            let early = judge(culprit, json!({"tried": tried, "done": ["Created"]}));
+            assert_eq!(early, culprit == Culprit::Payer);
+        }
     }
 }

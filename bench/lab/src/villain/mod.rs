@@ -1,7 +1,7 @@
 //! Who misbehaves in a proof, and whether what it met is what it must meet.
 //!
 //! ```text
-//!  plumbline-attack --list --json ─► Attack ─┬─ replaces: prover, challengers, coordinator ─┐
+//!  plumbline-attack list --json ─► Attack ─┬─ replaces: prover, challengers, coordinator ─┐
 //!  `rush=2` ─► Switch ───────────────────────┼─ beside: payer, outsider (own process) ──────┼─► Proof ─► Met
 //!                                            └─ path: bucket, cross traffic (the lab's own) ┘
 //! ```
@@ -10,9 +10,10 @@
 //! attacks of the path can still be played, and no other.
 
 mod met;
+mod play;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,9 +22,11 @@ use crate::cross::CrossTraffic;
 use crate::error::LabError;
 use crate::lab::Lab;
 use crate::plan::{Host, Shape};
-use crate::process::Process;
+use crate::process::ProcessError;
+use crate::proof::ProofError;
 
 pub use met::Met;
+pub use play::{Deed, Played, Scene};
 
 /// Part of the rate that [`Switch::shape`]'s bucket leaves when it is empty.
 const SUSTAINED_PART: u64 = 10;
@@ -119,7 +122,7 @@ pub struct Switch {
 pub enum VillainError {
     /// The program does not answer, or not as documented.
     #[error(
-        "{program} --list --json: {why} (build it: cargo build --release -p plumbline-attack --features daemon)",
+        "{program} list --json: {why} (build it: cargo build --release -p plumbline-attack --features daemon)",
         program = program.display()
     )]
     List {
@@ -152,14 +155,51 @@ pub enum VillainError {
         /// How many there are.
         challengers: u8,
     },
+    /// It failed to attack.
+    #[error("who attacks ended with {status}\n{words}")]
+    Ended {
+        /// How.
+        status: ExitStatus,
+        /// What it said.
+        words: String,
+    },
+    /// What it did is not as documented.
+    #[error("what the attack says it did is no such document: {source}: {text:?}")]
+    Deed {
+        /// What is missing.
+        source: serde_json::Error,
+        /// What it said.
+        text: String,
+    },
     /// It could not be started.
     #[error(transparent)]
     Cast(Box<CastError>),
+    /// The proof beside it could not be had.
+    #[error(transparent)]
+    Proof(Box<ProofError>),
 }
 
 impl From<CastError> for VillainError {
     fn from(error: CastError) -> Self {
         Self::Cast(Box::new(error))
+    }
+}
+
+impl From<ProcessError> for VillainError {
+    fn from(error: ProcessError) -> Self {
+        CastError::from(error).into()
+    }
+}
+
+impl From<LabError> for VillainError {
+    fn from(error: LabError) -> Self {
+        CastError::from(error).into()
+    }
+}
+
+impl From<ProofError> for VillainError {
+    fn from(error: ProofError) -> Self {
+        Self::Proof(Box::new(error))
     }
 }
 
@@ -180,7 +220,7 @@ impl Villain {
             program: program.to_owned(),
             why,
         };
-        let output = Command::new(program).args(["--list", "--json"]).output();
+        let output = Command::new(program).args(["list", "--json"]).output();
         let output = output.map_err(|error| fail(error.to_string()))?;
         if !output.status.success() {
             let words = String::from_utf8_lossy(&output.stderr);
@@ -268,48 +308,14 @@ impl Villain {
             }
         }
         for (host, words) in &taken {
-            let program = self.program.as_deref();
-            let program = program.ok_or_else(|| VillainError::Program(words[1].clone()))?;
-            cast.replace(*host, program, words);
+            cast.replace(*host, self.program(&words[1])?, words);
         }
         Ok(taken.into_iter().map(|(host, _)| host).collect())
     }
 
-    /// Starts who commits the attack in a process of its own, beside a proof that was just asked for; nobody for
-    /// most attacks. It ends when the attack is over.
-    ///
-    /// # Errors
-    /// The program is not there or does not start.
-    pub fn accompany(
-        &self,
-        lab: &Lab,
-        cast: &Cast,
-        switch: &Switch,
-        run: &Path,
-    ) -> Result<Option<Process>, VillainError> {
-        let host = match switch.attack.culprit {
-            Culprit::Payer => Host::Coordinator,
-            Culprit::Outsider => Host::Bystander,
-            _ => return Ok(None),
-        };
-        let program = self.program(switch)?.to_string_lossy();
-        let mut command = lab.command(host, &program);
-        command.args([&switch.attack.name, "--coordinator", cast.coordinator()]);
-        if host == Host::Coordinator {
-            command.arg("--key").arg(cast.payer_key());
-        } else {
-            let address = |host| lab.address(host).map_err(CastError::from);
-            let prover = address(Host::Prover)?.to_string();
-            let spoofed = address(Host::Challenger(0))?.to_string();
-            command.args(["--prover", &prover, "--challenger", &spoofed]);
-        }
-        let process = Process::start(&switch.attack.name, command, run);
-        Ok(Some(process.map_err(CastError::from)?))
-    }
-
-    fn program(&self, switch: &Switch) -> Result<&Path, VillainError> {
+    fn program(&self, attack: &str) -> Result<&Path, VillainError> {
         let program = self.program.as_deref();
-        program.ok_or_else(|| VillainError::Program(switch.attack.name.clone()))
+        program.ok_or_else(|| VillainError::Program(attack.to_owned()))
     }
 }
 
@@ -334,6 +340,8 @@ impl Switch {
             Culprit::Challengers => challengers.collect(),
             Culprit::Prover => vec![Host::Prover],
             Culprit::Collusion => [Host::Prover].into_iter().chain(challengers).collect(),
+            // Posting twice is done beside an honest coordinator, with its key.
+            Culprit::Coordinator if self.attack.name == play::SECOND_PAYOUT => Vec::new(),
             Culprit::Coordinator => vec![Host::Coordinator],
             Culprit::Payer | Culprit::Outsider | Culprit::Path => Vec::new(),
         }
@@ -374,7 +382,7 @@ impl Switch {
     pub fn counts_honestly(&self) -> bool {
         matches!(
             self.attack.culprit,
-            Culprit::Coordinator | Culprit::Payer | Culprit::Path
+            Culprit::Coordinator | Culprit::Payer | Culprit::Outsider | Culprit::Path
         )
     }
 }
