@@ -158,8 +158,10 @@ mod tests {
                       "paid": [{"to": "0x01", "amount": "7", "role": "challenger"}]},
         });
         let verify = json!({"verify": "ok", "verdict": verdict, "measured_bps": 990_000_000u64});
-        let mut path_drops = PathDrops::default();
-        path_drops.total = path;
+        let path_drops = PathDrops {
+            total: path,
+            ..PathDrops::default()
+        };
         let proof = Proof {
             answer: Answer::Result(
                 Box::new(Measured::read(&document.to_string()).unwrap()),

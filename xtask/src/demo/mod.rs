@@ -26,6 +26,7 @@ use plumbline_lab::{
 
 use crate::machine::{Privilege, Purpose};
 use crate::{anvil, cargo, interrupt, machine, units};
+pub(crate) use attack::build as build_attacker;
 use attack::{Attacked, Attackers};
 use figures::Figures;
 
