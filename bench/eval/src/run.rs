@@ -119,7 +119,9 @@ impl Run {
     /// Distance of the figure from the truth, percent of the truth; negative below it.
     pub(crate) fn error_pct(&self) -> Option<f64> {
         let measured = self.measured_bps.filter(|_| self.is_conclusive())?;
-        Some((measured as f64 / self.true_bps.max(1) as f64 - 1.0) * 100.0)
+        // In this order, so that a whole number of percent is one.
+        let (measured, truth) = (measured as f64, self.true_bps.max(1) as f64);
+        Some((measured - truth) * 100.0 / truth)
     }
 
     /// A figure as a share of the truth.
