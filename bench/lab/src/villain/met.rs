@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CROSS_TRAFFIC, Culprit, Deed, Outcome, Switch, TOKEN_BUCKET};
+use super::{CROSS_TRAFFIC, Culprit, Deed, OUTSIDER_PERCENT, Outcome, Switch, TOKEN_BUCKET};
 use crate::proof::{Answer, Measured, Proof};
 
 /// How far a figure may lie above the truth, or an undisturbed one beside it, as a share: what a shaper's bucket
@@ -108,7 +108,8 @@ impl Met {
             guaranteed <= GUARANTEED,
             format!("guaranteed is {guaranteed:.3} of the truth"),
         );
-        let undisturbed = (1.0 - TOLERANCE..=1.0 + TOLERANCE).contains(&figure);
+        let least = switch.least_share(measured.challengers.len()) - TOLERANCE;
+        let undisturbed = (least..=1.0 + TOLERANCE).contains(&figure);
         let off = format!("measured is {figure:.3} of the truth");
         match switch.attack.outcome {
             Outcome::Refused => {
@@ -130,6 +131,18 @@ impl Met {
             Outcome::Bounded | Outcome::Refunded => {}
         }
         broken
+    }
+}
+
+impl Switch {
+    /// What the attack leaves of a true figure at least: corrupt challengers may keep back their own part, what an
+    /// outsider sends takes its place on the link.
+    fn least_share(&self, challengers: usize) -> f64 {
+        match self.attack.culprit {
+            Culprit::Challengers => 1.0 - f64::from(self.corrupt) / challengers.max(1) as f64,
+            Culprit::Outsider => 1.0 / (1.0 + OUTSIDER_PERCENT as f64 / 100.0),
+            _ => 1.0,
+        }
     }
 }
 
@@ -186,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_refused_attack_leaves_the_measurement_as_it_was() {
-        let refused = switch("injection", Culprit::Outsider, Outcome::Refused);
+        let refused = switch("second-payout", Culprit::Coordinator, Outcome::Refused);
         assert!(judge(&refused, |_| {}).holds());
         let share = |bps: u64| judge(&refused, |d| d["measured_bps"] = bps.into()).holds();
         assert!(share(950_000_000) && !share(949_000_000));
@@ -201,6 +214,19 @@ mod tests {
             met.holds() && met.honest_paid && !met.culprit_paid,
             "{met:?}"
         );
+    }
+
+    #[test]
+    fn what_an_attacker_keeps_back_may_be_missing_and_no_more() {
+        // One of four challengers; a twentieth of the packets beside all others.
+        for (culprit, least) in [
+            (Culprit::Challengers, 700_000_000_u64),
+            (Culprit::Outsider, 902_400_000),
+        ] {
+            let switch = switch("replay", culprit, Outcome::Refused);
+            let share = |bps: u64| judge(&switch, |d| d["measured_bps"] = bps.into()).holds();
+            assert!(share(least) && !share(least - 1_000_000), "{culprit:?}");
+        }
     }
 
     #[test]

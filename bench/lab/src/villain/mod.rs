@@ -37,6 +37,10 @@ const BUCKET_MS: u64 = 100;
 /// Part of the link, percent, that cross traffic takes.
 const CROSS_PERCENT: u64 = 30;
 
+/// Packets that an outsider sends, as a percentage of what is claimed: enough to be seen among the counters, too
+/// few to be more than cross traffic.
+const OUTSIDER_PERCENT: u64 = 5;
+
 /// Whose misbehaviour it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

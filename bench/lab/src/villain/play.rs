@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Culprit, Outcome, Switch, Villain, VillainError};
+use super::{Culprit, OUTSIDER_PERCENT, Outcome, Switch, Villain, VillainError};
 use crate::cast::{Cast, CastError};
 use crate::cross::{CrossCount, CrossTraffic};
 use crate::lab::Lab;
@@ -24,6 +24,9 @@ const DEADLINE: Duration = Duration::from_secs(15);
 
 /// Longest that who attacks from beside may run on after the proof.
 const LEAVE: Duration = Duration::from_secs(20);
+
+/// A packet, bytes of IP layer, where only an order of magnitude is needed.
+const PACKET: u16 = 1500;
 
 /// Attacks by name that happen after the result is posted.
 pub(super) const SECOND_PAYOUT: &str = "second-payout";
@@ -84,7 +87,7 @@ impl Scene<'_> {
         let mut beside = Vec::new();
         for switch in self.switches {
             cross.extend(switch.cross(lab)?);
-            beside.push(self.accompany(cast, switch)?);
+            beside.push(self.accompany(cast, switch, terms)?);
         }
         let mut terms = terms.clone();
         if self.is_refund_due() {
@@ -137,7 +140,12 @@ impl Scene<'_> {
     }
 
     /// Starts who commits the attack in a process of its own, before the proof is asked for: it waits for it.
-    fn accompany(&self, cast: &Cast, switch: &Switch) -> Result<Option<Process>, VillainError> {
+    fn accompany(
+        &self,
+        cast: &Cast,
+        switch: &Switch,
+        terms: &Terms,
+    ) -> Result<Option<Process>, VillainError> {
         let host = match switch.attack.culprit {
             Culprit::Payer => Host::Coordinator,
             Culprit::Outsider => Host::Bystander,
@@ -146,6 +154,10 @@ impl Scene<'_> {
         let mut words = Vec::new();
         if host == Host::Coordinator {
             words.extend(["--key".to_owned(), cast.payer_key().display().to_string()]);
+        } else {
+            let bits = u128::from(terms.claim_bps) * terms.duration.as_millis() / 1000;
+            let packets = bits * u128::from(OUTSIDER_PERCENT) / 100 / 8 / u128::from(PACKET);
+            words.extend(["--packets".to_owned(), packets.max(1).to_string()]);
         }
         self.start(cast, switch, host, &words).map(Some)
     }
