@@ -113,12 +113,7 @@ impl Handlers for Appliance {
         let duration_ms = u32::try_from(args.duration.as_millis()).unwrap_or(u32::MAX);
         let order = Order {
             prover: args.prover,
-            terms: Terms {
-                claim_bps: args.claim.0,
-                n: args.challengers,
-                f: args.f,
-                duration_ms,
-            },
+            terms: Terms::downlink(args.claim.0, args.challengers, args.f, duration_ms),
             price_per_byte: args.price,
             deadline: args.deadline,
             faucet: args.faucet,

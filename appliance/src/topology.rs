@@ -33,7 +33,8 @@ use crate::host;
 use crate::keyfile::Keys;
 use crate::metrics::Metrics;
 use crate::privilege;
-use crate::role::challenger::Challenger;
+use crate::role::challenger::{Challenger, Paths};
+use crate::role::conduct::{Conduct, Honest};
 use crate::role::coordinator::{self, Hub};
 use crate::role::juror::Juror;
 use crate::role::node::{self, Joining, Node};
@@ -50,6 +51,14 @@ const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// # Errors
 /// Whatever keeps it from starting, with the exit code of its kind; nothing is left behind.
 pub fn run(config: &Config, keys: Keys) -> Result<(), Failure> {
+    run_as(config, keys, Arc::new(Honest))
+}
+
+/// The same, behaving otherwise than the protocol says: for tests, in which a party must misbehave.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_as(config: &Config, keys: Keys, conduct: Arc<dyn Conduct>) -> Result<(), Failure> {
     if config.roles.any_node() && !host::take_precedence() {
         tracing::info!(
             nice = host::NICE,
@@ -59,14 +68,14 @@ pub fn run(config: &Config, keys: Keys) -> Result<(), Failure> {
     let equipment = config
         .prover
         .as_ref()
-        .map(|p| equip(p, &keys))
+        .map(|p| equip(p, &keys, conduct.clone()))
         .transpose()?;
     privilege::drop_all().map_err(Failure::usage)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::usage(format!("cannot start the runtime: {e}")))?;
-    let ended = runtime.block_on(serve(config, Arc::new(keys), equipment));
+    let ended = runtime.block_on(serve(config, Arc::new(keys), equipment, conduct));
     runtime.shutdown_timeout(STOP_PATIENCE);
     ended
 }
@@ -79,7 +88,11 @@ struct Equipment {
     control: SocketAddr,
 }
 
-fn equip(prover: &config::Prover, keys: &Keys) -> Result<Equipment, Failure> {
+fn equip(
+    prover: &config::Prover,
+    keys: &Keys,
+    conduct: Arc<dyn Conduct>,
+) -> Result<Equipment, Failure> {
     let receiver = Receiver::start(&ReceiverConfig {
         interface: prover.interface.clone(),
         bind: prover.address,
@@ -99,7 +112,7 @@ fn equip(prover: &config::Prover, keys: &Keys) -> Result<Equipment, Failure> {
         tracing::info!(%why, "a faster receive path was not taken");
     }
     let control = SocketAddr::new(prover.address, prover.control_port);
-    let echo = Echo::start(prover.address, prover.control_port, keys.network.clone())
+    let echo = Echo::start(prover.address, prover.control_port, keys.network.clone(), conduct)
         .map_err(|e| Failure::usage(format!("[prover] control_port: cannot bind {control}: {e}; it must be free and the address local")))?;
     Ok(Equipment {
         receiver,
@@ -113,6 +126,7 @@ async fn serve(
     config: &Config,
     keys: Arc<Keys>,
     equipment: Option<Equipment>,
+    conduct: Arc<dyn Conduct>,
 ) -> Result<(), Failure> {
     let stop = stopped().map_err(|e| Failure::usage(format!("cannot listen for signals: {e}")))?;
     let mut tasks: JoinSet<Failure> = JoinSet::new();
@@ -130,10 +144,11 @@ async fn serve(
             metrics.datapath(info.xdp_mode, info.timestamps);
         }
         if let Some(part) = &config.coordinator {
-            api = Some(coordinate(config, part, &keys, &metrics, &mut tasks).await?);
+            api =
+                Some(coordinate(config, part, &keys, &metrics, conduct.clone(), &mut tasks).await?);
         }
         if let Some(part) = &config.node {
-            take_part(config, part, &keys, equipment, &mut tasks).await?;
+            take_part(config, part, &keys, equipment, conduct, &mut tasks).await?;
         }
         Ok::<(), Failure>(())
     };
@@ -193,6 +208,7 @@ async fn coordinate(
     part: &config::Coordinator,
     keys: &Arc<Keys>,
     metrics: &Arc<Metrics>,
+    conduct: Arc<dyn Conduct>,
     tasks: &mut JoinSet<Failure>,
 ) -> Result<String, Failure> {
     let listener = tokio::net::TcpListener::bind(part.listen)
@@ -223,7 +239,7 @@ async fn coordinate(
     let store = Store::open(&config.state_dir).map_err(Failure::chain)?;
     let archive =
         Archive::open(config.state_dir.join("evidence"), ARCHIVE_MAX).map_err(Failure::chain)?;
-    let hub = Arc::new(Hub::new(
+    let mut hub = Hub::new(
         keys.network.clone(),
         chain,
         engine,
@@ -231,7 +247,9 @@ async fn coordinate(
         archive,
         &config.state_dir,
         metrics.clone(),
-    ));
+    );
+    hub.conduct = conduct;
+    let hub = Arc::new(hub);
     let router = server::router(hub.clone());
     tasks.spawn(async move {
         let ended = axum::serve(listener, router).await;
@@ -319,6 +337,7 @@ async fn take_part(
     part: &config::Node,
     keys: &Arc<Keys>,
     equipment: Option<Equipment>,
+    conduct: Arc<dyn Conduct>,
     tasks: &mut JoinSet<Failure>,
 ) -> Result<(), Failure> {
     let node = Node::connect(part.coordinator.as_str(), keys)
@@ -370,6 +389,7 @@ async fn take_part(
             echo,
             data,
             control,
+            conduct: conduct.clone(),
         });
         let finder = node.clone();
         tasks.spawn(async move {
@@ -399,6 +419,8 @@ async fn take_part(
             address: c.address,
             data_port: c.data_port,
             control_port: c.control_port,
+            conduct,
+            paths: Paths::default(),
         });
         tasks.spawn(async move {
             node.discover(|id| {

@@ -224,6 +224,7 @@ fn false_bundle(keys: &Keys) -> (Vec<u8>, [u8; 32]) {
         point_bps: 1,
         curve: vec![1],
         packets: 1,
+        burst: None,
         commitment_ok: true,
         standings: Vec::new(),
         checks: Vec::new(),

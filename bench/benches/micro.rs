@@ -100,12 +100,7 @@ fn tag_check(bencher: Bencher<'_, '_>) {
 }
 
 fn tally() -> Tally {
-    let terms = Terms {
-        claim_bps: (BATCH as u64 + 1) * 8 * L,
-        n: 1,
-        f: 0,
-        duration_ms: 1000,
-    };
+    let terms = Terms::downlink((BATCH as u64 + 1) * 8 * L, 1, 0, 1000);
     Tally::new(&CHALLENGE, 0, &terms, vec![Some(key())])
 }
 

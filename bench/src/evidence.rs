@@ -112,12 +112,7 @@ struct Play {
 /// The machines did not come to an end, which honest ones do.
 pub fn bundle(claim_bps: u64) -> Result<(Vec<u8>, u64)> {
     let (n, f) = CHALLENGERS;
-    let terms = Terms {
-        claim_bps,
-        n,
-        f,
-        duration_ms: 100,
-    };
+    let terms = Terms::downlink(claim_bps, n, f, 100);
     let terms = terms.check().context("the proof to verify")?;
     Play::new(terms)?.run()
 }

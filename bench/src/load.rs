@@ -114,12 +114,7 @@ impl Load {
 /// Terms of one challenger, none corrupt, whose target is `target` packets.
 fn terms(target: u64) -> Terms {
     // A phase of one second: K bit/s are then K/8/L packets, whatever their size here.
-    Terms {
-        claim_bps: target * 8 * L,
-        n: 1,
-        f: 0,
-        duration_ms: 1000,
-    }
+    Terms::downlink(target * 8 * L, 1, 0, 1000)
 }
 
 /// The train that [`Load::make`] writes out.

@@ -290,12 +290,13 @@ async fn events(
     }
     let told = session.told(after, PAGE_LINES);
     let items: Vec<Line> = told
-        .iter()
+        .into_iter()
+        .map(|s| hub.conduct.tell(&hub.network, s))
         .zip(after..)
         .map(|(s, line)| Line {
             line,
             kind: s.name().into(),
-            message: hex::encode(encode(s)),
+            message: hex::encode(encode(&s)),
         })
         .collect();
     let next = after + items.len();

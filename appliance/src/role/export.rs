@@ -10,7 +10,7 @@
 
 use plumbline_proof::backhaul::judge::Judgement;
 use plumbline_proof::backhaul::messages::{Accounting, Window};
-use plumbline_proof::backhaul::params::L;
+use plumbline_proof::backhaul::params::{L, SLICES};
 use plumbline_proof::backhaul::record::Record;
 use plumbline_proof::backhaul::rtt;
 use serde_json::{Map, Value, json};
@@ -28,8 +28,9 @@ const VLAN: u64 = 4;
 const GAP: u64 = 20;
 /// Bytes of UDP payload of a data packet, as iperf3 counts a block.
 const PAYLOAD: u64 = L - 28;
-/// Sub-intervals of the prover's arrival histogram in one duration.
-const TENTHS: u64 = 10;
+/// Slices of the prover's arrival histogram that make one sub-interval: a tenth of the duration.
+#[allow(clippy::cast_possible_truncation)] // five, on every target
+const TENTH: usize = SLICES as usize / 10;
 
 /// RFC 9097 metrics by the names of Broadband Forum TR-471 and TR-181; rates in Mbit/s, times in seconds.
 pub fn tr471(record: &Record, judgement: &Judgement, address: &[u8; 32]) -> Value {
@@ -99,13 +100,17 @@ impl<'a> Told<'a> {
 
     /// Of each sub-interval: from and to in seconds, packets.
     fn intervals(&self) -> Vec<(f64, f64, u64)> {
-        let step = seconds(self.ours.duration_ms * 1_000_000 / TENTHS);
-        let counts = &self.accounting.histogram;
+        let step = seconds(self.ours.duration_ms * 1_000_000 / 10);
+        let tenths = self.accounting.histogram.chunks(TENTH);
         (0_u32..)
-            .zip(counts)
-            .map(|(at, count)| {
+            .zip(tenths)
+            .map(|(at, slices)| {
                 let from = f64::from(at) * step;
-                (from, from + step, u64::from(*count))
+                (
+                    from,
+                    from + step,
+                    slices.iter().map(|c| u64::from(*c)).sum(),
+                )
             })
             .collect()
     }
@@ -162,7 +167,7 @@ impl<'a> Told<'a> {
                 "UDPPayloadContent": "random",
                 "NumberOfConnections": self.record.notice.message.terms.n,
                 "JumboFramesPermitted": false,
-                "TestSubInterval": self.ours.duration_ms / TENTHS,
+                "TestSubInterval": self.ours.duration_ms / 10,
                 "NumberTestSubIntervals": intervals.len(),
             },
             "Output": {

@@ -15,6 +15,7 @@
 //! `plumbline-proof` and does what comes back. Tests: `tests/netns` runs all roles as processes.
 
 pub mod challenger;
+pub mod conduct;
 pub mod coordinator;
 pub mod dispute;
 pub mod export;

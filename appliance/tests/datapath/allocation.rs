@@ -107,12 +107,7 @@ const SENT: usize = 20_000;
 #[test]
 fn the_receive_loop_allocates_nothing_however_much_is_sent() {
     for path in [PathChoice::Native, PathChoice::Socket] {
-        let terms = Terms {
-            claim_bps: 960_000_000,
-            n: 1,
-            f: 0,
-            duration_ms: 100,
-        };
+        let terms = Terms::downlink(960_000_000, 1, 0, 100);
         assert_eq!(terms.target(), WANTED);
         let key = Ephemeral::from_secret([1; 32])
             .agree(&Ephemeral::from_secret([2; 32]).public(), &CHALLENGE, 0)

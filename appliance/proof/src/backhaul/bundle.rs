@@ -18,8 +18,8 @@ use super::record::Record;
 
 const FILE: Container = Container {
     magic: b"PLUMBNDL",
-    // 3: leaves are committed to as a tree of nodes of 64.
-    version: 3,
+    // 4: terms carry a direction and a packet length.
+    version: 4,
     context: domain::BUNDLE,
 };
 

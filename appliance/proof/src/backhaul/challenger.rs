@@ -15,12 +15,13 @@ use plumbline_wire::header::{HEADER_LEN, Header, Kind};
 
 use super::keystream::{self, Train};
 use super::messages::{
-    Commit, Ready, Report, Rtt, SeedCommitment, Settlement, Statement, Window, session_of,
+    ChallengeId, Commit, Ready, Report, Rtt, SeedCommitment, Settlement, Statement, Window,
+    session_of,
 };
 use super::params::{DEADLINE_DURATIONS, SETTLE_NS};
 use super::probes::Probes;
 use super::record::{Record, Refusal, seed_hash};
-use super::rtt;
+use super::rtt::{self, Known};
 
 const EPHEMERAL: &str = "plumbline 2026-11 backhaul challenger ephemeral v1";
 const SEED: &str = "plumbline 2026-11 backhaul challenger seed v1";
@@ -71,6 +72,11 @@ pub struct Flooded {
     pub clock_error_ns: u64,
 }
 
+/// The secret seed that the holder of `key` commits to in a challenge.
+pub fn seed_of(key: &NetworkKey, challenge: &ChallengeId) -> [u8; 32] {
+    key.derive(SEED, challenge)
+}
+
 /// One challenge as one challenger lives it.
 pub struct Challenger {
     record: Record,
@@ -86,7 +92,9 @@ pub struct Challenger {
     committed: Option<(u64, Commit)>,
     control_sent: u64,
     done: bool,
-    floor_ns: u64,
+    known: Known,
+    /// The commitment I timed, where the prover put another one on record.
+    heard: Option<Signed>,
 }
 
 impl Challenger {
@@ -127,7 +135,11 @@ impl Challenger {
             committed: None,
             control_sent: 0,
             done: false,
-            floor_ns,
+            known: Known {
+                smallest_ns: u64::MAX,
+                floor_ns,
+            },
+            heard: None,
         };
         let commitment = SeedCommitment {
             challenge: *this.record.challenge(),
@@ -141,8 +153,21 @@ impl Challenger {
         Ok((this, vec![said]))
     }
 
+    /// The same, remembering a smallest round trip to this prover from earlier sessions, ns.
+    #[must_use]
+    pub fn remembering(mut self, smallest_ns: u64) -> Self {
+        self.known.smallest_ns = smallest_ns;
+        self
+    }
+
+    /// The smallest round trip that was answered so far, ns; `None` before the first. Worth remembering.
+    pub fn smallest_ns(&self) -> Option<u64> {
+        let answered = self.probes.round_trips.iter().map(|s| s.1);
+        answered.min()
+    }
+
     fn seed(&self, key: &NetworkKey) -> [u8; 32] {
-        key.derive(SEED, self.record.challenge())
+        seed_of(key, self.record.challenge())
     }
 
     fn ephemeral(&self, key: &NetworkKey) -> Ephemeral {
@@ -170,8 +195,15 @@ impl Challenger {
         key: &NetworkKey,
         statement: &Statement,
     ) -> Result<Vec<ChallengerAction>, Refusal> {
-        if !self.record.absorb(statement)? {
-            return Ok(Vec::new());
+        match (self.record.absorb(statement), statement) {
+            (Ok(true), _) => {}
+            (Ok(false), _) => return Ok(Vec::new()),
+            // Both are the prover's, signed: what it put on record is judged, and what it told me is shown.
+            (Err(Refusal::Conflict(_)), Statement::Commit(_)) if self.heard.is_none() => {
+                self.heard = self.record.commit.take().map(|kept| kept.signed);
+                self.record.absorb(statement)?;
+            }
+            (Err(refusal), _) => return Err(refusal),
         }
         Ok(match statement {
             Statement::Consent(_) => self.consented(key),
@@ -431,14 +463,10 @@ impl Challenger {
         };
         let summary = rtt::summarise(
             &self.probes.round_trips,
+            self.known,
             self.record.notice.message.terms.duration_ns(),
         );
         let span = e.saturating_sub(s);
-        let credited = if summary.inflated {
-            self.floor_ns
-        } else {
-            summary.rho_ns
-        };
         let mut report = Report {
             challenge: *self.record.challenge(),
             phase: 0,
@@ -447,14 +475,16 @@ impl Challenger {
             committed_ns: e,
             rtts: std::mem::take(&mut self.probes.answered),
             rho_ns: summary.rho_ns,
-            floor_ns: self.floor_ns,
-            tt_ns: span.saturating_sub(credited),
-            tt_plus_ns: span.saturating_sub(self.floor_ns),
+            floor_ns: self.known.floor_ns,
+            known_ns: self.known.smallest_ns,
+            tt_ns: span.saturating_sub(summary.credited_ns),
+            tt_plus_ns: span.saturating_sub(self.known.floor_ns),
             packets: self.proved(),
             sent: flooded.sent,
             sent_last_ns: flooded.last_ns.unwrap_or(s),
             control_sent: self.control_sent,
             response: commit.response,
+            heard: self.heard.take(),
             seed: self.seed(key),
             ephemeral_secret: key.derive(EPHEMERAL, self.record.challenge()),
             clock: flooded.clock,

@@ -29,6 +29,15 @@ pub struct Estimate {
     pub outlier: Vec<bool>,
 }
 
+impl Estimate {
+    /// No figure exceeds what the link sustained.
+    pub fn lower_to(&mut self, sustained_bps: u64) {
+        for figure in self.curve.iter_mut().chain([&mut self.point_bps]) {
+            *figure = (*figure).min(sustained_bps);
+        }
+    }
+}
+
 /// Nanoseconds in a second.
 const SECOND: u128 = 1_000_000_000;
 

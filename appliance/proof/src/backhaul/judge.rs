@@ -7,15 +7,16 @@ use std::num::NonZeroUsize;
 
 use plumbline_trust::session::{Ephemeral, SessionKey};
 
+use super::burst::{self, Burst};
 use super::estimate::{Sample, estimate};
 use super::keystream::{self, Train};
-use super::messages::{Consent, Report, Window};
+use super::messages::{Commit, Consent, Report, Window};
 use super::params::{
     L, V5_SLACK_PERCENT, V6_SLACK_PERCENT, V10_DURATION_PART, V11_OFFERED_PERCENT,
 };
 use super::record::{Kept, Record};
 use super::replay::{Claim, Found, replay};
-use super::rtt;
+use super::rtt::{self, Known};
 use super::verdict::decide;
 pub use super::verdict::{Check, Judgement, Standing, Verdict};
 
@@ -63,16 +64,15 @@ pub fn judge_on(record: &Record, threads: NonZeroUsize) -> Judgement {
             None => bench.flag(index, "NoReport"),
         }
     }
-    // Without enough offered, timings say nothing about the link: none counts.
-    let starved = if commitment_ok {
-        bench.starved(&samples)
-    } else {
-        None
-    };
-    if starved.is_some() {
+    // Who signs two commitments has none; and without enough offered, timings say nothing about the link.
+    let void = bench.equivocation().or_else(|| {
+        let judged = commitment_ok.then_some(&samples)?;
+        bench.starved(judged)
+    });
+    if void.is_some() {
         samples.clear();
     }
-    bench.finish(&samples, commitment_ok, starved)
+    bench.finish(&samples, commitment_ok, void)
 }
 
 struct Bench<'a> {
@@ -151,6 +151,34 @@ impl Bench<'_> {
         ok
     }
 
+    /// V13: the prover told every challenger what it put on record. A report that shows otherwise does so by
+    /// the prover's own signature.
+    fn equivocation(&mut self) -> Option<String> {
+        let kept = self.record.commit.as_ref()?;
+        let prover = self.record.notice.message.prover.key;
+        let other = |report: &Report| {
+            let heard = report.heard.as_ref().filter(|h| h.key == prover)?;
+            let commit: Commit = heard.open().ok()?;
+            let same =
+                (commit.challenge, commit.phase) == (kept.message.challenge, kept.message.phase);
+            (same && commit != kept.message).then_some(commit.packets)
+        };
+        let reports = self.record.reports.iter().flatten().map(|r| &r.message);
+        let shown = reports.filter_map(|r| Some((r.index, other(r)?))).next();
+        let detail = match shown {
+            None => "no challenger was told otherwise".to_owned(),
+            Some((index, packets)) => format!(
+                "{} packets on record, {packets} said to challenger {index}; both signed",
+                kept.message.packets
+            ),
+        };
+        let prover = Some("prover".to_owned());
+        self.note("V13", "one commitment", shown.is_none(), prover, detail);
+        let (index, _) = shown?;
+        self.flag(usize::from(index), "Equivocation");
+        Some("the prover signed two commitments to one phase".into())
+    }
+
     /// What the reports whose seed and session key open their commitments (V2) come to.
     fn replay(&self, threads: NonZeroUsize) -> Vec<Option<Found>> {
         let notice = &self.record.notice.message;
@@ -223,16 +251,15 @@ impl Bench<'_> {
         }
 
         let (round_trips, all_open) = round_trips(report, found);
-        let summary = rtt::summarise(&round_trips, terms.duration_ns());
-        let span = report.committed_ns.saturating_sub(report.sent_first_ns);
-        let credited = if summary.inflated {
-            report.floor_ns
-        } else {
-            summary.rho_ns
+        let known = Known {
+            smallest_ns: report.known_ns,
+            floor_ns: report.floor_ns,
         };
+        let summary = rtt::summarise(&round_trips, known, terms.duration_ns());
+        let span = report.committed_ns.saturating_sub(report.sent_first_ns);
         let sums = all_open
             && report.rho_ns == summary.rho_ns
-            && report.tt_ns == span.saturating_sub(credited)
+            && report.tt_ns == span.saturating_sub(summary.credited_ns)
             && report.tt_plus_ns == span.saturating_sub(report.floor_ns)
             && report.tt_ns > 0;
         // V5: it takes packets/r to offer them, whatever the link does.
@@ -346,6 +373,39 @@ impl Bench<'_> {
         ))
     }
 
+    /// V12: whether the link was fast for a moment only.
+    fn burst(&mut self, commitment_ok: bool) -> Option<Burst> {
+        let reveal = self.record.reveal.as_ref().filter(|_| commitment_ok)?;
+        let told = &reveal.message.accounting;
+        let terms = self.record.notice.message.terms;
+        // The slice in which a challenger reached m is the first that is not whole.
+        let steady = usize::try_from(told.uncapped).map_or(usize::MAX, |whole| whole + 1);
+        let slices = &told.histogram[..told.histogram.len().min(steady)];
+        let found = burst::find(slices, terms.slice_ns(), L);
+        let detail = match &found {
+            None => format!("no shift within {} slices", slices.len()),
+            Some(burst) => format!(
+                "burst of {} bytes at {} bit/s, sustained {} bit/s{}",
+                burst.burst_bytes,
+                burst.peak_bps,
+                burst.sustained_bps,
+                if burst.outweighed {
+                    ""
+                } else {
+                    "; not outweighed four times: measure longer"
+                }
+            ),
+        };
+        self.note(
+            "V12",
+            "the rate is sustained",
+            found.is_none(),
+            None,
+            detail,
+        );
+        found
+    }
+
     fn finish(
         mut self,
         samples: &[(usize, Sample)],
@@ -356,7 +416,11 @@ impl Bench<'_> {
         let offered = terms.offer_total_bps();
         let list: Vec<Sample> = samples.iter().map(|(_, s)| *s).collect();
         let unbounded = estimate(&list, terms.f, u64::MAX);
-        let result = estimate(&list, terms.f, offered);
+        let mut result = estimate(&list, terms.f, offered);
+        let burst = self.burst(commitment_ok);
+        if let Some(burst) = burst {
+            result.lower_to(burst.sustained_bps);
+        }
         let limit = u128::from(offered) * u128::from(100 + V6_SLACK_PERCENT) / 100;
         let within = u128::from(unbounded.point_bps) <= limit;
         self.note(
@@ -415,6 +479,7 @@ impl Bench<'_> {
             reason: starved.or(reason),
             point_bps: result.point_bps,
             packets: result.packets,
+            burst,
             commitment_ok,
             standings: standings.collect(),
             checks: self.checks,

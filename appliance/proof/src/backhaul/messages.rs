@@ -188,8 +188,10 @@ pub struct Accounting {
     pub control_received: u64,
     /// Counted packets that came after one with a higher number (RFC 4737, reordered).
     pub reordered: u64,
-    /// Arrivals of counted packets in tenths of the duration since the first.
+    /// Arrivals of counted packets in each fiftieth of the duration since the first.
     pub histogram: Vec<u32>,
+    /// So many of these slices ended before any challenger had reached m.
+    pub uncapped: u32,
     /// From the last counted packet's arrival to the commitment's first datagram, ns.
     pub commit_latency_ns: u64,
     /// Which packet path was used: receiver, XDP mode, UMEM, timestamps.
@@ -260,7 +262,9 @@ pub struct Report {
     pub rho_ns: u64,
     /// Round trip that the prover cannot have inflated (0 where nothing better is known), ns.
     pub floor_ns: u64,
-    /// tt = e − s − ρ.
+    /// Smallest round trip to this prover that I remember from before, ns; the largest number where none.
+    pub known_ns: u64,
+    /// tt = e − s − the round trip credited ([`super::rtt::RttSummary::credited_ns`]).
     pub tt_ns: u64,
     /// tt⁺ = e − s − floor.
     pub tt_plus_ns: u64,
@@ -274,6 +278,8 @@ pub struct Report {
     pub control_sent: u64,
     /// The response hash I was given.
     pub response: Digest,
+    /// The commitment I was given, if it is not the one on record: the prover signed both.
+    pub heard: Option<Signed>,
     /// The seed, revealed.
     pub seed: [u8; 32],
     /// My X25519 secret of this challenge, revealed: gives the session key, and so the tags.

@@ -15,6 +15,7 @@
 //! module, and `tests` runs a whole proof on virtual time.
 
 pub mod bundle;
+pub mod burst;
 pub mod challenger;
 pub mod coordinator;
 pub mod estimate;

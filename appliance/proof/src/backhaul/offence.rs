@@ -5,10 +5,11 @@
 //! | coordinator | posted a bundle that does not replay, or of another measurement | V0, V1 of the posted bundle |
 //! | coordinator | posted a result that its own bundle does not give | B, B_g(f), verdict |
 //! | prover | revealed what its signed commitment does not say | V4 |
+//! | prover | told a challenger another commitment than it put on record | V13 |
 //! | challenger | revealed a seed or key that its signed commitment does not open | V2 |
 //!
 //! Each stands by signatures of the accused alone. What two parties say differently of each other (V3), and
-//! what a bad network does as well as a liar (V5 to V11), lowers a figure or a pay and convicts nobody.
+//! what a bad network does as well as a liar (V5 to V12), lowers a figure or a pay and convicts nobody.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use plumbline_trust::encoding::{Digest, decode, encode};
@@ -17,6 +18,7 @@ use plumbline_trust::identity::Address;
 
 use super::NAME;
 use super::bundle::{self, Verified};
+use super::verdict::Check;
 
 /// What the chain says of the measurement. Part of the evidence, so that it can be examined anywhere; who
 /// acts on it compares it with the chain.
@@ -80,10 +82,10 @@ pub fn examine(evidence: &Evidence) -> Finding {
     if accused == posted.coordinator {
         return of_coordinator(&evidence.subject, &posted, &verified);
     }
-    let (check, who) = if accused == posted.prover {
-        ("V4", "prover".to_owned())
+    let (charges, who): (&[&str], _) = if accused == posted.prover {
+        (&["V4", "V13"], "prover".to_owned())
     } else if let Some(index) = posted.challengers.iter().position(|c| *c == accused) {
-        ("V2", format!("challenger {index}"))
+        (&["V2"], format!("challenger {index}"))
     } else {
         return Finding::nothing(format!("{accused} is no party of this measurement"));
     };
@@ -99,13 +101,15 @@ pub fn examine(evidence: &Evidence) -> Finding {
     if of_this(&verified).is_none() {
         return Finding::nothing("the bundle does not hold up: accuse its coordinator");
     }
+    let charged = |c: &&Check| charges.contains(&c.check.as_str());
     let broken = verified
         .checks
         .iter()
-        .find(|c| !c.ok && c.check == check && c.culprit.as_deref() == Some(who.as_str()));
+        .filter(charged)
+        .find(|c| !c.ok && c.culprit.as_deref() == Some(who.as_str()));
     match broken {
         Some(c) => Finding::offence(format!("{} {}: {}", c.check, c.name, c.detail)),
-        None => Finding::nothing(format!("every {check} of {who} holds")),
+        None => Finding::nothing(format!("{} of {who} hold", charges.join(" and "))),
     }
 }
 

@@ -6,12 +6,17 @@ use serde::Serialize;
 
 /// L: bytes of one data packet at the IP layer (RFC 9097's IP-layer capacity counts these).
 pub const L: u64 = IP_LAYER_LEN as u64;
+/// The same as terms carry it.
+const STANDARD_BYTES: u16 = 1500;
 /// Offered rate of a phase in percent of the claim: enough to fill the link, little enough not to
 /// hurt it (spec: r = 1.15·K/(n−f)).
 pub const OFFER_PERCENT: u64 = 115;
 /// A phase is given up after this many nominal durations, so that a link of a quarter of its claim
 /// still delivers its target.
 pub const DEADLINE_DURATIONS: u64 = 4;
+/// Slices of a duration in which the prover counts arrivals: 2 ms of 100 ms, 20 ms of a second; as many as
+/// a byte numbers to the deadline and a duration beyond.
+pub const SLICES: u64 = 50;
 /// Most challengers in one proof: counts of 64 fit a commitment datagram, and the contract's sorts
 /// stay cheap.
 pub const MAX_CHALLENGERS: u16 = 64;
@@ -60,10 +65,18 @@ pub const V6_SLACK_PERCENT: u64 = 2;
 pub const V11_OFFERED_PERCENT: u64 = 110;
 /// V7: idle round trips before and after may differ by this part of the duration (or 3·MAD).
 pub const V7_DURATION_PART: u64 = 100;
+/// V12: the rate has shifted if what came after is at most this much of what came before, in percent.
+/// Two machines' worth of scheduling noise moves it by a few.
+pub const V12_SHIFT_PERCENT: u64 = 80;
+/// V12: … and the slower part is at least this much of the time looked at, in percent: a dip at the end is
+/// none.
+pub const V12_AFTER_PERCENT: usize = 30;
+/// V12: a burst is outweighed when what came after it is so many times as much (spec).
+pub const V12_OUTWEIGHED: u64 = 4;
 /// V10: clock error bound as a part of the duration.
 pub const V10_DURATION_PART: u64 = 100;
 
-const _: () = assert!(L == 1500);
+const _: () = assert!(L == 1500 && STANDARD_BYTES == 1500);
 const _: () = assert!(OFFER_PERCENT > V11_OFFERED_PERCENT && V11_OFFERED_PERCENT > 100);
 const _: () = assert!(COMMIT_REPEAT_NS < COMMIT_GIVE_UP_NS && DRAIN_QUIET_NS < DRAIN_LIMIT_NS);
 const _: () = assert!(SETTLE_NS + PROBE_GAP_NS < DRAIN_QUIET_NS);
@@ -90,11 +103,28 @@ pub enum TermsError {
     /// Outside [`DURATION_MS`].
     #[error("a duration of {0} ms is outside 10 to 10000 ms")]
     Duration(u32),
+    /// Of another length than those that are measured with.
+    #[error("a packet of {0} bytes at the IP layer is not measured with; 1500 is")]
+    PacketBytes(u16),
     /// The packet table would exceed [`MAX_CAP_PACKETS`].
     #[error(
         "{0} packets a challenger exceed {MAX_CAP_PACKETS}: claim less, take more challengers, or a shorter duration"
     )]
     TooLarge(u64),
+}
+
+/// Which way the measured traffic flows, seen from the prover.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize,
+)]
+#[borsh(use_discriminant = true)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Towards the prover: challengers send.
+    #[default]
+    Down = 0,
+    /// Away from it: the prover sends.
+    Up = 1,
 }
 
 /// What was agreed for one measurement, checked: everything derived from it is well defined.
@@ -108,9 +138,25 @@ pub struct Terms {
     pub f: u16,
     /// D, nominal duration of a phase in ms.
     pub duration_ms: u32,
+    /// Which way the traffic flows.
+    pub direction: Direction,
+    /// L, bytes of one data packet at the IP layer.
+    pub packet_bytes: u16,
 }
 
 impl Terms {
+    /// Terms of a measurement towards the prover, with packets of 1500 bytes.
+    pub const fn downlink(claim_bps: u64, n: u16, f: u16, duration_ms: u32) -> Self {
+        Self {
+            claim_bps,
+            n,
+            f,
+            duration_ms,
+            direction: Direction::Down,
+            packet_bytes: STANDARD_BYTES,
+        }
+    }
+
     /// Checks the terms.
     pub fn check(self) -> Result<Self, TermsError> {
         let needed = 3 * u32::from(self.f) + 1;
@@ -129,6 +175,9 @@ impl Terms {
         }
         if !DURATION_MS.contains(&self.duration_ms) {
             return Err(TermsError::Duration(self.duration_ms));
+        }
+        if self.packet_bytes != STANDARD_BYTES {
+            return Err(TermsError::PacketBytes(self.packet_bytes));
         }
         let cap = self.cap_packets();
         if cap > MAX_CAP_PACKETS {
@@ -175,6 +224,11 @@ impl Terms {
         u64::try_from(sent.div_ceil(100)).unwrap_or(u64::MAX)
     }
 
+    /// Length of one slice of the arrival histogram, ns.
+    pub fn slice_ns(&self) -> u64 {
+        (self.duration_ns() / SLICES).max(1)
+    }
+
     /// D in nanoseconds.
     pub fn duration_ns(&self) -> u64 {
         u64::from(self.duration_ms) * 1_000_000
@@ -186,12 +240,7 @@ mod tests {
     use super::*;
 
     fn terms(claim_bps: u64, n: u16, f: u16) -> Terms {
-        Terms {
-            claim_bps,
-            n,
-            f,
-            duration_ms: 100,
-        }
+        Terms::downlink(claim_bps, n, f, 100)
     }
 
     #[test]

@@ -20,13 +20,26 @@ pub struct RttSummary {
     pub after_ns: Option<u64>,
     /// ρ: smallest of all, ns.
     pub rho_ns: u64,
-    /// The two idle windows disagree by more than max(3·MAD of either, D/100), or one is missing: the round
-    /// trip is not credited.
+    /// The idle windows disagree with each other, or with what is remembered, by more than max(3·MAD of
+    /// either, D/100), or one is missing: this session's round trip is not credited.
     pub inflated: bool,
+    /// What the estimate may subtract, ns: ρ, at most what is remembered; of a round trip that is not
+    /// credited, what is remembered or else the floor.
+    pub credited_ns: u64,
+}
+
+/// What a challenger knows of the path to a prover without this session, ns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The smallest round trip that it remembers; the largest number where none. A prover that begins to
+    /// delay its echoes cannot change it.
+    pub smallest_ns: u64,
+    /// A round trip that no prover can ever have inflated: light's, or 0.
+    pub floor_ns: u64,
 }
 
 /// Summarises samples of (window, round trip in ns).
-pub fn summarise(samples: &[(Window, u64)], duration_ns: u64) -> RttSummary {
+pub fn summarise(samples: &[(Window, u64)], known: Known, duration_ns: u64) -> RttSummary {
     let of = |w: Window| samples.iter().filter(move |s| s.0 == w).map(|s| s.1);
     let (before, during, after) = (
         of(Window::Before).min(),
@@ -37,14 +50,24 @@ pub fn summarise(samples: &[(Window, u64)], duration_ns: u64) -> RttSummary {
     let spread = |w| mad(&of(w).collect::<Vec<u64>>());
     let spread = spread(Window::Before).max(spread(Window::After));
     let allowed = spread.saturating_mul(3).max(duration_ns / V7_DURATION_PART);
+    let rho_ns = samples.iter().map(|s| s.1).min().unwrap_or(0);
+    let longest = known.smallest_ns.saturating_add(allowed);
+    let inflated = before
+        .zip(after)
+        .is_none_or(|(b, a)| b.abs_diff(a) > allowed || b.max(a) > longest);
+    let remembered = known.smallest_ns != u64::MAX;
+    let credited_ns = match (inflated, remembered) {
+        (true, false) => known.floor_ns,
+        (true, true) => known.smallest_ns.max(known.floor_ns),
+        (false, _) => rho_ns.min(known.smallest_ns),
+    };
     RttSummary {
         before_ns: before,
         during_ns: during,
         after_ns: after,
-        rho_ns: samples.iter().map(|s| s.1).min().unwrap_or(0),
-        inflated: before
-            .zip(after)
-            .is_none_or(|(b, a)| b.abs_diff(a) > allowed),
+        rho_ns,
+        inflated,
+        credited_ns,
     }
 }
 
@@ -130,6 +153,11 @@ pub fn split(datagram: &[u8]) -> Option<([u8; HEADER_LEN], Signature)> {
 mod tests {
     use super::*;
 
+    const NOTHING: Known = Known {
+        smallest_ns: u64::MAX,
+        floor_ns: 7,
+    };
+
     #[test]
     fn the_smallest_of_all_windows_is_credited() {
         let s = summarise(
@@ -138,9 +166,10 @@ mod tests {
                 (Window::During, 400),
                 (Window::After, 450),
             ],
+            NOTHING,
             100_000_000,
         );
-        assert_eq!((s.rho_ns, s.inflated), (400, false));
+        assert_eq!((s.rho_ns, s.inflated, s.credited_ns), (400, false, 400));
     }
 
     #[test]
@@ -155,6 +184,7 @@ mod tests {
                     (Window::After, after),
                     (Window::Before, one),
                 ],
+                NOTHING,
                 100_000_000,
             )
         };
@@ -164,7 +194,38 @@ mod tests {
 
     #[test]
     fn without_an_idle_window_nothing_is_credited() {
-        assert!(summarise(&[(Window::Before, 5)], 100).inflated);
-        assert!(summarise(&[], 100).inflated);
+        let s = summarise(&[(Window::Before, 50)], NOTHING, 100);
+        assert_eq!((s.inflated, s.credited_ns), (true, 7));
+        assert!(summarise(&[], NOTHING, 100).inflated);
+    }
+
+    #[test]
+    fn a_prover_that_always_delays_is_held_to_what_is_remembered() {
+        const MS: u64 = 1_000_000;
+        let always = |ns| {
+            [
+                (Window::Before, ns),
+                (Window::During, ns),
+                (Window::After, ns),
+            ]
+        };
+        let at = |ns, smallest_ns| {
+            let known = Known {
+                smallest_ns,
+                floor_ns: 0,
+            };
+            let s = summarise(&always(ns), known, 100 * MS);
+            (s.inflated, s.credited_ns)
+        };
+        assert_eq!(
+            at(51 * MS, u64::MAX),
+            (false, 51 * MS),
+            "nothing to hold it to"
+        );
+        assert_eq!(at(51 * MS, MS), (true, MS));
+        // D/100 is 1 ms: a path may vary by that much, and is credited the smallest all the same.
+        assert_eq!(at(2 * MS, MS), (false, MS));
+        assert_eq!(at(2 * MS + 1, MS), (true, MS));
+        assert_eq!(at(MS, 2 * MS), (false, MS), "a path may become shorter");
     }
 }

@@ -27,11 +27,11 @@ use plumbline_wire::header::{HEADER_LEN, Header};
 use self::lane::{LAG, Lane};
 use super::keystream;
 use super::messages::{ChallengeId, Commit, session_of};
-use super::params::{DEADLINE_DURATIONS, Terms};
+use super::params::{DEADLINE_DURATIONS, SLICES, Terms};
 
-/// Tenths of a duration that the arrival histogram covers.
-#[allow(clippy::cast_possible_truncation)] // four, on every target
-const HISTOGRAM: usize = 10 * DEADLINE_DURATIONS as usize + 10;
+/// Slices of a duration that the arrival histogram covers: to the deadline, and one duration more.
+#[allow(clippy::cast_possible_truncation)] // 250, on every target
+const HISTOGRAM: usize = (SLICES * (DEADLINE_DURATIONS + 1)) as usize;
 /// The target is near when this part of it is missing: 1.6 ms of a phase of 100 ms, many turns of a
 /// receive thread ahead of the last packet, and too short for its eagerness to cost throughput.
 const URGENT_PART: u64 = 64;
@@ -104,7 +104,7 @@ pub struct Tally {
     lanes: Vec<Option<Lane>>,
     per_challenger: u64,
     target: u64,
-    tenth_ns: u64,
+    slice_ns: u64,
     committed: AtomicBool,
     /// Packets in the commitment; [`OPEN`] until it is made.
     sealed: AtomicU64,
@@ -132,7 +132,7 @@ impl Tally {
                 .collect(),
             per_challenger: terms.per_challenger(),
             target: terms.target(),
-            tenth_ns: (terms.duration_ns() / 10).max(1),
+            slice_ns: terms.slice_ns(),
             committed: AtomicBool::new(false),
             sealed: AtomicU64::new(OPEN),
             hashed_late: AtomicU64::new(0),
@@ -263,10 +263,10 @@ impl Tally {
             let Some(lane) = self.lane(leaf.index) else {
                 continue;
             };
-            let tenth = leaf.arrival_ns.saturating_sub(base_ns) / self.tenth_ns;
-            let tenth = tenth.min(HISTOGRAM as u64 - 1);
-            let tenth = u8::try_from(tenth).unwrap_or(u8::MAX);
-            stored += u64::from(lane.store(leaf.sequence, &leaf.digest, tenth, lag));
+            let slice = leaf.arrival_ns.saturating_sub(base_ns) / self.slice_ns;
+            let slice = slice.min(HISTOGRAM as u64 - 1);
+            let slice = u8::try_from(slice).unwrap_or(u8::MAX);
+            stored += u64::from(lane.store(leaf.sequence, &leaf.digest, slice, lag));
         }
         // Releases the leaves to the thread that sees the target reached.
         running.accepted.fetch_add(stored, AcqRel);
@@ -393,20 +393,29 @@ impl Tally {
         self.lanes.iter().map(bitmap).collect()
     }
 
-    /// Arrivals of what was committed to per tenth of the duration, without the empty end.
+    /// Arrivals of what was committed to per slice of the duration, without the empty end.
     pub fn histogram(&self) -> Vec<u32> {
         if self.sealed.load(Acquire) == OPEN {
             return Vec::new();
         }
         let mut bins = vec![0; HISTOGRAM];
-        for tenth in self.lanes.iter().flatten().flat_map(Lane::tenths) {
-            if let Some(bin) = bins.get_mut(usize::from(tenth)) {
+        for slice in self.lanes.iter().flatten().flat_map(Lane::slices) {
+            if let Some(bin) = bins.get_mut(usize::from(slice)) {
                 *bin += 1;
             }
         }
         let used = bins.iter().rposition(|b| *b != 0).map_or(0, |i| i + 1);
         bins.truncate(used);
         bins
+    }
+
+    /// Whole slices before the first one in which a challenger reached m: from there on packets of it come
+    /// and are not counted, so that the histogram says less than the link carried.
+    pub fn uncapped(&self) -> usize {
+        let full = |lane: &&Lane| lane.admitted.load(Relaxed) == self.per_challenger;
+        let lanes = self.lanes.iter().flatten().filter(full);
+        let last = lanes.filter_map(|lane| lane.slices().max());
+        last.min().map_or(HISTOGRAM, usize::from)
     }
 
     /// Admitted packets that came after one of their challenger's with a higher number.

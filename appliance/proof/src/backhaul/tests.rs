@@ -95,18 +95,15 @@ struct World {
     garbage: Option<usize>,
     /// The prover commits after this many packets, and claims the rest.
     early: Option<u64>,
+    /// This challenger is told of one packet more than the others.
+    otherwise: Option<usize>,
     /// Challengers really send at this part of their rate, percent.
     pace_percent: u64,
 }
 
 impl World {
     fn new(link_bps: u64) -> Self {
-        let terms = Terms {
-            claim_bps: 20_000_000,
-            n: 5,
-            f: 1,
-            duration_ms: 100,
-        };
+        let terms = Terms::downlink(20_000_000, 5, 1, 100);
         Self {
             terms,
             link_bps,
@@ -114,6 +111,7 @@ impl World {
             silent: None,
             garbage: None,
             early: None,
+            otherwise: None,
             pace_percent: 100,
         }
     }
@@ -357,7 +355,9 @@ impl Sim {
                 continue;
             };
             let head = rtt::sealed(Kind::Commit, &[7; 32], index, 0, self.now, key_i);
-            let datagram = [&head[..], &encode(&signed)].concat();
+            let mut told = commit.clone();
+            told.packets += u64::from(self.world.otherwise == Some(i));
+            let datagram = [&head[..], &encode(&Signed::new(&key(2), &told))].concat();
             let actions = self.parties[i]
                 .machine
                 .datagram(&datagram, self.now + DELAY);
@@ -515,6 +515,28 @@ fn a_prover_that_commits_before_it_has_received_is_not_believed() {
     .run();
     assert_eq!(j.verdict, Verdict::Inconclusive);
     assert_eq!(j.point_bps, 0);
+}
+
+#[test]
+fn a_prover_that_tells_one_challenger_otherwise_is_shown_by_its_own_signature() {
+    let (bytes, j) = Sim::new(World {
+        otherwise: Some(3),
+        ..World::new(20_000_000)
+    })
+    .run();
+    assert_eq!((j.verdict, j.point_bps), (Verdict::Inconclusive, 0));
+    assert!(j.reason.is_some_and(|why| why.contains("two commitments")));
+    assert!(j.standings[3].flags.contains(&"Equivocation".to_owned()));
+    let shown = j.checks.iter().find(|c| c.check == "V13").unwrap();
+    assert_eq!(
+        (shown.ok, shown.culprit.as_deref()),
+        (false, Some("prover"))
+    );
+    assert!(
+        j.commitment_ok,
+        "the contract can take it, and a jury convict"
+    );
+    assert!(bundle::verify(&bytes).ok());
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::Serialize;
 
+use super::burst::Burst;
 use super::params::Terms;
 
 /// What the measurement says about the claim.
@@ -21,7 +22,7 @@ pub enum Verdict {
 /// Outcome of one named check.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
 pub struct Check {
-    /// V1 … V11.
+    /// V1 … V13.
     pub check: String,
     /// What it is about.
     pub name: String,
@@ -60,6 +61,8 @@ pub struct Judgement {
     pub curve: Vec<u64>,
     /// N': packets that entered the estimate.
     pub packets: u64,
+    /// The link was faster at first: B and B_g are at most what came after (V12).
+    pub burst: Option<Burst>,
     /// The prover's commitment is whole: the contract can take it.
     pub commitment_ok: bool,
     /// Every challenger.
@@ -72,6 +75,11 @@ impl Judgement {
     /// B_g(f), bit/s.
     pub fn guaranteed_bps(&self) -> u64 {
         self.curve.last().copied().unwrap_or(0)
+    }
+
+    /// The rate after a burst, bit/s; the largest number where none was seen. No figure exceeds it.
+    pub fn sustained_bps(&self) -> u64 {
+        self.burst.map_or(u64::MAX, |burst| burst.sustained_bps)
     }
 }
 
@@ -130,12 +138,7 @@ mod tests {
 
     #[test]
     fn the_rule_has_both_sides() {
-        let terms = Terms {
-            claim_bps: 1000,
-            n: 4,
-            f: 1,
-            duration_ms: 100,
-        };
+        let terms = Terms::downlink(1000, 4, 1, 100);
         let v = |point, guaranteed| decide(&terms, true, true, 4, point, guaranteed).0;
         // α = 2/3: 0.95·α·K = 633.3
         assert_eq!(v(950, 634), Verdict::Pass);

@@ -10,6 +10,7 @@
 //! so that a busy scheduler does not lengthen anyone's round trip.
 
 mod control;
+mod paths;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -23,10 +24,13 @@ use plumbline_proof::backhaul::challenger::{
 use plumbline_proof::backhaul::keystream::Train;
 use plumbline_proof::backhaul::messages::{ChallengeId, Statement};
 use plumbline_trust::Digest;
+use plumbline_trust::identity::Address;
 use plumbline_wire::header::DATA_LEN;
 use tokio::sync::mpsc;
 
 use self::control::Control;
+pub use self::paths::Paths;
+use super::conduct::{Conduct, Speaker};
 use super::node::Node;
 use crate::clock;
 use crate::generator::{FloodPlan, flood};
@@ -48,6 +52,10 @@ pub struct Challenger {
     pub data_port: u16,
     /// Preferred UDP port of probes.
     pub control_port: u16,
+    /// How it behaves.
+    pub conduct: Arc<dyn Conduct>,
+    /// Smallest round trips to provers it has met.
+    pub paths: Paths,
 }
 
 /// What the worker threads of a session answer.
@@ -70,7 +78,7 @@ impl Challenger {
         let lifetime = self.node.check_notice(&first).await?.min(SESSION_LIMIT);
         let (heard_in, heard) = channel();
         let (say, mut said) = mpsc::channel(STATEMENTS);
-        let session = Session::open(self, &first, heard, say)?;
+        let (session, prover) = Session::open(self, &first, heard, say)?;
         let stop = Arc::new(AtomicBool::new(false));
         let _when_dropped = StopWhenDropped(stop.clone());
         let thread = tokio::task::spawn_blocking({
@@ -96,7 +104,10 @@ impl Challenger {
             .await
             .unwrap_or_else(|_| Err("no end in time".to_owned()));
         stop.store(true, Ordering::Relaxed);
-        let ran = thread.await.map_err(|e| e.to_string())?;
+        let (ran, smallest_ns) = thread.await.map_err(|e| e.to_string())?;
+        if let Some(ns) = smallest_ns {
+            self.paths.remember(prover, ns);
+        }
         // Why the talk ended says more than that the thread was stopped for it.
         talked.and(ran)
     }
@@ -114,6 +125,7 @@ impl Drop for StopWhenDropped {
 /// One session's thread.
 struct Session {
     node: Arc<Node>,
+    conduct: Arc<dyn Conduct>,
     machine: Machine,
     control: Control,
     data: Arc<UdpSocket>,
@@ -133,7 +145,7 @@ impl Session {
         notice: &Statement,
         heard: Receiver<Statement>,
         say: mpsc::Sender<Statement>,
-    ) -> Result<Self, String> {
+    ) -> Result<(Self, Address), String> {
         let io = |e: std::io::Error| format!("cannot bind {}: {e}", role.address);
         let data = bind(role.address, role.data_port).map_err(io)?;
         let control =
@@ -142,13 +154,19 @@ impl Session {
             data.local_addr().map_err(io)?,
             control.address().map_err(io)?,
         );
-        // No round trip to this prover is known that it could not have inflated: the floor is 0.
+        // No round trip to this prover is known that it can never have inflated: the floor is 0.
         let (machine, first) =
             Machine::new(notice, &role.node.network, addresses.0, addresses.1, 0)
                 .map_err(|e| e.to_string())?;
+        let prover = machine.record().notice.message.prover.address;
+        let machine = match role.paths.smallest_ns(&prover) {
+            Some(ns) => machine.remembering(ns),
+            None => machine,
+        };
         let (work_in, work) = channel();
-        Ok(Self {
+        let session = Self {
             node: role.node.clone(),
+            conduct: role.conduct.clone(),
             machine,
             control,
             data: Arc::new(data),
@@ -160,16 +178,18 @@ impl Session {
             halt: Arc::new(AtomicBool::new(false)),
             watch: clock::Watch::start(),
             first,
-        })
+        };
+        Ok((session, prover))
     }
 
-    fn run(mut self, stop: &AtomicBool) -> Result<(), String> {
+    /// To its end; and the smallest round trip that it saw.
+    fn run(mut self, stop: &AtomicBool) -> (Result<(), String>, Option<u64>) {
         let first = std::mem::take(&mut self.first);
         let ended = self
             .act(first)
             .and_then(|done| if done { Ok(()) } else { self.turns(stop) });
         self.halt.store(true, Ordering::Relaxed);
-        ended
+        (ended, self.machine.smallest_ns())
     }
 
     fn turns(&mut self, stop: &AtomicBool) -> Result<(), String> {
@@ -216,9 +236,16 @@ impl Session {
         for action in actions {
             match action {
                 ChallengerAction::Say(statement) => {
-                    self.say
-                        .blocking_send(statement)
-                        .map_err(|_| "the session was given up")?;
+                    let speaker = Speaker {
+                        record: self.machine.record(),
+                        network: &self.node.network,
+                        settler: &self.node.settler,
+                    };
+                    if let Some(statement) = self.conduct.say(&speaker, statement) {
+                        self.say
+                            .blocking_send(statement)
+                            .map_err(|_| "the session was given up")?;
+                    }
                 }
                 ChallengerAction::Prepare(train, count) => self.prepare(train, count)?,
                 ChallengerAction::Send(to, datagram) => self.control.send(to, &datagram),
@@ -232,14 +259,16 @@ impl Session {
     }
 
     fn prepare(&self, mut train: Box<Train>, count: usize) -> Result<(), String> {
-        let answer = self.work_in.clone();
+        let (answer, conduct) = (self.work_in.clone(), self.conduct.clone());
         spawn("plumbline-pack", move || {
             let (packets, leaves) = train.make(count, |_| {});
+            let packets = conduct.packets(packets, DATA_LEN);
             let _gone = answer.send(Work::Prepared(packets, leaves));
         })
     }
 
     fn flood(&mut self, plan: Flood) -> Result<(), String> {
+        let plan = self.conduct.flood(plan);
         self.data
             .connect(plan.to)
             .map_err(|e| format!("cannot reach {}: {e}", plan.to))?;

@@ -49,7 +49,11 @@ pub(super) async fn report(hub: &Arc<Hub>, id: B256, session: &Arc<Session>) -> 
     }
     let sent = hub
         .chain
-        .report(id, &submission(&record, &judgement, address)?)
+        .report(
+            id,
+            &hub.conduct
+                .submission(submission(&record, &judgement, address)?),
+        )
         .await;
     hub.metrics.transaction(Transaction::Report, sent.is_ok());
     sent.map_err(|e| e.to_string())?;

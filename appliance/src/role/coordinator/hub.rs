@@ -15,6 +15,7 @@ use crate::chain::{ChainClient, Engine};
 use crate::clock;
 use crate::control::SessionSummary;
 use crate::metrics::Metrics;
+use crate::role::conduct::{Conduct, Honest};
 use crate::store::{Store, StoreError};
 
 /// Sessions kept in memory; older ones that are over are served from the store alone.
@@ -59,6 +60,8 @@ pub struct Hub {
     pub archive: Arc<Archive>,
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
+    /// How it behaves.
+    pub conduct: Arc<dyn Conduct>,
     sessions: Mutex<BTreeMap<ChallengeId, Arc<Session>>>,
     changes: watch::Sender<u64>,
 }
@@ -82,6 +85,7 @@ impl Hub {
             bundles: directory.join("bundles"),
             archive: Arc::new(archive),
             metrics,
+            conduct: Arc::new(Honest),
             sessions: Mutex::new(BTreeMap::new()),
             changes: watch::Sender::new(1),
         }

@@ -262,12 +262,7 @@ async fn notice(hub: &Hub, id: B256, asked: &Measurement) -> Result<Notice, Stri
         chain_id: deployment.chain_id,
         contract: ours(deployment.backhaul),
         participants: ours(deployment.participants),
-        terms: Terms {
-            claim_bps: request.claimBps,
-            n: request.n,
-            f: request.f,
-            duration_ms: request.durationMs,
-        },
+        terms: Terms::downlink(request.claimBps, request.n, request.f, request.durationMs),
         price_per_byte: request.pricePerByte,
         deadline: request.deadline,
         payer: ours(request.payer),

@@ -20,6 +20,7 @@ use plumbline_trust::session::SessionKey;
 use plumbline_wire::header::{HEADER_LEN, Header, Kind, TAGGED_LEN};
 
 use crate::privilege;
+use crate::role::conduct::Conduct;
 
 /// How often the thread looks whether it should stop.
 const STOP_CHECK: Duration = Duration::from_millis(100);
@@ -66,7 +67,12 @@ pub struct Echo {
 
 impl Echo {
     /// Binds the port and starts the thread.
-    pub fn start(address: IpAddr, port: u16, key: Arc<NetworkKey>) -> io::Result<Self> {
+    pub fn start(
+        address: IpAddr,
+        port: u16,
+        key: Arc<NetworkKey>,
+        conduct: Arc<dyn Conduct>,
+    ) -> io::Result<Self> {
         let socket = Arc::new(UdpSocket::bind((address, port))?);
         socket.set_read_timeout(Some(STOP_CHECK))?;
         let sessions = Arc::new(Mutex::new(HashMap::new()));
@@ -75,6 +81,7 @@ impl Echo {
             socket: socket.clone(),
             sessions: sessions.clone(),
             key,
+            conduct,
         };
         let thread = std::thread::Builder::new()
             .name("plumbline-echo".into())
@@ -134,6 +141,7 @@ struct Worker {
     socket: Arc<UdpSocket>,
     sessions: Arc<Mutex<HashMap<[u8; 16], Arc<Guests>>>>,
     key: Arc<NetworkKey>,
+    conduct: Arc<dyn Conduct>,
 }
 
 impl Worker {
@@ -178,10 +186,24 @@ impl Worker {
                 );
                 let signature = self.key.sign(ECHO_DOMAIN, &echo[..TAGGED_LEN]);
                 let datagram = [&echo[..], &encode(&signature)].concat();
-                let _lost = self.socket.send_to(&datagram, from);
+                self.answer(datagram, from);
             }
             Kind::CommitAck => peer.acknowledged.store(true, Ordering::Release),
             _ => {}
         }
+    }
+
+    fn answer(&self, datagram: Vec<u8>, to: SocketAddr) {
+        let wait = self.conduct.echo_wait();
+        if wait.is_zero() {
+            let _lost = self.socket.send_to(&datagram, to);
+            return;
+        }
+        // Others are not to wait for this one.
+        let socket = self.socket.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(wait);
+            let _lost = socket.send_to(&datagram, to);
+        });
     }
 }

@@ -25,12 +25,14 @@ use plumbline_proof::backhaul::params::{
 };
 use plumbline_proof::backhaul::prover::{Opening, Prover as Machine, ProverAction};
 use plumbline_proof::backhaul::tally::Tally;
+use plumbline_trust::session::SessionKey;
 use plumbline_wire::Size;
 use tokio::time::interval;
 
 pub use self::echo::Echo;
 use self::echo::{Guests, Peer};
 pub use self::sink::{Committed, Outgoing, Sink, Steps};
+use super::conduct::{Armed, Conduct, Speaker};
 use super::node::{Follow, Node};
 use crate::clock;
 use crate::datapath::{
@@ -57,6 +59,8 @@ pub struct Prover {
     pub data: SocketAddr,
     /// Measured address and control port.
     pub control: SocketAddr,
+    /// How it behaves.
+    pub conduct: Arc<dyn Conduct>,
 }
 
 /// A session as it is open.
@@ -65,6 +69,8 @@ struct Live {
     sink: Arc<Sink>,
     handle: SessionHandle,
     before: Counters,
+    keys: Vec<Option<SessionKey>>,
+    controls: Vec<(u16, SocketAddr)>,
 }
 
 /// A closed session: the sink, which no thread touches any more, and all counters.
@@ -144,11 +150,21 @@ impl Prover {
     ) -> Result<(), String> {
         for action in actions {
             match action {
-                ProverAction::Say(statement) => self.say(machine, &statement).await?,
+                ProverAction::Say(statement) => self.say(machine, statement).await?,
                 ProverAction::Open(opening) => *live = Some(self.open(machine, opening)?),
-                ProverAction::Arm { deadline_ns, .. } => {
+                ProverAction::Arm { t0_ns, deadline_ns } => {
                     if let Some(live) = live {
                         live.sink.commit_by(deadline_ns);
+                        self.conduct.armed(Armed {
+                            notice: machine.record().notice.message.clone(),
+                            sink: live.sink.clone(),
+                            keys: live.keys.clone(),
+                            controls: live.controls.clone(),
+                            socket: self.echo.socket(),
+                            network: self.node.network.clone(),
+                            t0_ns,
+                            deadline_ns,
+                        });
                     }
                 }
                 ProverAction::Fail(why) => return Err(why),
@@ -157,10 +173,18 @@ impl Prover {
         Ok(())
     }
 
-    async fn say(&self, machine: &Machine, statement: &Statement) -> Result<(), String> {
+    async fn say(&self, machine: &Machine, statement: Statement) -> Result<(), String> {
+        let speaker = Speaker {
+            record: machine.record(),
+            network: &self.node.network,
+            settler: &self.node.settler,
+        };
+        let Some(statement) = self.conduct.say(&speaker, statement) else {
+            return Ok(());
+        };
         self.node
             .api
-            .say(machine.record().challenge(), statement)
+            .say(machine.record().challenge(), &statement)
             .await
             .map_err(|e| e.to_string())
     }
@@ -181,6 +205,7 @@ impl Prover {
             .into_iter()
             .map(|(_, k)| k.map(|(to, key)| Peer::new(to, key)))
             .collect();
+        let keys = opening.keys.clone();
         let tally = Tally::new(&challenge, 0, &record.notice.message.terms, opening.keys);
         let sink = Arc::new(Sink::new(
             &challenge,
@@ -213,6 +238,8 @@ impl Prover {
             sink,
             handle,
             before,
+            keys,
+            controls: opening.controls,
         })
     }
 
@@ -303,6 +330,7 @@ fn accounting(
         control_received: guests.received.load(Ordering::Relaxed),
         reordered: tally.reordered(),
         histogram: tally.histogram(),
+        uncapped: u32::try_from(tally.uncapped()).unwrap_or(u32::MAX),
         commit_latency_ns: committed.steps.send_ns,
         datapath: [
             ("receiver", info.receiver),

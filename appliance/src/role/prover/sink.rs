@@ -273,12 +273,7 @@ mod tests {
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
         let to = inbox.local_addr().unwrap();
-        let terms = Terms {
-            claim_bps: m * 3 * 120_000,
-            n: 4,
-            f: 1,
-            duration_ms: 100,
-        };
+        let terms = Terms::downlink(m * 3 * 120_000, 4, 1, 100);
         let keys = (0..4).map(|i| (i != 3).then(|| key(i))).collect();
         let peers: Vec<_> = (0..3).map(|i| (i, to, key(i))).collect();
         let sink = Sink::new(

@@ -219,6 +219,12 @@ pub struct MeasureResult {
     pub trust_curve: Vec<u64>,
     /// What all challengers offered together.
     pub offered_bps: u64,
+    /// The rate after a burst, to which the figures are held; absent where no burst was seen.
+    pub sustained_bps: Option<u64>,
+    /// The burst: what passed beyond that rate, bytes at the IP layer.
+    pub burst_bytes: Option<u64>,
+    /// What came after the burst is at least four times as much; if not, measure longer.
+    pub burst_outweighed: Option<bool>,
     /// Nominal duration, milliseconds.
     pub duration_ms: u64,
     /// N, the target of the phase.
@@ -270,11 +276,24 @@ impl MeasureResult {
         } else {
             "NOT CONSERVED"
         };
+        let sustained = match (self.sustained_bps, self.burst_bytes) {
+            (Some(bps), Some(bytes)) => format!(
+                "{}, after a burst of {bytes} bytes{}",
+                rate(bps),
+                if self.burst_outweighed == Some(false) {
+                    " that it does not outweigh four times: measure longer"
+                } else {
+                    ""
+                }
+            ),
+            _ => format!("no burst seen within {} ms", self.duration_ms),
+        };
         fields(&[
             ("request", self.id.clone()),
             ("verdict", verdict),
             ("claimed", rate(self.claimed_bps)),
             ("measured", rate(self.measured_bps)),
+            ("sustained", sustained),
             ("guaranteed", rate(self.guaranteed_bps)),
             ("trust curve", curve.join(" · ")),
             ("offered", rate(self.offered_bps)),
@@ -417,6 +436,7 @@ mod tests {
             "state": "Final", "claimed_bps": 1_000_000_000u64, "measured_bps": 298_000_000u64,
             "guaranteed_bps": 220_000_000u64, "trust_curve": [297_000_000u64, 220_000_000u64],
             "offered_bps": 1_437_500_000u64, "duration_ms": 100, "target_packets": 8336, "counted_packets": 8000,
+            "sustained_bps": 290_000_000u64, "burst_bytes": 12_500_000u64, "burst_outweighed": false,
             "challengers": [{
                 "address": address, "index": 0, "tt_ns": 101_000_000u64, "tt_plus_ns": 101_500_000u64, "rho_ns": 500_000,
                 "rtt": {"before_ns": 500_000, "during_ns": null, "after_ns": 510_000}, "packets": 2000, "sent": 2400,
@@ -466,6 +486,7 @@ mod tests {
             "Fail: 290 of 1000 Mbit/s",
             "1.000 Gbit/s",
             "298.000 Mbit/s",
+            "290.000 Mbit/s, after a burst of 12500000 bytes that it does not outweigh four times: measure longer",
             "f=0 297.000 Mbit/s · f=1 220.000 Mbit/s",
             "8000 of 8336 packets in 100 ms",
             "80.000 µs",

@@ -48,8 +48,8 @@ pub(super) struct Lane {
     closed: AtomicUsize,
     seen: Box<[AtomicU64]>,
     leaves: Box<[[AtomicU64; 4]]>,
-    /// In which tenth of the duration each packet came.
-    tenths: Box<[AtomicU8]>,
+    /// In which slice of the duration each packet came.
+    slices: Box<[AtomicU8]>,
     /// Packets whose leaves are stored, a word a group; and those of them that were committed to.
     done: Box<[AtomicU64]>,
     committed: Box<[AtomicU64]>,
@@ -83,7 +83,7 @@ impl Lane {
             closed: AtomicUsize::new(0),
             seen: (0..groups).map(|_| AtomicU64::new(0)).collect(),
             leaves: (0..cap).map(|_| zeros()).collect(),
-            tenths: (0..cap).map(|_| AtomicU8::new(0)).collect(),
+            slices: (0..cap).map(|_| AtomicU8::new(0)).collect(),
             done: (0..groups).map(|_| AtomicU64::new(0)).collect(),
             committed: (0..groups).map(|_| AtomicU64::new(0)).collect(),
             groups: (0..groups).map(|_| Kept::new()).collect(),
@@ -129,20 +129,20 @@ impl Lane {
 
     /// Takes the leaf of a claimed packet; false if it was there already. Hashes the group and the node
     /// that it completes or comes back to, and those that it leaves behind by more than `lag` whole groups.
-    pub(super) fn store(&self, sequence: u64, leaf: &Digest, tenth: u8, lag: usize) -> bool {
+    pub(super) fn store(&self, sequence: u64, leaf: &Digest, slice: u8, lag: usize) -> bool {
         let Some(at) = self.place(sequence) else {
             return false;
         };
         let group = at / GROUP;
-        let (Some(slot), Some(tenths), Some(done)) = (
+        let (Some(slot), Some(slices), Some(done)) = (
             self.leaves.get(at),
-            self.tenths.get(at),
+            self.slices.get(at),
             self.done.get(group),
         ) else {
             return false;
         };
         store(slot, leaf);
-        tenths.store(tenth, Relaxed);
+        slices.store(slice, Relaxed);
         // Releases this leaf; acquires those of other threads, whose group this one may complete.
         let before = done.fetch_or(bit(at), AcqRel);
         if before & bit(at) != 0 {
@@ -338,15 +338,15 @@ impl Lane {
         bytes
     }
 
-    /// In which tenths the sealed packets came.
-    pub(super) fn tenths(&self) -> impl Iterator<Item = u8> + '_ {
+    /// In which slices the sealed packets came.
+    pub(super) fn slices(&self) -> impl Iterator<Item = u8> + '_ {
         self.committed
             .iter()
             .enumerate()
             .flat_map(move |(group, word)| {
                 keystream::bits(word.load(Relaxed)).filter_map(move |bit| {
-                    let tenth = self.tenths.get(group * GROUP + bit as usize)?;
-                    Some(tenth.load(Relaxed))
+                    let slice = self.slices.get(group * GROUP + bit as usize)?;
+                    Some(slice.load(Relaxed))
                 })
             })
     }

@@ -27,12 +27,7 @@ fn tally(m: u64) -> Tally {
 
 /// Four challengers, of which the first `consented` may send.
 fn tally_of(m: u64, consented: u16) -> Tally {
-    let terms = Terms {
-        claim_bps: m * 3 * 120_000,
-        n: 4,
-        f: 1,
-        duration_ms: 100,
-    };
+    let terms = Terms::downlink(m * 3 * 120_000, 4, 1, 100);
     assert_eq!((terms.per_challenger(), terms.target()), (m, 3 * m));
     let keys = (0..4).map(|i| (i < consented).then(|| key(i))).collect();
     Tally::new(&[3; 32], 0, &terms, keys)
@@ -237,9 +232,9 @@ fn urgent_when_little_is_missing_and_not_before() {
 }
 
 #[test]
-fn arrivals_and_tenths_are_those_of_the_packets() {
+fn arrivals_and_slices_are_those_of_the_packets() {
     let t = tally(10);
-    let at = [50, 20, 90, 10_000_049, 10_000_050, 900_000_000];
+    let at = [50, 20, 90, 2_000_049, 2_000_050, 900_000_000];
     for (sequence, arrival_ns) in (0..).zip(at) {
         let (h, raw) = packet(&key(0), 0, sequence);
         assert!(t.admit(&h, &raw));

@@ -77,6 +77,44 @@ fn nobody_is_convicted_by_an_honest_bundle_not_even_when_others_lie() {
 }
 
 #[test]
+fn a_prover_that_signed_two_commitments_is_convicted_by_the_bundle_that_shows_both() {
+    let (bytes, j) = Sim::new(World {
+        otherwise: Some(0),
+        ..World::new(20_000_000)
+    })
+    .run();
+    let posted = posted(&bytes, &j);
+    assert_eq!(convicted(&posted, &bytes), [posted.prover]);
+    let found = against(posted.prover, &posted, &bytes);
+    assert!(found.why.contains("V13 one commitment"), "{}", found.why);
+    // A challenger that makes the other commitment up convicts nobody: the prover did not sign it.
+    let (bytes, j) = Sim::new(World::new(20_000_000)).run();
+    let mut bundle = read(&bytes);
+    let drawn = Record::read(&bundle.log)
+        .unwrap()
+        .notice
+        .message
+        .challengers;
+    for statement in &mut bundle.log {
+        if let Statement::Report(signed) = statement {
+            let mut report: Report = signed.open().unwrap();
+            let liar = key(drawn[usize::from(report.index)].address.0[0]);
+            let mut invented: Commit = commit_of(&bytes);
+            invented.packets += 1;
+            report.heard = Some(Signed::new(&liar, &invented));
+            *signed = Signed::new(&liar, &report);
+        }
+    }
+    let bytes = judged_again(bundle);
+    assert_eq!(convicted(&offence::posted(&bytes, &j), &bytes), []);
+}
+
+fn commit_of(bytes: &[u8]) -> Commit {
+    let record = Record::read(&read(bytes).log).unwrap();
+    record.commit.unwrap().message
+}
+
+#[test]
 fn a_coordinator_is_convicted_by_another_result_a_false_judgement_or_another_measurement() {
     let (bytes, j) = Sim::new(World::new(20_000_000)).run();
     let honest = posted(&bytes, &j);

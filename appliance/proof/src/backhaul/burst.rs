@@ -1,0 +1,178 @@
+//! Whether a link was fast for a moment and slower afterwards: a token bucket on the path, told apart from its
+//! sustained rate.
+//!
+//! ```text
+//!  packets │      ╱‾‾‾‾ slope: sustained        arrivals, slice by slice, as the prover counted them:
+//!   so far │    ╱‾        │                      the two segments that fit best, if the second is slower
+//!          │  ╱ ─ ─ ─ ─ ─ intercept: burst
+//!          └─────────────── time
+//! ```
+//!
+//! Claim: what it finds only ever lowers a figure. Not promised: that a prover cannot hide a burst by counting
+//! otherwise; then the figure is the mean over the phase, which no prover can raise, and which a bucket of b
+//! bytes raises by 8·b/duration at most. Integers throughout: a verdict depends on it. Tests: below, and over
+//! real and virtual shapers in the evaluation.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::Serialize;
+
+use super::params::{V12_AFTER_PERCENT, V12_OUTWEIGHED, V12_SHIFT_PERCENT};
+
+/// Slices before the shift, at least: one may be a batch that a sleeping thread took late.
+const LEAST_BEFORE: usize = 2;
+/// Slices after it, at least: a mean over fewer says little.
+const LEAST_AFTER: usize = 5;
+/// The two segments explain so many times what is left of the counts' variation, at least, that it is no
+/// accident of scheduling.
+const SIGNIFICANT: u128 = 3;
+
+/// A burst, and what came after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct Burst {
+    /// Rate before the shift, bit/s at the IP layer.
+    pub peak_bps: u64,
+    /// Rate after it: the link's sustained rate, bit/s at the IP layer.
+    pub sustained_bps: u64,
+    /// What passed beyond the sustained rate, bytes at the IP layer: the bucket.
+    pub burst_bytes: u64,
+    /// What came after the shift is at least four times the burst.
+    pub outweighed: bool,
+}
+
+/// Looks for one in packets per slice of `slice_ns`, each of `packet_bytes` at the IP layer.
+pub fn find(slices: &[u32], slice_ns: u64, packet_bytes: u64) -> Option<Burst> {
+    // The first slice begins with the first packet, the last ends at the commitment: only whole ones count.
+    let whole = &slices[..slices.len().saturating_sub(1)];
+    let at = shift(whole)?;
+    let (before, after) = whole.split_at(at);
+    let (sent, left) = (sum(before), sum(after));
+    let (n, m) = (before.len() as u128, after.len() as u128);
+    let slower = left * n * 100 <= sent * m * u128::from(V12_SHIFT_PERCENT);
+    if !slower || after.len() * 100 < whole.len() * V12_AFTER_PERCENT {
+        return None;
+    }
+    let bits = 8 * u128::from(packet_bytes);
+    let rate = |packets: u128, slices: u128| {
+        let bps = packets * bits * 1_000_000_000 / (slices * u128::from(slice_ns)).max(1);
+        u64::try_from(bps).unwrap_or(u64::MAX)
+    };
+    // What the bucket added: all before the shift, less what the sustained rate would have carried by then.
+    let burst = (sent * m).saturating_sub(left * n) / m;
+    Some(Burst {
+        peak_bps: rate(sent, n),
+        sustained_bps: rate(left, m),
+        burst_bytes: u64::try_from(burst * u128::from(packet_bytes)).unwrap_or(u64::MAX),
+        outweighed: left >= burst * u128::from(V12_OUTWEIGHED),
+    })
+}
+
+fn sum(slices: &[u32]) -> u128 {
+    slices.iter().map(|c| u128::from(*c)).sum()
+}
+
+/// Where two means fit the counts best, if they fit them much better than one does.
+fn shift(slices: &[u32]) -> Option<usize> {
+    let count = slices.len();
+    if count < LEAST_BEFORE + LEAST_AFTER {
+        return None;
+    }
+    let total = sum(slices);
+    let squares: u128 = slices.iter().map(|c| u128::from(*c).pow(2)).sum();
+    let all = count as u128;
+    let mut best: Option<(u128, usize)> = None;
+    let mut sent = 0;
+    for (before, packets) in slices.iter().enumerate() {
+        sent += u128::from(*packets);
+        let at = before + 1;
+        if at < LEAST_BEFORE || at > count - LEAST_AFTER {
+            continue;
+        }
+        let (n, m) = (at as u128, (count - at) as u128);
+        // (mean before − mean after)² · n·m/all: how much of the sum of squares the step explains.
+        let step = (sent * m).abs_diff((total - sent) * n);
+        let explained = step.pow(2) / (n * m * all);
+        if best.is_none_or(|(most, _)| explained > most) {
+            best = Some((explained, at));
+        }
+    }
+    let (explained, at) = best?;
+    let unexplained = (squares - total.pow(2) / all).saturating_sub(explained);
+    (explained >= unexplained * SIGNIFICANT).then_some(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: u64 = 1_000_000;
+
+    /// A rate before and after, packets a slice, and where it shifts.
+    fn step(before: u32, after: u32, at: usize, slices: usize) -> Vec<u32> {
+        let rate = |i| if i < at { before } else { after };
+        (0..slices).map(rate).collect()
+    }
+
+    #[test]
+    fn the_specs_bucket_is_told_from_the_line() {
+        // 12.5 MB on 100 Mbit/s, offered 1.4 Gbit/s for 4.4 s: slices of 20 ms, 166 and 2333 packets.
+        let slices = step(2333, 167, 4, 220);
+        let found = find(&slices, 20 * MS, 1500).unwrap();
+        assert_eq!(found.sustained_bps, 100_200_000);
+        assert_eq!(found.burst_bytes, 4 * (2333 - 167) * 1500);
+        assert!(found.outweighed);
+        // The same, a quarter of a second long: not outweighed.
+        let short = find(&slices[..30], 20 * MS, 1500).unwrap();
+        assert!(!short.outweighed && short.sustained_bps == found.sustained_bps);
+    }
+
+    #[test]
+    fn a_steady_link_a_rising_one_and_a_short_dip_are_none() {
+        assert_eq!(find(&[167; 60], MS, 1500), None);
+        assert_eq!(find(&step(100, 167, 20, 60), MS, 1500), None);
+        let mut dip = vec![167; 60];
+        dip[30..33].fill(0);
+        assert_eq!(find(&dip, MS, 1500), None);
+        let mut end = vec![167; 60];
+        end[50..].fill(40);
+        assert_eq!(find(&end, MS, 1500), None, "the end is no phase");
+        assert_eq!(find(&[], MS, 1500), None);
+        assert_eq!(find(&[9; 3], MS, 1500), None);
+    }
+
+    #[test]
+    fn both_sides_of_the_shift_that_counts() {
+        assert!(find(&step(1000, 800, 20, 61), MS, 1500).is_some());
+        assert!(find(&step(1000, 801, 20, 61), MS, 1500).is_none());
+        // 30 % of sixty whole slices: 18 after the shift.
+        assert!(find(&step(1000, 500, 42, 61), MS, 1500).is_some());
+        assert!(find(&step(1000, 500, 43, 61), MS, 1500).is_none());
+    }
+
+    proptest! {
+        /// Whatever the counts, the sustained rate is below the mean over the phase.
+        #[test]
+        fn it_only_lowers(slices in prop::collection::vec(0u32..5000, 0..250)) {
+            if let Some(found) = find(&slices, MS, 1500) {
+                let whole = &slices[..slices.len() - 1];
+                let mean = sum(whole) * 12_000 * 1000 / whole.len() as u128;
+                prop_assert!(u128::from(found.sustained_bps) <= mean);
+                prop_assert!(found.sustained_bps < found.peak_bps);
+            }
+        }
+
+        /// Noise of a tenth around one rate is no burst, and around two rates hides none.
+        #[test]
+        fn noise_neither_makes_nor_hides_one(
+            noise in prop::collection::vec(0u32..20, 100),
+            at in 3usize..60,
+        ) {
+            let noisy = |rates: Vec<u32>| -> Vec<u32> {
+                rates.iter().zip(&noise).map(|(r, n)| r * (90 + n) / 100).collect()
+            };
+            prop_assert_eq!(find(&noisy(vec![1000; 100]), MS, 1500), None);
+            let found = find(&noisy(step(2000, 1000, at, 100)), MS, 1500).unwrap();
+            prop_assert!(found.sustained_bps.abs_diff(12_000_000_000) < 700_000_000);
+        }
+    }
+}

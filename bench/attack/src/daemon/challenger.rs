@@ -1,0 +1,126 @@
+//! Challengers that lie, hold back, repeat or send nothing of worth.
+
+use plumbline::role::conduct::{Conduct, Speaker};
+use plumbline_attack::switch::Attack;
+use plumbline_proof::backhaul::challenger::Flood;
+use plumbline_proof::backhaul::messages::{Report, Settlement as _, Statement};
+use plumbline_proof::backhaul::params::{Terms, V5_SLACK_PERCENT};
+use plumbline_trust::Signed;
+use plumbline_wire::header::HEADER_LEN;
+
+/// Part of its rate that one that holds back sends at: a report without a packet would not count.
+const NEXT_TO_NOTHING: u64 = 50;
+
+/// A challenger that commits one attack.
+pub(super) struct Corrupt(Attack);
+
+/// Its conduct, if challengers commit this attack.
+pub(super) fn conduct(attack: Attack) -> Option<Corrupt> {
+    let theirs = matches!(
+        attack,
+        Attack::Withhold
+            | Attack::Rush
+            | Attack::LieFast
+            | Attack::LieSlow
+            | Attack::Replay
+            | Attack::ZeroPayload
+            | Attack::SilentChallenger
+    );
+    theirs.then_some(Corrupt(attack))
+}
+
+/// The shortest span that check V5 lets through for so many packets, ns.
+fn shortest_ns(terms: &Terms, packets: u32) -> u64 {
+    let bits = u128::from(packets) * 8 * u128::from(terms.packet_bytes);
+    let least = bits * 1_000_000_000 / u128::from(terms.offer_each_bps());
+    u64::try_from(least * u128::from(100 - V5_SLACK_PERCENT) / 100).map_or(u64::MAX, |ns| ns + 1)
+}
+
+impl Corrupt {
+    /// The span that it claims instead of `span`, ns.
+    fn span_ns(&self, terms: &Terms, report: &Report, span: u64) -> u64 {
+        let shortest = shortest_ns(terms, report.packets);
+        match self.0 {
+            Attack::LieFast => shortest.min(span),
+            Attack::LieSlow => span + terms.duration_ns() / 2,
+            // What went another way took no time; a span that is too short would not count.
+            Attack::Rush => shortest.max(span),
+            _ => span,
+        }
+    }
+
+    fn lie(&self, speaker: &Speaker<'_>, mut report: Report) -> Statement {
+        let notice = &speaker.record.notice.message;
+        let span = report.committed_ns - report.sent_first_ns;
+        let claimed = self.span_ns(&notice.terms, &report, span);
+        report.committed_ns = report.sent_first_ns + claimed;
+        let credited = span - report.tt_ns;
+        report.tt_ns = claimed.saturating_sub(credited);
+        report.tt_plus_ns = claimed.saturating_sub(report.floor_ns);
+        report.settlement = speaker.settler.sign_report(notice, &report);
+        Statement::Report(Signed::new(speaker.network, &report))
+    }
+}
+
+impl Conduct for Corrupt {
+    fn say(&self, speaker: &Speaker<'_>, statement: Statement) -> Option<Statement> {
+        match (self.0, &statement) {
+            (Attack::SilentChallenger, Statement::SeedCommitment(_)) => Some(statement),
+            (Attack::SilentChallenger, _) => None,
+            (Attack::LieFast | Attack::LieSlow | Attack::Rush, Statement::Report(signed)) => {
+                let report = signed.open().ok()?;
+                Some(self.lie(speaker, report))
+            }
+            _ => Some(statement),
+        }
+    }
+
+    fn packets(&self, mut packets: Vec<u8>, length: usize) -> Vec<u8> {
+        match self.0 {
+            Attack::ZeroPayload => {
+                for packet in packets.chunks_mut(length) {
+                    packet[HEADER_LEN..].fill(0);
+                }
+                packets
+            }
+            Attack::Replay => packets
+                .chunks(length)
+                .flat_map(|p| [p, p].concat())
+                .collect(),
+            _ => packets,
+        }
+    }
+
+    fn flood(&self, plan: Flood) -> Flood {
+        match self.0 {
+            Attack::Withhold | Attack::Rush => Flood {
+                rate_bps: plan.rate_bps / NEXT_TO_NOTHING,
+                ..plan
+            },
+            // Every packet once more, and as many new ones as the honest send.
+            Attack::Replay => Flood {
+                rate_bps: plan.rate_bps * 2,
+                ..plan
+            },
+            Attack::SilentChallenger => Flood {
+                deadline_ns: plan.start_ns,
+                ..plan
+            },
+            _ => plan,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_span_is_the_first_that_v5_lets_through() {
+        let terms = Terms::downlink(1_000_000_000, 5, 1, 100);
+        let ns = shortest_ns(&terms, 2084);
+        let least = 2084 * 12_000 * 1_000_000_000 / u128::from(terms.offer_each_bps());
+        let possible = |ns: u64| u128::from(ns) * 100 >= least * u128::from(100 - V5_SLACK_PERCENT);
+        assert!(possible(ns) && !possible(ns - 2));
+    }
+}
