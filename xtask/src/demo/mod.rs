@@ -414,7 +414,7 @@ mod tests {
         let bucket = plain.plan_under(&path("token-bucket"));
         assert_eq!(
             (bucket.true_ip_bps(), bucket.bystander),
-            (100_000_000, false)
+            (200_000_000, false)
         );
         let cross = plain.plan_under(&path("cross-traffic"));
         assert_eq!((cross.down, cross.bystander), (plain.plan().down, true));

@@ -14,6 +14,7 @@ mod play;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,10 +30,14 @@ pub use met::Met;
 pub use play::{Deed, Played, Scene};
 
 /// Part of the rate that [`Switch::shape`]'s bucket leaves when it is empty.
-const SUSTAINED_PART: u64 = 10;
+const SUSTAINED_PART: u64 = 5;
 
 /// What the bucket holds: so many milliseconds of the rate that it hides, at that rate.
 const BUCKET_MS: u64 = 100;
+
+/// Least phase under a token bucket: what follows the bucket until the deadline (four phases) then outweighs it
+/// more than four times, as it must for a burst to be told from the rate.
+const BUCKET_PHASE: Duration = Duration::from_secs(1);
 
 /// Part of the link, percent, that cross traffic takes.
 const CROSS_PERCENT: u64 = 30;
@@ -358,7 +363,7 @@ impl Switch {
     }
 
     /// The link that is claimed to carry `claim_bps` of IP layer: for a token bucket one that does so for 100 ms
-    /// and carries a tenth of it afterwards.
+    /// and carries a fifth of it afterwards.
     #[must_use]
     pub fn shape(&self, claim_bps: u64, packet_bytes: u16) -> Shape {
         if self.attack.name != TOKEN_BUCKET {
@@ -367,6 +372,16 @@ impl Switch {
         let bytes = claim_bps * BUCKET_MS / 8_000;
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         Shape::bucket(claim_bps / SUSTAINED_PART, bytes, claim_bps, packet_bytes)
+    }
+
+    /// How long a phase must be at least for the attack to be seen.
+    #[must_use]
+    pub fn least_duration(&self) -> Duration {
+        if self.attack.name == TOKEN_BUCKET {
+            BUCKET_PHASE
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// Starts other people's traffic where that is the attack.
@@ -440,10 +455,11 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_hides_a_tenth_for_100_ms() {
+    fn a_bucket_hides_a_fifth_for_100_ms() {
         let bucket = Villain::path_alone().switch("token-bucket").unwrap();
         let shape = bucket.shape(TRUE, 1500);
-        assert_eq!(shape.ip_layer_bps(1500), TRUE / 10);
+        assert_eq!(shape.ip_layer_bps(1500), TRUE / 5);
+        assert_eq!(bucket.least_duration(), Duration::from_secs(1));
         assert_eq!(shape.burst_bytes, 12_500_000);
         let plain = switch("rush", Culprit::Collusion, Outcome::Bounded).shape(TRUE, 1500);
         assert_eq!((plain.peak, plain.ip_layer_bps(1500)), (None, TRUE));

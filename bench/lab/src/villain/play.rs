@@ -90,6 +90,8 @@ impl Scene<'_> {
             beside.push(self.accompany(cast, switch, terms)?);
         }
         let mut terms = terms.clone();
+        let least = self.switches.iter().map(Switch::least_duration).max();
+        terms.duration = terms.duration.max(least.unwrap_or_default());
         if self.is_refund_due() {
             terms.deadline.get_or_insert(DEADLINE);
         }
