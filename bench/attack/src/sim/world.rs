@@ -16,12 +16,7 @@ const QUEUE_NS: u64 = 30 * MS;
 /// The terms of a measurement. The one place here that makes them.
 #[must_use]
 pub fn terms(claim_bps: u64, n: u16, f: u16, duration_ms: u32) -> Terms {
-    Terms {
-        claim_bps,
-        n,
-        f,
-        duration_ms,
-    }
+    Terms::downlink(claim_bps, n, f, duration_ms)
 }
 
 /// A token bucket before the link.
