@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use plumbline_trust::session::{Ephemeral, SessionKey};
 
 use super::burst::{self, Burst};
+use super::doubt;
 use super::estimate::{Sample, estimate};
 use super::keystream::{self, Train};
 use super::messages::{Commit, Consent, Report, Window};
@@ -18,8 +19,8 @@ use super::record::{Kept, Record};
 use super::replay::{Claim, Found, replay};
 use super::rtt::{self, Known};
 use super::uplink;
-use super::verdict::decide;
 pub use super::verdict::{Check, Judgement, Standing, Verdict};
+use super::verdict::{decide, unless};
 
 /// Judges a record that has a reveal, on all cores.
 pub fn judge(record: &Record) -> Judgement {
@@ -69,13 +70,11 @@ pub fn judge_on(record: &Record, threads: NonZeroUsize) -> Judgement {
         }
     }
     // Who signs two commitments has none; and without enough offered, timings say nothing about the link.
+    // What was delivered is paid all the same.
     let void = bench.equivocation().or_else(|| {
         let judged = commitment_ok.then_some(&samples)?;
         bench.starved(judged)
     });
-    if void.is_some() {
-        samples.clear();
-    }
     bench.finish(&samples, commitment_ok, void)
 }
 
@@ -343,8 +342,10 @@ impl Bench<'_> {
         let terms = self.record.notice.message.terms;
         let list: Vec<Sample> = samples.iter().map(|(_, s)| *s).collect();
         let result = estimate(&list, terms.f, terms.offer_total_bps(), terms.packet_bytes);
+        let mut slow = Vec::new();
         let reports = self.record.reports.iter().flatten().map(|r| &r.message);
         let offered: u64 = reports
+            .clone()
             .map(|r| offered_bps(r, terms.packet_bytes).min(terms.offer_each_bps()))
             .sum();
         let needed = u128::from(terms.claim_bps) * u128::from(V11_OFFERED_PERCENT) / 100;
@@ -370,8 +371,13 @@ impl Bench<'_> {
         if tested {
             return None;
         }
-        for (index, _) in samples {
-            self.flag(*index, "UnderOffered");
+        for report in reports {
+            if offered_bps(report, terms.packet_bytes) < terms.offer_each_bps() {
+                slow.push(report.index);
+            }
+        }
+        for index in slow {
+            self.flag(index.into(), "UnderOffered");
         }
         Some(format!(
             "the challengers offered {offered} bit/s, too little to tell: {} arrived, {needed} must be offered",
@@ -412,11 +418,28 @@ impl Bench<'_> {
         found
     }
 
+    /// Packets that the prover says came, and that count for nothing: of challengers without a valid report,
+    /// and what came twice.
+    fn uncounted(&self, samples: &[(usize, Sample)]) -> u64 {
+        let (Some(commit), Some(reveal)) = (&self.record.commit, &self.record.reveal) else {
+            return 0;
+        };
+        let valid = |i: &usize| samples.iter().any(|(index, _)| index == i);
+        let counts = commit.message.counts.iter().enumerate();
+        let lost: u64 = counts
+            .filter(|(i, _)| !valid(i))
+            .map(|(_, c)| u64::from(*c))
+            .sum();
+        let fates = &reveal.message.accounting.fates;
+        let twice = fates.iter().find(|(name, _)| name == "duplicate");
+        lost.saturating_add(twice.map_or(0, |(_, count)| *count))
+    }
+
     fn finish(
         mut self,
         samples: &[(usize, Sample)],
         commitment_ok: bool,
-        starved: Option<String>,
+        void: Option<String>,
     ) -> Judgement {
         let terms = self.record.notice.message.terms;
         let offered = terms.offer_total_bps();
@@ -459,7 +482,20 @@ impl Bench<'_> {
             Some("prover or challengers".into()),
             format!("{} valid, {needed} needed", samples.len()),
         );
-        let (verdict, reason) = decide(
+        let void = void.or_else(|| {
+            let excuse = doubt::excuse(&terms, &list, &result, self.uncounted(samples));
+            self.note(
+                "V14",
+                "what decided was the link",
+                excuse.is_none(),
+                None,
+                excuse
+                    .clone()
+                    .unwrap_or_else(|| "the figures stand, whatever did not count".into()),
+            );
+            excuse
+        });
+        let decided = decide(
             &terms,
             commitment_ok,
             enough,
@@ -467,6 +503,7 @@ impl Bench<'_> {
             result.point_bps,
             result.curve.last().copied().unwrap_or(0),
         );
+        let (verdict, reason) = unless(void.filter(|_| commitment_ok), decided);
         let standings =
             self.flags
                 .into_iter()
@@ -480,7 +517,7 @@ impl Bench<'_> {
                 });
         Judgement {
             verdict,
-            reason: starved.or(reason),
+            reason,
             point_bps: result.point_bps,
             packets: result.packets,
             burst,

@@ -18,6 +18,7 @@ pub mod bundle;
 pub mod burst;
 pub mod challenger;
 pub mod coordinator;
+mod doubt;
 pub mod estimate;
 pub mod judge;
 pub mod keystream;

@@ -7,7 +7,7 @@ use plumbline_wire::header::{HEADER_LEN, Header, Kind, TAGGED_LEN};
 
 use super::estimate::mad;
 use super::messages::{ECHO_DOMAIN, Rtt, Window, session_of};
-use super::params::V7_DURATION_PART;
+use super::params::{CREDIT_PART, V7_DURATION_PART};
 
 /// What the round trips of one report say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,10 +21,9 @@ pub struct RttSummary {
     /// ρ: smallest of all, ns.
     pub rho_ns: u64,
     /// The idle windows disagree with each other, or with what is remembered, by more than max(3·MAD of
-    /// either, D/100), or one is missing: this session's round trip is not credited.
+    /// either, D/100), or one is missing: somebody may be delaying echoes.
     pub inflated: bool,
-    /// What the estimate may subtract, ns: ρ, at most what is remembered; of a round trip that is not
-    /// credited, what is remembered or else the floor.
+    /// What the estimate may subtract, ns: ρ, at most what is remembered and at most D/5.
     pub credited_ns: u64,
 }
 
@@ -55,12 +54,11 @@ pub fn summarise(samples: &[(Window, u64)], known: Known, duration_ns: u64) -> R
     let inflated = before
         .zip(after)
         .is_none_or(|(b, a)| b.abs_diff(a) > allowed || b.max(a) > longest);
-    let remembered = known.smallest_ns != u64::MAX;
-    let credited_ns = match (inflated, remembered) {
-        (true, false) => known.floor_ns,
-        (true, true) => known.smallest_ns.max(known.floor_ns),
-        (false, _) => rho_ns.min(known.smallest_ns),
-    };
+    // The smallest of three windows: a prover raises it by delaying in all of them, and then so far only.
+    let credited_ns = rho_ns
+        .min(known.smallest_ns)
+        .min(duration_ns / CREDIT_PART)
+        .max(known.floor_ns);
     RttSummary {
         before_ns: before,
         during_ns: during,
@@ -193,10 +191,11 @@ mod tests {
     }
 
     #[test]
-    fn without_an_idle_window_nothing_is_credited() {
-        let s = summarise(&[(Window::Before, 50)], NOTHING, 100);
+    fn without_an_idle_window_it_is_flagged() {
+        let s = summarise(&[(Window::Before, 9)], NOTHING, 100);
+        assert_eq!((s.inflated, s.credited_ns), (true, 9));
+        let s = summarise(&[], NOTHING, 100);
         assert_eq!((s.inflated, s.credited_ns), (true, 7));
-        assert!(summarise(&[], NOTHING, 100).inflated);
     }
 
     #[test]
@@ -219,9 +218,11 @@ mod tests {
         };
         assert_eq!(
             at(51 * MS, u64::MAX),
-            (false, 51 * MS),
-            "nothing to hold it to"
+            (false, 20 * MS),
+            "a fifth of the phase"
         );
+        assert_eq!(at(20 * MS, u64::MAX), (false, 20 * MS));
+        assert_eq!(at(19 * MS, u64::MAX), (false, 19 * MS));
         assert_eq!(at(51 * MS, MS), (true, MS));
         // D/100 is 1 ms: a path may vary by that much, and is credited the smallest all the same.
         assert_eq!(at(2 * MS, MS), (false, MS));

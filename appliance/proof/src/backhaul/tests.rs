@@ -509,11 +509,12 @@ fn a_claim_that_was_not_put_to_the_test_is_not_called_false() {
         ..World::new(20_000_000)
     };
     let (bytes, j) = Sim::new(starved).run();
-    assert_eq!((j.verdict, j.point_bps), (Verdict::Inconclusive, 0));
+    assert_eq!(j.verdict, Verdict::Inconclusive);
+    assert!(near(j.point_bps, 17_250_000, 3), "{}", j.point_bps);
     assert!(
         j.standings
             .iter()
-            .all(|s| s.flags == ["UnderOffered"] && !s.paid)
+            .all(|s| s.flags == ["UnderOffered"] && s.paid)
     );
     assert!(bundle::verify(&bytes).ok());
     // At 80 % they still offer 115 % together: the claim of a link of half of it is false.
@@ -571,7 +572,9 @@ fn a_prover_that_tells_one_challenger_otherwise_is_shown_by_its_own_signature() 
         ..World::new(20_000_000)
     })
     .run();
-    assert_eq!((j.verdict, j.point_bps), (Verdict::Inconclusive, 0));
+    assert_eq!(j.verdict, Verdict::Inconclusive);
+    // Nobody's bytes are worth less for it.
+    assert!(j.standings.iter().all(|s| s.paid));
     assert!(j.reason.is_some_and(|why| why.contains("two commitments")));
     assert!(j.standings[3].flags.contains(&"Equivocation".to_owned()));
     let shown = j.checks.iter().find(|c| c.check == "V13").unwrap();

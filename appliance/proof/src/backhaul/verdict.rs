@@ -22,7 +22,7 @@ pub enum Verdict {
 /// Outcome of one named check.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
 pub struct Check {
-    /// V1 … V13.
+    /// V1 … V14.
     pub check: String,
     /// What it is about.
     pub name: String,
@@ -80,6 +80,17 @@ impl Judgement {
     /// The rate after a burst, bit/s; the largest number where none was seen. No figure exceeds it.
     pub fn sustained_bps(&self) -> u64 {
         self.burst.map_or(u64::MAX, |burst| burst.sustained_bps)
+    }
+}
+
+/// The same, where something is found that the figures do not show: nothing is said of the claim.
+pub(super) fn unless(
+    void: Option<String>,
+    decided: (Verdict, Option<String>),
+) -> (Verdict, Option<String>) {
+    match void {
+        Some(why) => (Verdict::Inconclusive, Some(why)),
+        None => decided,
     }
 }
 

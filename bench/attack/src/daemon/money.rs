@@ -175,6 +175,7 @@ pub(super) fn twice(args: &Twice) -> Result<()> {
         proverSignature: reveal.message.settlement.clone().into(),
         reports: reports.collect(),
         bundleHash: verified.address.into(),
+        sustainedBps: judgement.sustained_bps(),
     };
     let id = B256::from(record.notice.message.challenge);
     block_on(async {

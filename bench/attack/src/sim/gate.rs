@@ -64,7 +64,8 @@ impl Gate {
         let session = session_of(challenge);
         let row = |(index, data): &(u16, std::net::SocketAddr)| {
             let key = ConsentKey::new(cast::source(*data), data.port(), session);
-            let entry = ConsentEntry::new(*index, Size::Standard, opening.until_ns);
+            let entry =
+                ConsentEntry::new(*index, terms.size(), terms.cap_packets(), opening.until_ns);
             (key, entry)
         };
         Self {
@@ -77,11 +78,13 @@ impl Gate {
     }
 
     /// What XDP says of a packet.
-    fn consented(&self, challenge: &Digest, data: &Data, now_ns: u64) -> Result<(), Fate> {
+    fn consented(&mut self, challenge: &Digest, data: &Data, now_ns: u64) -> Result<(), Fate> {
         let source = cast::source(data.from);
         let key = ConsentKey::new(source, data.from.port(), session_of(challenge));
-        let row = self.rows.get(&key).ok_or(Fate::DroppedNotConsented)?;
-        row.admit(number(data.index), DATA_LEN, now_ns)
+        let row = self.rows.get_mut(&key).ok_or(Fate::DroppedNotConsented)?;
+        row.admit(number(data.index), DATA_LEN, now_ns, row.passed)?;
+        row.passed += 1;
+        Ok(())
     }
 
     /// Counts a packet with this leaf, if the tally admits it.

@@ -30,6 +30,8 @@ pub struct Prediction {
     pub guaranteed: f64,
 }
 
+/// Of one packet; every figure is over the truth, so it cancels.
+const BYTES: u16 = 1500;
 /// Large enough that no figure is rounded visibly: N counts millions of packets.
 const CLAIM_BPS: u64 = 400_000_000_000;
 const DURATION_MS: u32 = 100;
@@ -105,12 +107,12 @@ fn figures(reports: &[Sample], valid: &[Sample], target: u64, f: u16, offered: u
             packets: target,
             ..*s
         };
-        over(estimate(&[whole], 0, u64::MAX).point_bps)
+        over(estimate(&[whole], 0, u64::MAX, BYTES).point_bps)
     };
     let mut rates: Vec<f64> = reports.iter().map(alone).collect();
     rates.sort_unstable_by(f64::total_cmp);
     let at = |i: usize| rates.get(i).copied().unwrap_or(0.0);
-    let result = estimate(valid, f, offered);
+    let result = estimate(valid, f, offered, BYTES);
     Prediction {
         measured: over(result.point_bps),
         mean: rates.iter().sum::<f64>() / super::outcome::float(rates.len() as u64),

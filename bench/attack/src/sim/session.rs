@@ -327,6 +327,8 @@ impl Session {
                 }
                 ChallengerAction::Flood(flood) => self.floods(index, flood),
                 ChallengerAction::Stop => self.stops(index),
+                // Worlds are towards the prover.
+                ChallengerAction::Count(_) => {}
                 ChallengerAction::Done => {}
                 ChallengerAction::Fail(why) => self.meet(&format!("challenger failed: {why}")),
             }

@@ -1,6 +1,7 @@
 //! What a run takes place in: the terms, the network, and how an attack is carried out.
 
 use plumbline_proof::backhaul::params::Terms;
+use plumbline_wire::header::IP_LAYER_LEN;
 use serde::Serialize;
 
 use super::link::time_ns;
@@ -9,7 +10,7 @@ use crate::switch::Attack;
 /// A millisecond, ns.
 pub(super) const MS: u64 = 1_000_000;
 /// Bytes of a packet at the IP layer: what the queue holds and the link sends.
-pub(super) const PACKET: u64 = plumbline_proof::backhaul::params::L;
+pub(super) const PACKET: u64 = IP_LAYER_LEN as u64;
 /// A link's queue unless said otherwise holds this much time at its rate: the shaper of an access line.
 const QUEUE_NS: u64 = 30 * MS;
 

@@ -16,7 +16,7 @@ use super::super::messages::{Report, Window as When};
 use super::super::params::{V6_SLACK_PERCENT, V10_DURATION_PART};
 use super::super::record::Record;
 use super::super::rtt;
-use super::super::verdict::{Check, Judgement, Standing, Verdict, decide};
+use super::super::verdict::{Check, Judgement, Standing, Verdict, decide, unless};
 use super::prover::roots;
 use super::{Window, counted_most};
 
@@ -58,7 +58,7 @@ pub(in super::super) fn judge(record: &Record) -> Judgement {
             None => bench.flag(index, "NoReport"),
         }
     }
-    bench.finish(samples, commitment_ok)
+    bench.finish(&samples, commitment_ok)
 }
 
 struct Bench<'a> {
@@ -318,21 +318,18 @@ impl Bench<'_> {
         found
     }
 
-    fn finish(mut self, mut samples: Vec<(usize, Sample)>, commitment_ok: bool) -> Judgement {
+    fn finish(mut self, samples: &[(usize, Sample)], commitment_ok: bool) -> Judgement {
         let terms = self.record.notice.message.terms;
-        let low = self.low(&samples);
+        let low = self.low(samples);
         let withheld = if commitment_ok {
-            self.withheld(&samples, low)
+            self.withheld(samples, low)
         } else {
             None
         };
-        if withheld.is_some() {
-            samples.clear();
-        }
         let list: Vec<Sample> = samples.iter().map(|(_, s)| *s).collect();
         let offered = terms.offer_total_bps();
         let sum = estimate_uplink(&list, terms.f, u64::MAX, terms.packet_bytes).point_bps;
-        let burst = self.burst(&samples);
+        let burst = self.burst(samples);
         let result = estimate_uplink(&list, terms.f, offered, terms.packet_bytes)
             .within(burst.map(|b| b.sustained_bps));
         let limit = u128::from(offered) * u128::from(100 + V6_SLACK_PERCENT) / 100;
@@ -354,7 +351,7 @@ impl Bench<'_> {
         );
         let guaranteed = result.curve.last().copied().unwrap_or(0);
         let point = result.point_bps;
-        let (verdict, reason) = decide(
+        let decided = decide(
             &terms,
             commitment_ok,
             enough,
@@ -362,6 +359,7 @@ impl Bench<'_> {
             point,
             guaranteed,
         );
+        let (verdict, reason) = unless(withheld.filter(|_| commitment_ok), decided);
         let standings = (0u16..).zip(self.flags).map(|(index, flags)| {
             let valid = samples.iter().any(|(i, _)| *i == usize::from(index));
             Standing {
@@ -373,7 +371,7 @@ impl Bench<'_> {
         });
         Judgement {
             verdict,
-            reason: withheld.or(reason),
+            reason,
             point_bps: point,
             curve: result.curve,
             packets: result.packets,
