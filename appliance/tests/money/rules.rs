@@ -84,12 +84,14 @@ pub(crate) fn payout(module: Address, id: B256, m: &Measured) -> Vec<Flow> {
     for (_, who, amount) in shares(m, m.posted.as_ref().unwrap()) {
         if !m.guilty.contains(&who) {
             flows.push(Flow::Credit(module, id, who, amount));
-            rest = rest.checked_sub(amount).expect("the escrow is enough");
+            assert!(rest >= amount, "the escrow is not enough");
+            rest -= amount;
         }
     }
     if !m.guilty.contains(&m.asked.coordinator) {
         flows.push(Flow::Credit(module, id, m.asked.coordinator, m.fee));
-        rest = rest.checked_sub(m.fee).expect("the escrow is enough");
+        assert!(rest >= m.fee, "the escrow is not enough");
+        rest -= m.fee;
     }
     flows.push(Flow::Credit(module, id, m.asked.payer, rest));
     flows

@@ -17,7 +17,7 @@ use super::coordinator::{Coordinator, CoordinatorAction};
 use super::judge::{Judgement, Verdict, judge, judge_on};
 use super::keystream::Train;
 use super::messages::{
-    Accounting, Commit, ECHO_DOMAIN, Member, Notice, Report, Settlement, Statement,
+    Accounting, Commit, Consent, ECHO_DOMAIN, Member, Notice, Report, Settlement, Statement,
 };
 use super::params::Terms;
 use super::prover::{Prover, ProverAction};
@@ -472,6 +472,26 @@ fn packets_that_count_the_headers_of_one_family_go_over_no_other() {
     refused("seed.control", joins(v6, six, four));
     refused("seed.data", joins(v6, mapped, six));
     refused("seed.data", joins(v4, mapped, four));
+    let consents = |terms: Terms, data: &str, control: &str| {
+        let first = Signed::new(&key(3), &notice(terms));
+        let mut record = Record::open(&Statement::Notice(first)).unwrap();
+        let consent = Consent {
+            challenge: notice(terms).challenge,
+            data: data.parse().unwrap(),
+            control: control.parse().unwrap(),
+            ephemeral: [1; 32],
+            cap_packets: terms.cap_packets(),
+            until_ns: 0,
+            senders: Vec::new(),
+        };
+        let said = record.absorb(&Statement::Consent(Signed::new(&key(2), &consent)));
+        said.map(drop).map_err(|e| e.to_string())
+    };
+    consents(v4, four, four).unwrap();
+    consents(v6, six, six).unwrap();
+    refused("consent.data", consents(v4, six, four));
+    refused("consent.control", consents(v6, six, four));
+    refused("consent.data", consents(v6, mapped, six));
 }
 
 #[test]
