@@ -35,7 +35,7 @@ const EXTENSIONS: [&str; 9] = [
     ".rs", ".md", ".toml", ".sol", ".mjs", ".json", ".o", ".service", ".conf",
 ];
 /// Directories whose every module the code map names.
-const MAPPED: [&str; 9] = [
+const MAPPED: [&str; 11] = [
     "appliance/src",
     "appliance/wire/src",
     "appliance/trust/src",
@@ -43,6 +43,8 @@ const MAPPED: [&str; 9] = [
     "appliance/contracts/src",
     "appliance/contracts/solidity",
     "appliance/tests",
+    "bench/attack/src",
+    "bench/eval/src",
     "bench/lab/src",
     "xtask/src",
 ];

@@ -343,9 +343,12 @@ fn tai_now() -> u64 {
     u64::try_from(now.tv_sec()).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap()
 }
 
+/// Packets consented to: more than any test here sends but one.
+const CAP: u64 = 1 << 40;
+
 /// The consent rows of these tests.
 fn consents() -> HashMap<ConsentKey, ConsentEntry> {
-    let entry = |until_tai_ns| ConsentEntry::new(INDEX, Size::Standard, until_tai_ns);
+    let entry = |until_tai_ns| ConsentEntry::new(INDEX, Size::Standard, CAP, until_tai_ns);
     let minute = 60_000_000_000;
     HashMap::from([
         (
@@ -362,7 +365,7 @@ fn consents() -> HashMap<ConsentKey, ConsentEntry> {
         ),
         (
             ConsentKey::new(mapped_v4(SOURCE_V4), JUMBO_PORT, SESSION),
-            ConsentEntry::new(INDEX, Size::Jumbo, tai_now() + minute),
+            ConsentEntry::new(INDEX, Size::Jumbo, CAP, tai_now() + minute),
         ),
     ])
 }
@@ -393,7 +396,7 @@ fn expected_in_user_space(frame: &[u8]) -> Fate {
         Class::NotOurs(fate) | Class::Refused(fate) => fate,
         Class::Ours(m) => match consents().get(&m.key) {
             None => Fate::DroppedNotConsented,
-            Some(row) => match row.admit(m.header.index, m.size.payload(), tai_now()) {
+            Some(row) => match row.admit(m.header.index, m.size.payload(), tai_now(), 0) {
                 Err(fate) => fate,
                 Ok(()) => Fate::DroppedNoSocket,
             },
@@ -408,6 +411,32 @@ fn counted(before: &BTreeMap<Fate, u64>, after: &BTreeMap<Fate, u64>) -> Vec<(Fa
         .map(|(fate, n)| (*fate, n - before[fate]))
         .filter(|(_, n)| *n > 0)
         .collect()
+}
+
+#[test]
+fn a_sender_passes_what_was_consented_to_and_no_packet_more() {
+    let mut program = loaded();
+    let key = ConsentKey::new(mapped_v4(SOURCE_V4), SOURCE_PORT, SESSION);
+    let (_, frame, _) = frames()
+        .into_iter()
+        .find(|(_, _, fate)| *fate == Fate::DroppedNoSocket)
+        .unwrap();
+    let until = tai_now() + 60_000_000_000;
+    let row = |cap| ConsentEntry::new(INDEX, Size::Standard, cap, until);
+    for cap in [0, 1, 3] {
+        program.consent().insert(key, row(cap)).unwrap();
+        for sent in 0..cap + 2 {
+            let before = program.fates().read().unwrap();
+            run(&mut program, &frame);
+            let fate = if sent < cap {
+                Fate::DroppedNoSocket
+            } else {
+                Fate::DroppedOverConsent
+            };
+            let after = program.fates().read().unwrap();
+            assert_eq!(counted(&before, &after), [(fate, 1)], "{sent} of {cap}");
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //!             ┌── not to the data port ───────────────────────────► XDP_PASS, untouched
 //!  frame ──► wire::classify ── to it, and not exactly right ───────► XDP_DROP
 //!             └── a data packet ─► CONSENT[source, session, port]
-//!                                   ├── none, run out, other index ► XDP_DROP
+//!                                   ├── none, run out, other index,
+//!                                   │   all that was consented to ► XDP_DROP
 //!                                   └── stamp {TAI ns, cpu} over the
 //!                                       MACs, redirect to XSKS ────► AF_XDP
 //!  every arrow adds one to FATES[fate] of this CPU
@@ -105,16 +106,23 @@ fn decide(ctx: &XdpContext) -> (Fate, u32) {
 
 #[inline(always)]
 fn admit(ctx: &XdpContext, frame: &Frame<'_>, packet: &Match) -> (Fate, u32) {
-    // SAFETY: rows are replaced as a whole by user space; a row that is being removed stays readable
-    // until this program returns (RCU).
-    let Some(consent) = (unsafe { CONSENT.get(&packet.key) }) else {
+    let Some(row) = CONSENT.get_ptr_mut(&packet.key) else {
         return (Fate::DroppedNotConsented, xdp_action::XDP_DROP);
     };
+    // SAFETY: rows are replaced as a whole by user space, and one that is being removed stays readable
+    // until this program returns (RCU). `passed` is the only field that changes, and `admit` does not
+    // read it.
+    let (consent, passed) = unsafe { (&*row, &raw mut (*row).passed) };
+    // SAFETY: as above. All packets of a row are one flow, which a card gives to one queue and so to one
+    // CPU: nobody else counts here. Where a flow moves, a count may be lost, never made up.
+    let come = unsafe { passed.read_volatile() };
     // SAFETY: helpers without arguments.
     let (now, cpu) = unsafe { (bpf_ktime_get_tai_ns(), bpf_get_smp_processor_id()) };
-    if let Err(fate) = consent.admit(packet.header.index, packet.size.payload(), now) {
+    if let Err(fate) = consent.admit(packet.header.index, packet.size.payload(), now, come) {
         return (fate, xdp_action::XDP_DROP);
     }
+    // SAFETY: as above.
+    unsafe { passed.write_volatile(come + 1) };
     if !frame.holds(STAMP_LEN) {
         // Cannot be: the frame held an IP header. The verifier wants to see it.
         return (Fate::DroppedRunt, xdp_action::XDP_DROP);

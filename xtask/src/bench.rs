@@ -218,7 +218,7 @@ fn build(both_bindings: bool) -> Result<PathBuf> {
 }
 
 /// The bench removes its namespaces when a signal ends it: it gets those that this program gets.
-fn pass_signals_on(child: u32) -> Result<()> {
+pub(crate) fn pass_signals_on(child: u32) -> Result<()> {
     let child = Pid::from_raw(i32::try_from(child).context("a process id")?);
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot handle signals")?;
     std::thread::spawn(move || {
@@ -232,16 +232,20 @@ fn pass_signals_on(child: u32) -> Result<()> {
 
 /// What was written as root belongs to the user who asked for it.
 fn give_away(args: &Args) {
-    let plots = args.plot.iter().flat_map(|directory| {
-        let files = std::fs::read_dir(directory).into_iter().flatten();
-        let files = files.filter_map(|entry| Some(entry.ok()?.path()));
-        let plots = files.filter(|file| file.extension().is_some_and(|e| e == "svg"));
-        plots.chain([directory.clone()])
-    });
-    for path in args.json.iter().cloned().chain(plots) {
-        if Path::new(&path).exists() {
-            machine::give_to_invoker(&path);
-        }
+    if let Some(file) = &args.json {
+        machine::give_to_invoker(file);
+    }
+    give_plots_away(args.plot.as_deref());
+}
+
+/// The same of a directory of plots.
+pub(crate) fn give_plots_away(directory: Option<&Path>) {
+    let Some(directory) = directory else { return };
+    let files = std::fs::read_dir(directory).into_iter().flatten();
+    let files = files.filter_map(|entry| Some(entry.ok()?.path()));
+    let plots = files.filter(|file| file.extension().is_some_and(|e| e == "svg"));
+    for path in plots.chain([directory.to_owned()]) {
+        machine::give_to_invoker(&path);
     }
 }
 

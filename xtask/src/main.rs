@@ -6,6 +6,7 @@
 //!  test ──┤                                                           │ sudo, only for what needs it
 //!  lab ───┴─► plumbline-lab (namespaces, shaper, wire) ◄──────────────┘
 //!  bench  ─► plumbline-bench (built as the user, run as root)
+//!  eval   ─► plumbline, plumbline-attack, plumbline-eval (built as the user, run as root)
 //!  test chain ─► both engines, random calls, crashes, simulator
 //!  test vm ─► QEMU (another kernel, other cards)
 //!  ebpf   contracts                     (compile what is committed compiled)
@@ -19,6 +20,7 @@ mod cargo;
 mod contracts;
 mod demo;
 mod ebpf;
+mod eval;
 mod interrupt;
 mod lab;
 mod machine;
@@ -47,6 +49,8 @@ enum Verb {
     Test(test::Args),
     /// Measure the datapath side by side with what one would otherwise use; `chain`: the embedded chain.
     Bench(bench::Args),
+    /// Show how true the figure is, and what every attack meets: hundreds of real proofs.
+    Eval(eval::Args),
     /// Make, list and remove labs.
     Lab(lab::Args),
     /// Rebuild the committed XDP object.
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Eval(args) => eval::run(&args),
         Verb::Lab(args) => lab::run(&args),
         Verb::Ebpf { check } => ebpf::run(check),
         Verb::Contracts { check } => contracts::run(check),

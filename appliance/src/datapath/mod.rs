@@ -103,6 +103,8 @@ pub struct SessionSpec {
     pub until_tai_ns: u64,
     /// How long its packets are.
     pub size: Size,
+    /// Packets that each sender may send; what comes beyond is dropped before it costs anything.
+    pub cap_packets: u64,
     /// Its senders: at least one, at most [`plumbline_wire::consent::SENDERS`], each address once.
     pub senders: Vec<Sender>,
 }

@@ -563,7 +563,8 @@ fn rows(spec: &SessionSpec) -> Result<Vec<Row>, DatapathError> {
                     sender.source
                 )));
             }
-            let entry = ConsentEntry::new(sender.index, spec.size, spec.until_tai_ns);
+            let entry =
+                ConsentEntry::new(sender.index, spec.size, spec.cap_packets, spec.until_tai_ns);
             Ok((key, entry))
         })
         .collect()

@@ -338,6 +338,7 @@ pub(crate) fn spec(senders: &[(u16, SocketAddr)]) -> SessionSpec {
     SessionSpec {
         session: SESSION,
         size: Size::Standard,
+        cap_packets: u64::MAX,
         until_tai_ns: tai_ns() + MINUTE,
         senders: senders
             .iter()

@@ -45,12 +45,16 @@ fn words(b: [u8; 16]) -> [u64; 2] {
     ]
 }
 
-/// What was consented to. The program checks the deadline; user space checks the rest.
+/// What was consented to, and how much of it has come.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConsentEntry {
     /// TAI nanoseconds after which the sender's packets are dropped.
     pub until_tai_ns: u64,
+    /// Packets that may come: all have one length, so this bounds bytes.
+    pub cap: u64,
+    /// Packets that have come; the program counts them, and starts at 0.
+    pub passed: u64,
     /// Challenger index that the header must carry.
     pub index: u16,
     /// Bytes of UDP payload that its packets must have.
@@ -60,10 +64,12 @@ pub struct ConsentEntry {
 }
 
 impl ConsentEntry {
-    /// The entry of a sender of packets of `size`, until `until_tai_ns`.
-    pub fn new(index: u16, size: Size, until_tai_ns: u64) -> Self {
+    /// The entry of a sender of at most `cap` packets of `size`, until `until_tai_ns`.
+    pub fn new(index: u16, size: Size, cap: u64, until_tai_ns: u64) -> Self {
         Self {
             until_tai_ns,
+            cap,
+            passed: 0,
             index,
             payload: size as u16,
             zero: [0; 4],
@@ -71,13 +77,20 @@ impl ConsentEntry {
     }
 
     /// May a packet with challenger index `index` and a payload of `length` bytes pass at
-    /// `now_tai_ns`? The deadline itself still does.
+    /// `now_tai_ns`, `passed` having come before it? At the deadline itself it still may. `passed` is an
+    /// argument because the program counts it in the map while this reads the rest.
     ///
     /// # Errors
     /// [`Fate::DroppedNotConsented`] after the deadline, then [`Fate::DroppedIndex`], then
-    /// [`Fate::DroppedLength`].
+    /// [`Fate::DroppedLength`], then [`Fate::DroppedOverConsent`].
     #[inline(always)]
-    pub fn admit(&self, index: u16, length: usize, now_tai_ns: u64) -> Result<(), Fate> {
+    pub fn admit(
+        &self,
+        index: u16,
+        length: usize,
+        now_tai_ns: u64,
+        passed: u64,
+    ) -> Result<(), Fate> {
         if now_tai_ns > self.until_tai_ns {
             return Err(Fate::DroppedNotConsented);
         }
@@ -86,6 +99,9 @@ impl ConsentEntry {
         }
         if length != self.payload as usize {
             return Err(Fate::DroppedLength);
+        }
+        if passed >= self.cap {
+            return Err(Fate::DroppedOverConsent);
         }
         Ok(())
     }
@@ -104,21 +120,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deadline_index_and_length_both_sides() {
-        let row = ConsentEntry::new(3, Size::Standard, 100);
-        assert_eq!(row.admit(3, 1472, 100), Ok(()));
-        assert_eq!(row.admit(3, 1472, 101), Err(Fate::DroppedNotConsented));
-        assert_eq!(row.admit(4, 1472, 100), Err(Fate::DroppedIndex));
-        assert_eq!(row.admit(4, 1408, 101), Err(Fate::DroppedNotConsented));
-        assert_eq!(row.admit(4, 1408, 100), Err(Fate::DroppedIndex));
-        assert_eq!(row.admit(3, 1408, 100), Err(Fate::DroppedLength));
-        assert_eq!(row.admit(3, 8960, 100), Err(Fate::DroppedLength));
+    fn deadline_index_length_and_cap_both_sides() {
+        let row = ConsentEntry::new(3, Size::Standard, 10, 100);
+        let last = |passed| row.admit(3, 1472, 100, passed);
+        assert_eq!((last(9), last(10)), (Ok(()), Err(Fate::DroppedOverConsent)));
+        assert_eq!(row.admit(3, 1408, 100, 10), Err(Fate::DroppedLength));
+        assert_eq!(row.admit(3, 1472, 100, 0), Ok(()));
+        assert_eq!(row.admit(3, 1472, 101, 0), Err(Fate::DroppedNotConsented));
+        assert_eq!(row.admit(4, 1472, 100, 0), Err(Fate::DroppedIndex));
+        assert_eq!(row.admit(4, 1408, 101, 0), Err(Fate::DroppedNotConsented));
+        assert_eq!(row.admit(4, 1408, 100, 0), Err(Fate::DroppedIndex));
+        assert_eq!(row.admit(3, 1408, 100, 0), Err(Fate::DroppedLength));
+        assert_eq!(row.admit(3, 8960, 100, 0), Err(Fate::DroppedLength));
     }
 
     #[test]
     fn rows_have_no_padding() {
         // They are compared and hashed as bytes by the kernel.
         assert_eq!(size_of::<ConsentKey>(), 16 + 16 + 8);
-        assert_eq!(size_of::<ConsentEntry>(), 8 + 2 + 2 + 4);
+        assert_eq!(size_of::<ConsentEntry>(), 3 * 8 + 2 + 2 + 4);
     }
 }

@@ -48,11 +48,13 @@ pub enum Fate {
     Redirected = 11,
     /// Dropped: no AF_XDP socket on this queue.
     DroppedNoSocket = 12,
+    /// Dropped: its sender has sent all that was consented to.
+    DroppedOverConsent = 13,
 }
 
 impl Fate {
     /// All fates, in the order of their counters.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::PassedNotIp,
         Self::PassedVlan,
         Self::PassedFragment,
@@ -66,6 +68,7 @@ impl Fate {
         Self::DroppedIndex,
         Self::Redirected,
         Self::DroppedNoSocket,
+        Self::DroppedOverConsent,
     ];
 
     /// Name used as a metric label and in results.
@@ -84,6 +87,7 @@ impl Fate {
             Self::DroppedIndex => "dropped_index",
             Self::Redirected => "redirected",
             Self::DroppedNoSocket => "dropped_no_socket",
+            Self::DroppedOverConsent => "dropped_over_consent",
         }
     }
 }

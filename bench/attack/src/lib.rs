@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!  switch ─► which attacks there are, who commits them, what they must meet
+//!  sim ────► each of them on virtual time, ten thousand runs a table
 //! ```
 //!
 //! Claim: each attack is the real protocol with one party that misbehaves in one way; whoever meets it runs
 //! the product's own code. Nothing of this is linked into the product. Not promised: that no other attack
 //! exists. Tests: beside the code.
 
+pub mod sim;
 pub mod switch;

@@ -30,13 +30,14 @@ pub enum Culprit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// Somebody's door refuses it, and the measurement is as if it had not been tried.
+    /// Somebody's door refuses it: no figure contains it. Packets that are refused have used the link all the
+    /// same, as cross traffic does.
     Refused,
     /// The measurement holds, and says what was tried.
     Flagged,
     /// The measurement holds, and who tried is not paid.
     Unpaid,
-    /// The measured figure may be false; the guaranteed one is not.
+    /// The measured figure may be false; the guaranteed one is never too high.
     Bounded,
     /// No figure is posted, or none that says anything; the payer has its money back.
     Refunded,
@@ -53,13 +54,13 @@ pub enum Attack {
     LieFast,
     /// Corrupt challengers report a longer time than they saw.
     LieSlow,
-    /// The prover commits to its target before the data is there.
+    /// The prover commits to its target before the data is there, and invents what is missing.
     EarlyCommit,
-    /// The prover claims packets that never came.
+    /// The prover claims packets that never came, beside those that did.
     ForgedBitmap,
     /// The prover answers probes late, so that more is subtracted.
     RttInflation,
-    /// Packets that were seen are sent again.
+    /// Corrupt challengers send each packet twice.
     Replay,
     /// Somebody off the path sends packets in a challenger's name.
     Injection,
@@ -191,13 +192,15 @@ impl Attack {
         match self {
             Self::Withhold => "the others fill the link; B_g subtracts the largest counts",
             Self::Rush => "B_g subtracts what f can have handed over",
-            Self::LieFast => "the median; B_g takes the (f+1)-th slowest time; V5, V8: not paid",
+            Self::LieFast => {
+                "the median; B_g takes the (f+1)-th slowest time; V5: does not count; V8: not paid"
+            }
             Self::LieSlow => "the median; V8: not paid",
             Self::EarlyCommit | Self::ForgedBitmap => {
-                "V3: the roots are not those of the seeds; V9: inconclusive"
+                "V3: a root that is not its seed's does not count; V9: inconclusive"
             }
             Self::RttInflation => {
-                "V7 RttInflation: no round trip is credited; B_g never credits one"
+                "V7 RttInflation: no round trip that the prover can inflate is credited; B_g never credits one"
             }
             Self::Replay => "a sequence number counts once: duplicate",
             Self::Injection => "the header's tag: bad_tag",

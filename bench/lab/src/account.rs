@@ -6,11 +6,13 @@
 //! ```
 //!
 //! Control datagrams (probes, acknowledgements) share the shaped link with data, so the lab's drops
-//! may be theirs: both ends count them, and they stand on both sides.
+//! may be theirs: both ends count them, and they stand on both sides. So does other people's traffic.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
+
+use crate::cross::CrossCount;
 
 /// Every packet's fate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +29,10 @@ pub struct Account {
     pub control_received: u64,
     /// Lost on the path: the lab's own counters.
     pub path_dropped: u64,
+    /// Other people's packets on the same path.
+    pub cross_sent: u64,
+    /// Of which arrived, read or not.
+    pub cross_arrived: u64,
 }
 
 impl Account {
@@ -74,14 +80,24 @@ impl Account {
         account
     }
 
+    /// The same with the other traffic that shared the path: what it lost is among the lab's drops.
+    #[must_use]
+    pub fn beside(mut self, cross: &CrossCount) -> Self {
+        self.cross_sent = cross.sent;
+        self.cross_arrived = cross.received + cross.socket_dropped;
+        self
+    }
+
     /// Packets without a fate; negative if some have two.
     #[must_use]
     pub fn unaccounted(&self) -> i128 {
         let fates = self.verified
             + self.reasons.values().sum::<u64>()
             + self.control_received
+            + self.cross_arrived
             + self.path_dropped;
-        i128::from(self.sent) + i128::from(self.control_sent) - i128::from(fates)
+        let sent = self.sent + self.control_sent + self.cross_sent;
+        i128::from(sent) - i128::from(fates)
     }
 }
 

@@ -8,8 +8,10 @@
 //!
 //! The product is a binary at a path: nothing of it is linked here.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -113,6 +115,8 @@ pub struct Cast {
     actors: Vec<Actor>,
     /// Daemons started so far: each has log files of its own.
     started: u32,
+    /// Hosts that run another program than the product, and its further arguments.
+    replaced: HashMap<Host, (PathBuf, Vec<String>)>,
     /// The chain, where it is not the coordinator's own; dropped after the daemons.
     chain: Option<Process>,
 }
@@ -130,6 +134,7 @@ impl Cast {
             coordinator: format!("http://{listen}"),
             actors: Vec::new(),
             started: 0,
+            replaced: HashMap::new(),
             chain: None,
         };
         cast.new_key(&cast.payer_key())?;
@@ -140,7 +145,7 @@ impl Cast {
                     node_toml("prover", host, &cast.coordinator, "isp")
                         + &format!(
                             "[prover]\ninterface = \"eth0\"\naddress = \"{}\"\nmaximum = \"100gbit\"\n",
-                            lab.address(host)?
+                            measured(lab, host)?
                         )
                 }
                 Host::Challenger(i) => {
@@ -149,11 +154,11 @@ impl Cast {
                         host,
                         &cast.coordinator,
                         &format!("operator-{i}"),
-                    ) + &format!("[challenger]\naddress = \"{}\"\n", lab.address(host)?)
+                    ) + &format!("[challenger]\naddress = \"{}\"\n", measured(lab, host)?)
                 }
-                Host::Core | Host::Wire => continue,
+                Host::Core | Host::Wire | Host::Bystander => continue,
             };
-            cast.new_key(&cast.directory.join(format!("{}.key", name(host))))?;
+            cast.new_key(&cast.key(host))?;
             cast.write(host, &toml)?;
         }
         Ok(cast)
@@ -228,6 +233,12 @@ impl Cast {
         std::fs::write(&path, toml).map_err(|source| CastError::File { path, source })
     }
 
+    /// From its next start on, `host` runs `program run --config FILE more…` in the place of the product.
+    pub fn replace(&mut self, host: Host, program: &Path, more: &[String]) {
+        let other = (program.to_owned(), more.to_vec());
+        self.replaced.insert(host, other);
+    }
+
     /// Starts everybody, the coordinator first, and waits until all are ready.
     ///
     /// # Errors
@@ -257,8 +268,15 @@ impl Cast {
     }
 
     fn launch(&mut self, lab: &Lab, host: Host) -> Result<(), CastError> {
-        let mut command = lab.command(host, &self.binary.to_string_lossy());
-        command.args(["run", "--config"]).arg(self.config(host));
+        let (program, more) = match self.replaced.get(&host) {
+            Some((program, more)) => (program, &more[..]),
+            None => (&self.binary, &[][..]),
+        };
+        let mut command = lab.command(host, &program.to_string_lossy());
+        command
+            .args(["run", "--config"])
+            .arg(self.config(host))
+            .args(more);
         self.started += 1;
         let log = match self.directory.join(format!("{}.log", name(host))).exists() {
             false => name(host),
@@ -395,6 +413,12 @@ impl Cast {
         self.directory.join(name(host))
     }
 
+    /// The key file of a host.
+    #[must_use]
+    pub fn key(&self, host: Host) -> PathBuf {
+        self.directory.join(format!("{}.key", name(host)))
+    }
+
     /// The payer's key file.
     #[must_use]
     pub fn payer_key(&self) -> PathBuf {
@@ -447,6 +471,15 @@ impl Drop for Cast {
     fn drop(&mut self) {
         // Last started, first stopped; how they end is nobody's business any more.
         while self.actors.pop().is_some() {}
+    }
+}
+
+/// Where a host is measured, or measures from: over IPv6 where the lab has it.
+fn measured(lab: &Lab, host: Host) -> Result<IpAddr, LabError> {
+    if lab.plan().ipv6 {
+        lab.address_v6(host).map(IpAddr::from)
+    } else {
+        lab.address(host).map(IpAddr::from)
     }
 }
 

@@ -340,7 +340,30 @@ fn forwarding_errors() -> io::Result<u64> {
         .split(' ')
         .zip(values.split(' '))
         .filter(|(name, _)| refused.contains(name));
-    Ok(of.filter_map(|(_, value)| value.parse::<u64>().ok()).sum())
+    let ipv4: u64 = of.filter_map(|(_, value)| value.parse::<u64>().ok()).sum();
+    Ok(ipv4 + forwarding_errors_v6()?)
+}
+
+/// The same of IPv6; nothing on a kernel without it.
+fn forwarding_errors_v6() -> io::Result<u64> {
+    let refused = [
+        "Ip6InHdrErrors",
+        "Ip6InTooBigErrors",
+        "Ip6InNoRoutes",
+        "Ip6InAddrErrors",
+        "Ip6InDiscards",
+    ];
+    let snmp = match std::fs::read_to_string("/proc/thread-self/net/snmp6") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        other => other?,
+    };
+    let values = snmp.lines().filter_map(|line| {
+        let (name, value) = line.split_once(char::is_whitespace)?;
+        refused
+            .contains(&name)
+            .then(|| value.trim().parse::<u64>().ok())?
+    });
+    Ok(values.sum())
 }
 
 #[cfg(test)]

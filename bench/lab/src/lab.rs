@@ -1,6 +1,6 @@
 //! A lab that is up: made whole or not at all, and gone when its owner is.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::counters::{Counters, Drops, Port};
 use crate::error::LabError;
 use crate::namespace::Namespace;
-use crate::plan::{Host, MANAGEMENT_LINK, Plan};
+use crate::plan::{Host, MANAGEMENT_LINK, Plan, Shape};
 use crate::setup;
 use crate::state::Record;
 use crate::wire::Wire;
@@ -99,14 +99,54 @@ impl Lab {
     /// # Errors
     /// [`LabError::NoHost`]: the lab has no such host, or the host has no address.
     pub fn address(&self, host: Host) -> Result<Ipv4Addr, LabError> {
-        let missing = || LabError::NoHost {
+        self.existing(host)
+            .and_then(Host::address)
+            .ok_or_else(|| self.no(host))
+    }
+
+    /// The measured IPv6 address of a host.
+    ///
+    /// # Errors
+    /// As [`Self::address`]; [`LabError::Plan`]: this lab was made without IPv6.
+    pub fn address_v6(&self, host: Host) -> Result<Ipv6Addr, LabError> {
+        if !self.plan.ipv6 {
+            return Err(LabError::Plan {
+                field: "ipv6",
+                value: "false".to_owned(),
+                allowed: "true, if hosts are to have IPv6 addresses",
+            });
+        }
+        self.existing(host)
+            .and_then(Host::address_v6)
+            .ok_or_else(|| self.no(host))
+    }
+
+    fn existing(&self, host: Host) -> Option<Host> {
+        self.plan.hosts().find(|each| *each == host)
+    }
+
+    fn no(&self, host: Host) -> LabError {
+        LabError::NoHost {
             host: host.to_string(),
             challengers: self.plan.challengers,
-        };
-        match host {
-            Host::Challenger(i) if i >= self.plan.challengers => Err(missing()),
-            _ => host.address().ok_or_else(missing),
         }
+    }
+
+    /// Gives the measured link of this standing lab another shape, once nothing waits in it; its bucket is full
+    /// then. Counters go on: what was dropped before and after still adds up.
+    ///
+    /// # Errors
+    /// [`LabError::Plan`]: the shape cannot be; [`LabError::Unsettled`] after `patience`; tc refused.
+    pub fn reshape(&mut self, down: Shape, patience: Duration) -> Result<(), LabError> {
+        let plan = Plan {
+            down,
+            ..self.plan.clone()
+        };
+        plan.check()?;
+        self.settle(patience)?;
+        setup::shape_down(&self.record.tag, &down)?;
+        self.plan = plan;
+        Ok(())
     }
 
     /// The prover's address on the link that is not measured.

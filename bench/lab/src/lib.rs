@@ -19,31 +19,41 @@
 //! **Not promised:** the speed of a real wire. veth has none, and all hosts share this machine's
 //! cores; a rate that the cores cannot carry shows as drops, not as a slower link.
 //!
-//! [`Cast`] puts the product's processes into it, and [`Account`] adds up what they and the lab counted:
-//! demo, tests and bench share both.
+//! [`Cast`] puts the product's processes into it, [`Asked`] has them prove, [`Account`] adds up what they and
+//! the lab counted, [`Villain`] has some of them misbehave: demo, tests, bench and eval share all four.
 //!
 //! Tests: pure parts beside the code; `tests/` makes real labs and needs root.
 
 mod account;
 mod cast;
 mod counters;
+mod cross;
 mod error;
 mod lab;
 mod namespace;
 mod plan;
 mod process;
+mod proof;
 mod setup;
 mod state;
 pub mod tool;
+mod villain;
 pub mod wire;
 
 pub use account::Account;
 pub use cast::{Cast, CastError};
 pub use counters::{Counters, Drops, InterfaceCounters, PathDrops, QdiscCounters};
+pub use cross::{CrossCount, CrossTraffic};
 pub use error::LabError;
 pub use lab::Lab;
 pub use namespace::Namespace;
-pub use plan::{Host, Plan, Shape, WirePlan};
+pub use plan::{Host, Peak, Plan, Shape, WirePlan};
 pub use process::{Process, ProcessError};
+pub use proof::{
+    Answer, Asked, Challenger, Measured, Paid, Proof, ProofError, Rtt, Terms, Verified,
+};
 pub use state::Record;
 pub use tool::ToolError;
+pub use villain::{
+    Attack, Culprit, Deed, Met, Outcome, Played, Scene, Switch, Villain, VillainError,
+};

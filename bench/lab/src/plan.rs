@@ -1,6 +1,6 @@
 //! What a lab should look like, before anything is made.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -19,9 +19,18 @@ const MIN_RATE: u64 = 1_000_000;
 /// Fastest link, in bit/s: far above what veth carries; above it the shaper's arithmetic rounds.
 const MAX_RATE: u64 = 100_000_000_000;
 
-/// Smallest and largest MTU in bytes; the largest is what veth takes with XDP attached (3506),
-/// rounded down so that a frame and its bookkeeping fit 4 KiB.
-const MTU_RANGE: std::ops::RangeInclusive<u16> = 576..=3500;
+/// Smallest MTU, bytes: what every IPv4 host must take.
+const MIN_MTU: u16 = 576;
+
+/// Smallest MTU with IPv6, bytes (RFC 8200).
+const MIN_MTU_IPV6: u16 = 1280;
+
+/// Largest MTU through the wire, bytes: a frame and its bookkeeping fit 4 KiB there. Also what veth takes with
+/// native XDP attached (3506), rounded down: above it a receiver falls back to the generic hook.
+const MAX_MTU_WIRE: u16 = 3500;
+
+/// Largest MTU without the wire, bytes: what one calls jumbo frames. veth itself would take 65,535.
+const MAX_MTU: u16 = 9216;
 
 /// Longest one-way delay of the wire: a geostationary hop is 0.3 s.
 const MAX_DELAY: Duration = Duration::from_secs(1);
@@ -36,6 +45,18 @@ pub struct Shape {
     pub burst_bytes: u32,
     /// Queue in bytes: what waits before packets are dropped.
     pub limit_bytes: u32,
+    /// How fast the bucket drains; at once if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak: Option<Peak>,
+}
+
+/// How fast a shaper passes what its bucket holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peak {
+    /// Rate in bit/s, counting IP + 14 bytes a packet.
+    pub ethernet_bps: u64,
+    /// Bucket of the peak itself in bytes: it paces single frames.
+    pub burst_bytes: u32,
 }
 
 impl Shape {
@@ -57,25 +78,46 @@ impl Shape {
     /// A shaper at `ethernet_bps` (IP + 14 bytes a packet), bucket and queue chosen to match.
     #[must_use]
     pub fn ethernet(ethernet_bps: u64) -> Self {
-        let frame = 1500 + ETHERNET_HEADER;
-        let bytes_in = |time: Duration| {
-            u64::try_from(u128::from(ethernet_bps) * time.as_nanos() / 8_000_000_000)
-                .unwrap_or(u64::MAX)
-        };
-        let fit = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
+        Self::for_frames(ethernet_bps, 1500)
+    }
+
+    fn for_frames(ethernet_bps: u64, packet_bytes: u16) -> Self {
+        let frame = u64::from(packet_bytes.max(1500)) + ETHERNET_HEADER;
         Self {
             ethernet_bps,
-            burst_bytes: fit(bytes_in(Self::BURST).max(Self::MIN_BURST_FRAMES * frame)),
-            limit_bytes: fit(bytes_in(Self::QUEUE).max(Self::MIN_QUEUE_FRAMES * frame)),
+            burst_bytes: fit(
+                bytes_in(ethernet_bps, Self::BURST).max(Self::MIN_BURST_FRAMES * frame)
+            ),
+            limit_bytes: fit(
+                bytes_in(ethernet_bps, Self::QUEUE).max(Self::MIN_QUEUE_FRAMES * frame)
+            ),
+            peak: None,
         }
     }
 
     /// A shaper through which IP packets of `packet_bytes` pass at `ip_bps` bit/s of IP layer.
     #[must_use]
     pub fn ip_layer(ip_bps: u64, packet_bytes: u16) -> Self {
-        let size = u128::from(packet_bytes.max(1));
-        let ethernet = (u128::from(ip_bps) * (size + u128::from(ETHERNET_HEADER))).div_ceil(size);
-        Self::ethernet(u64::try_from(ethernet).unwrap_or(u64::MAX))
+        Self::for_frames(to_ethernet(ip_bps, packet_bytes), packet_bytes)
+    }
+
+    /// A link as sold with a "boost": `bucket_bytes` pass at `peak_ip_bps` after a silence, what follows at
+    /// `ip_bps`; rates in bit/s of IP layer for packets of `packet_bytes`, the bucket in bytes of the shaper's
+    /// own layer (IP + 14). While it drains it fills too: a burst at the peak ends after
+    /// `bucket / (peak − rate)`.
+    #[must_use]
+    pub fn bucket(ip_bps: u64, bucket_bytes: u32, peak_ip_bps: u64, packet_bytes: u16) -> Self {
+        let plain = Self::ip_layer(ip_bps, packet_bytes);
+        let peak = Self::ip_layer(peak_ip_bps, packet_bytes);
+        Self {
+            burst_bytes: bucket_bytes.max(plain.burst_bytes),
+            limit_bytes: plain.limit_bytes,
+            peak: Some(Peak {
+                ethernet_bps: peak.ethernet_bps,
+                burst_bytes: peak.burst_bytes,
+            }),
+            ..plain
+        }
     }
 
     /// The rate in bit/s at the IP layer when all packets have `packet_bytes`
@@ -103,8 +145,34 @@ impl Shape {
                 allowed: "both must hold one full frame (MTU + 14), or nothing of that size passes",
             });
         }
+        let Some(peak) = self.peak else { return Ok(()) };
+        if !(self.ethernet_bps + 1..=MAX_RATE).contains(&peak.ethernet_bps)
+            || u64::from(peak.burst_bytes) < frame
+        {
+            return Err(LabError::Plan {
+                field,
+                value: format!("peak {} bit/s, {} B", peak.ethernet_bps, peak.burst_bytes),
+                allowed: "a peak is above the rate, at most 100 Gbit/s, and holds one full frame (MTU + 14)",
+            });
+        }
         Ok(())
     }
+}
+
+/// Bytes that pass in `time` at `bps`.
+fn bytes_in(bps: u64, time: Duration) -> u64 {
+    u64::try_from(u128::from(bps) * time.as_nanos() / 8_000_000_000).unwrap_or(u64::MAX)
+}
+
+fn fit(bytes: u64) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+/// The rate that the shaper must have for `ip_bps` of packets of `packet_bytes`.
+fn to_ethernet(ip_bps: u64, packet_bytes: u16) -> u64 {
+    let size = u128::from(packet_bytes.max(1));
+    let ethernet = (u128::from(ip_bps) * (size + u128::from(ETHERNET_HEADER))).div_ceil(size);
+    u64::try_from(ethernet).unwrap_or(u64::MAX)
 }
 
 /// What the wire does to packets, the same in both directions.
@@ -174,6 +242,8 @@ pub enum Host {
     Core,
     /// Where the wire's two ends are, if there is one.
     Wire,
+    /// Takes no part: shares the measured link with others, or attacks from off the path.
+    Bystander,
 }
 
 impl std::fmt::Display for Host {
@@ -184,6 +254,7 @@ impl std::fmt::Display for Host {
             Self::Challenger(i) => write!(f, "c{i}"),
             Self::Core => f.write_str("core"),
             Self::Wire => f.write_str("wire"),
+            Self::Bystander => f.write_str("by"),
         }
     }
 }
@@ -195,11 +266,18 @@ impl Host {
         self.link().map(|third| Ipv4Addr::new(10, 77, third, 2))
     }
 
+    /// Its other address there, where the lab has IPv6.
+    #[must_use]
+    pub fn address_v6(self) -> Option<Ipv6Addr> {
+        self.link().map(|third| ipv6(third, 2))
+    }
+
     /// Third byte of the /24 between this host's `eth0` (.2) and the router (.1).
     pub(crate) fn link(self) -> Option<u8> {
         match self {
             Self::Coordinator => Some(1),
             Self::Prover => Some(2),
+            Self::Bystander => Some(4),
             Self::Challenger(i) => i.checked_add(16),
             Self::Core | Self::Wire => None,
         }
@@ -208,6 +286,11 @@ impl Host {
 
 /// Third byte of the /24 of the management link.
 pub(crate) const MANAGEMENT_LINK: u8 = 3;
+
+/// `fd77:` and the /64 of a link: the same numbers as in IPv4. The router is 1, the host 2.
+pub(crate) fn ipv6(link: u8, last: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd77, 0, 0, u16::from(link), 0, 0, 0, u16::from(last))
+}
 
 /// A whole lab: how many hosts, and what the measured link is like.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,6 +305,12 @@ pub struct Plan {
     pub wire: Option<WirePlan>,
     /// MTU of every interface, in bytes.
     pub mtu: u16,
+    /// Whether there is a host that takes no part.
+    #[serde(default)]
+    pub bystander: bool,
+    /// Whether every host has an IPv6 address too.
+    #[serde(default)]
+    pub ipv6: bool,
 }
 
 impl Plan {
@@ -234,6 +323,8 @@ impl Plan {
             up: None,
             wire,
             mtu: 1500,
+            bystander: false,
+            ipv6: false,
         }
     }
 
@@ -242,6 +333,7 @@ impl Plan {
         [Host::Core, Host::Coordinator, Host::Prover]
             .into_iter()
             .chain(self.wire.map(|_| Host::Wire))
+            .chain(self.bystander.then_some(Host::Bystander))
             .chain((0..self.challengers).map(Host::Challenger))
     }
 
@@ -263,11 +355,15 @@ impl Plan {
                 allowed: "1 to 200, each in a /24 of its own",
             });
         }
-        if !MTU_RANGE.contains(&self.mtu) {
+        let (least, most) = (
+            if self.ipv6 { MIN_MTU_IPV6 } else { MIN_MTU },
+            self.wire.map_or(MAX_MTU, |_| MAX_MTU_WIRE),
+        );
+        if !(least..=most).contains(&self.mtu) {
             return Err(LabError::Plan {
                 field: "mtu",
                 value: self.mtu.to_string(),
-                allowed: "576 to 3500 bytes (what veth takes with XDP attached)",
+                allowed: "576 to 9216 bytes; at least 1280 with IPv6, at most 3500 through a wire",
             });
         }
         self.down.check("down", self.mtu)?;
@@ -302,6 +398,36 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_keeps_the_rate_and_drains_at_the_peak() {
+        let shape = Shape::bucket(100_000_000, 12_500_000, 1_000_000_000, 1500);
+        let peak = shape.peak.unwrap();
+        assert_eq!(shape.ip_layer_bps(1500), 100_000_000);
+        assert_eq!(peak.ethernet_bps, 1_009_333_334);
+        assert_eq!((shape.burst_bytes, peak.burst_bytes), (12_500_000, 37_850));
+        assert_eq!(
+            shape.limit_bytes,
+            Shape::ip_layer(100_000_000, 1500).limit_bytes
+        );
+        assert!(shape.check("down", 1500).is_ok());
+        let with = |bps, burst_bytes| Shape {
+            peak: Some(Peak {
+                ethernet_bps: bps,
+                burst_bytes,
+            }),
+            ..shape
+        };
+        let rate = shape.ethernet_bps;
+        assert!(with(rate, 1514).check("down", 1500).is_err());
+        assert!(with(rate + 1, 1513).check("down", 1500).is_err());
+        assert!(with(rate + 1, 1514).check("down", 1500).is_ok());
+        assert!(
+            Shape::ip_layer(50_000_000, 9000)
+                .check("down", 9000)
+                .is_ok()
+        );
+    }
+
+    #[test]
     fn both_sides_of_each_bound_of_a_plan() {
         let good = Plan::backhaul(5, Shape::ethernet(1_000_000_000), None);
         assert!(good.check().is_ok());
@@ -313,7 +439,13 @@ mod tests {
         assert!(refused(&|p| p.challengers = 0) && !refused(&|p| p.challengers = 1));
         assert!(refused(&|p| p.challengers = 201) && !refused(&|p| p.challengers = 200));
         assert!(refused(&|p| p.mtu = 575) && !refused(&|p| p.mtu = 576));
-        assert!(refused(&|p| p.mtu = 3501) && !refused(&|p| p.mtu = 3500));
+        assert!(refused(&|p| p.mtu = 9217) && !refused(&|p| p.mtu = 9216));
+        let through_wire = |p: &mut Plan, mtu| {
+            (p.mtu, p.wire) = (mtu, Some(WirePlan::delay(Duration::ZERO)));
+        };
+        assert!(refused(&|p| through_wire(p, 3501)) && !refused(&|p| through_wire(p, 3500)));
+        let with_ipv6 = |p: &mut Plan, mtu| (p.mtu, p.ipv6) = (mtu, true);
+        assert!(refused(&|p| with_ipv6(p, 1279)) && !refused(&|p| with_ipv6(p, 1280)));
         assert!(refused(&|p| p.down = Shape::ethernet(999_999)));
         assert!(!refused(&|p| p.down = Shape::ethernet(1_000_000)));
         assert!(
@@ -333,7 +465,8 @@ mod tests {
 
     #[test]
     fn every_challenger_has_its_own_network() {
-        let plan = Plan::backhaul(200, Shape::ethernet(1_000_000_000), None);
+        let mut plan = Plan::backhaul(200, Shape::ethernet(1_000_000_000), None);
+        plan.bystander = true;
         let mut nets: Vec<_> = plan.hosts().filter_map(Host::link).collect();
         nets.push(MANAGEMENT_LINK);
         let all = nets.len();

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use crate::counters::{Direction, Port};
 use crate::error::LabError;
 use crate::namespace::Namespace;
-use crate::plan::{Host, MANAGEMENT_LINK, Plan, Shape};
+use crate::plan::{Host, MANAGEMENT_LINK, Plan, Shape, ipv6};
 use crate::tool;
 
 /// The wire's end towards the router.
@@ -23,11 +23,28 @@ const OFFLOADS: [(&str, &str); 5] = [
     ("rx-udp-gro-forwarding", "rx-udp-gro-forwarding"),
 ];
 
-/// Per-namespace settings: no IPv6 and no ARP chatter in the shaped queue, no reverse-path filter
-/// (the prover is reached by two links), no redirects.
-const SETTINGS: [(&str, &str); 6] = [
+/// Settings of a namespace without IPv6: nothing of it in the shaped queue.
+const NO_IPV6: [(&str, &str); 2] = [
     ("net/ipv6/conf/all/disable_ipv6", "1"),
     ("net/ipv6/conf/default/disable_ipv6", "1"),
+];
+
+/// Settings of a namespace with IPv6 before it has interfaces: no address but those given, nobody asks for a
+/// router, looks for a twin of its address, or redirects. What else it would say by itself (multicast
+/// listeners) is silenced on the interface: [`host_script`].
+const QUIET_IPV6: [(&str, &str); 8] = [
+    ("net/ipv6/conf/all/accept_ra", "0"),
+    ("net/ipv6/conf/default/accept_ra", "0"),
+    ("net/ipv6/conf/default/router_solicitations", "0"),
+    ("net/ipv6/conf/all/accept_dad", "0"),
+    ("net/ipv6/conf/default/accept_dad", "0"),
+    ("net/ipv6/conf/default/addr_gen_mode", "1"),
+    ("net/ipv6/conf/all/accept_redirects", "0"),
+    ("net/ipv6/conf/default/accept_redirects", "0"),
+];
+
+/// Per-namespace settings: no reverse-path filter (the prover is reached by two links), no redirects.
+const SETTINGS: [(&str, &str); 4] = [
     ("net/ipv4/conf/all/rp_filter", "0"),
     ("net/ipv4/conf/default/rp_filter", "0"),
     ("net/ipv4/conf/all/send_redirects", "0"),
@@ -68,7 +85,7 @@ fn cables(plan: &Plan) -> Vec<Cable> {
         mac: mac(link, 1),
         port: match host {
             Host::Prover => Direction::Down,
-            Host::Challenger(_) => Direction::Up,
+            Host::Challenger(_) | Host::Bystander => Direction::Up,
             _ => Direction::Aside,
         },
     };
@@ -79,7 +96,7 @@ fn cables(plan: &Plan) -> Vec<Cable> {
         mac: mac(link, 2),
         port: match host {
             Host::Prover if interface == "eth0" => Direction::Up,
-            Host::Challenger(_) => Direction::Down,
+            Host::Challenger(_) | Host::Bystander => Direction::Down,
             _ => Direction::Aside,
         },
     };
@@ -126,7 +143,7 @@ pub(crate) fn build(plan: &Plan, tag: &str) -> Result<Vec<Port>, LabError> {
         .map(|host| format!("netns add {}", namespace(tag, host).name()));
     tool::ip_batch(None, &spaces.collect::<Vec<_>>())?;
     for host in plan.hosts() {
-        settings(&namespace(tag, host), host == Host::Core)?;
+        settings(&namespace(tag, host), host == Host::Core, plan.ipv6)?;
     }
     let pairs = cables.iter().map(|Cable { near, far }| {
         format!(
@@ -147,6 +164,12 @@ pub(crate) fn build(plan: &Plan, tag: &str) -> Result<Vec<Port>, LabError> {
             &host_script(plan, host, &cables),
         )?;
     }
+    if plan.ipv6 {
+        // Not before multicast is off: a router that becomes one joins the groups of all routers, and says so.
+        namespace(tag, Host::Core).run("making it a router of IPv6", || {
+            fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1")
+        })?;
+    }
     let ends: Vec<&End> = cables
         .iter()
         .flat_map(|cable| [&cable.near, &cable.far])
@@ -154,7 +177,7 @@ pub(crate) fn build(plan: &Plan, tag: &str) -> Result<Vec<Port>, LabError> {
     for end in &ends {
         offloads_off(&namespace(tag, end.host), &end.interface)?;
     }
-    shape(&namespace(tag, Host::Core), "prover", &plan.down)?;
+    shape_down(tag, &plan.down)?;
     if let Some(up) = &plan.up {
         shape(&namespace(tag, Host::Prover), "eth0", up)?;
     }
@@ -174,14 +197,22 @@ pub(crate) fn build(plan: &Plan, tag: &str) -> Result<Vec<Port>, LabError> {
         .collect())
 }
 
-fn settings(namespace: &Namespace, router: bool) -> Result<(), LabError> {
+fn settings(namespace: &Namespace, router: bool, ipv6: bool) -> Result<(), LabError> {
     namespace.run("writing its settings under /proc/sys", move || {
-        for (key, value) in SETTINGS {
+        let family = if ipv6 { &QUIET_IPV6[..] } else { &NO_IPV6[..] };
+        let forward = router.then_some(("net/ipv4/ip_forward", "1"));
+        for (key, value) in SETTINGS
+            .into_iter()
+            .chain(family.iter().copied())
+            .chain(forward)
+        {
             let path = format!("/proc/sys/{key}");
             match fs::write(&path, value) {
                 // A kernel without IPv6 has nothing to silence.
                 Err(error)
-                    if error.kind() == std::io::ErrorKind::NotFound && key.contains("ipv6") => {}
+                    if error.kind() == std::io::ErrorKind::NotFound
+                        && key.contains("ipv6")
+                        && !ipv6 => {}
                 Err(error) => {
                     return Err(std::io::Error::new(
                         error.kind(),
@@ -191,11 +222,7 @@ fn settings(namespace: &Namespace, router: bool) -> Result<(), LabError> {
                 Ok(()) => {}
             }
         }
-        if router {
-            fs::write("/proc/sys/net/ipv4/ip_forward", "1")
-        } else {
-            Ok(())
-        }
+        Ok(())
     })
 }
 
@@ -208,17 +235,26 @@ fn host_script(plan: &Plan, host: Host, cables: &[Cable]) -> Vec<String> {
             .filter(|end| end.host == host)
         {
             let dev = &end.interface;
+            if plan.ipv6 {
+                // Neither listener reports nor solicited-node groups: both are multicast that nobody asked for.
+                script.push(format!("link set {dev} multicast off arp off"));
+            }
             if let Some(address) = end.address {
                 script.push(format!("addr add {address}/24 dev {dev}"));
             }
             script.push(format!("link set {dev} up"));
-            if let Some(address) = end.address {
-                let [a, b, link, last] = address.octets();
-                let other = Ipv4Addr::new(a, b, link, 3 - last);
-                script.push(format!(
-                    "neigh replace {other} lladdr {} dev {dev} nud permanent",
-                    mac(link, 3 - last)
-                ));
+            let Some(address) = end.address else { continue };
+            let [a, b, link, last] = address.octets();
+            let other = Ipv4Addr::new(a, b, link, 3 - last);
+            let neighbour = |other: std::net::IpAddr| {
+                let mac = mac(link, 3 - last);
+                format!("neigh replace {other} lladdr {mac} dev {dev} nud permanent")
+            };
+            script.push(neighbour(other.into()));
+            if plan.ipv6 {
+                let own = ipv6(link, last);
+                script.push(format!("addr add {own}/64 dev {dev} nodad"));
+                script.push(neighbour(ipv6(link, 3 - last).into()));
             }
         }
     }
@@ -234,12 +270,16 @@ fn host_script(plan: &Plan, host: Host, cables: &[Cable]) -> Vec<String> {
             }
         }
         Host::Core | Host::Wire => {}
-        Host::Coordinator | Host::Challenger(_) => {
+        Host::Coordinator | Host::Challenger(_) | Host::Bystander => {
             script.extend(
                 host.link()
                     .map(|link| format!("route add default via {}", gateway(link))),
             );
         }
+    }
+    if plan.ipv6 {
+        let link = host.link();
+        script.extend(link.map(|link| format!("route add ::/0 via {}", ipv6(link, 1))));
     }
     debug_assert!(plan.hosts().any(|each| each == host));
     script
@@ -285,18 +325,35 @@ fn offloads_off(namespace: &Namespace, interface: &str) -> Result<(), LabError> 
     }
 }
 
+/// Puts the measured direction's shaper in place, or changes the one that is there; its counters go on.
+pub(crate) fn shape_down(tag: &str, shape: &Shape) -> Result<(), LabError> {
+    self::shape(&namespace(tag, Host::Core), "prover", shape)
+}
+
 fn shape(namespace: &Namespace, interface: &str, shape: &Shape) -> Result<(), LabError> {
-    let Shape {
-        ethernet_bps,
-        burst_bytes,
-        limit_bytes,
-    } = shape;
     let line = format!(
-        "-n {} qdisc replace dev {interface} root handle 1: tbf rate {ethernet_bps}bit burst {burst_bytes}b limit {limit_bytes}b",
-        namespace.name()
+        "-n {} qdisc replace dev {interface} root handle 1: {}",
+        namespace.name(),
+        tbf(shape)
     );
     tool::run("tc", &line.split(' ').collect::<Vec<_>>())?;
     Ok(())
+}
+
+/// The shaper in tc's words. The kernel's tbf keeps two buckets: `burst` fills at `rate`, and a small one at
+/// `peakrate`; a packet passes when both hold it.
+fn tbf(shape: &Shape) -> String {
+    let plain = format!(
+        "tbf rate {}bit burst {}b limit {}b",
+        shape.ethernet_bps, shape.burst_bytes, shape.limit_bytes
+    );
+    match shape.peak {
+        None => plain,
+        Some(peak) => format!(
+            "{plain} peakrate {}bit mtu {}b",
+            peak.ethernet_bps, peak.burst_bytes
+        ),
+    }
 }
 
 /// A short queue where the wire sends: a full veth ring then stops the queue instead of dropping.

@@ -108,6 +108,7 @@ pub(crate) fn session(size: Size) -> SessionSpec {
         session: session_of(&CHALLENGE),
         until_tai_ns: tai_ns() + CONSENT_NS,
         size,
+        cap_packets: u64::MAX,
         senders: vec![Sender {
             index: INDEX,
             source: SocketAddr::from((SOURCE, SOURCE_PORT)),

@@ -7,8 +7,10 @@
 //!
 //! **Claim:** it ends well only if the proof came to a verdict, every packet has a fate, the chain
 //! conserves its money and `plumbline verify` agrees. Losses on the path are the lab's own counters,
-//! never what is left over. Tests: the figures in `figures.rs`; the whole is this command.
+//! never what is left over. With `--attack` somebody misbehaves (`attack.rs`), and it ends well only if
+//! the named defence held. Tests: the figures in `figures.rs`; the whole is this command.
 
+mod attack;
 mod figures;
 mod table;
 
@@ -18,11 +20,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use plumbline_lab::{Cast, Host, Lab, Plan, Process, Shape, WirePlan};
+use plumbline_lab::{
+    Answer, Cast, Lab, Measured, Plan, Played, Scene, Shape, Switch, Terms, WirePlan,
+};
 
 use crate::machine::{Privilege, Purpose};
 use crate::{anvil, cargo, interrupt, machine, units};
-use figures::{Figures, Measured, Verified};
+pub(crate) use attack::build as build_attacker;
+use attack::{Attacked, Attackers};
+use figures::Figures;
 
 /// Phase of a measurement unless the delay asks for more: the published method's own (NDSS 2024).
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -30,18 +36,12 @@ const SHORTEST: Duration = Duration::from_millis(100);
 /// A phase must be long beside the round trip that is subtracted from it.
 const ROUND_TRIPS: u32 = 20;
 
-/// Longest that one proof may take, all waits included; the contract's own deadline is 60 s.
-const PROOF: Duration = Duration::from_secs(90);
+/// MTU of the lab, bytes.
+const MTU: u16 = 1500;
 
 /// How often the payer asks at most, and only for one reason: on a busy machine the challengers cannot
 /// offer their rate (check V11), which says nothing about the link. Any other end is shown as it is.
 const ATTEMPTS: usize = 3;
-
-/// Longest that packets may stand in the lab's queues after the proof.
-const SETTLE: Duration = Duration::from_secs(5);
-
-/// Longest that `plumbline verify` may take.
-const VERIFY: Duration = Duration::from_secs(60);
 
 /// What to show.
 #[derive(Debug, clap::Args)]
@@ -67,6 +67,10 @@ pub(crate) struct Args {
     /// What the proof is settled on: the coordinator's own chain, or an anvil process beside it.
     #[arg(long, value_enum, default_value_t = Engine::Embedded)]
     engine: Engine,
+    /// Have somebody misbehave: `rush=1` is an attack and how many commit it; may be repeated. A name that
+    /// there is not is answered with all that there are.
+    #[arg(long, value_name = "ATTACK")]
+    attack: Vec<String>,
     /// Write the figures to this file, and the evidence beside it (.bundle).
     #[arg(long)]
     json: Option<PathBuf>,
@@ -79,6 +83,9 @@ pub(crate) struct Args {
     /// Use this `plumbline` instead of building it.
     #[arg(long)]
     binary: Option<PathBuf>,
+    /// Use this `plumbline-attack` instead of building it.
+    #[arg(long, requires = "attack")]
+    attack_binary: Option<PathBuf>,
 }
 
 /// The chain of the demo.
@@ -102,7 +109,30 @@ impl Args {
 
     fn plan(&self) -> Plan {
         let wire = (!self.delay.is_zero()).then(|| WirePlan::delay(self.delay));
-        Plan::backhaul(self.challengers, Shape::ip_layer(self.rate, 1500), wire)
+        Plan::backhaul(self.challengers, Shape::ip_layer(self.rate, MTU), wire)
+    }
+
+    fn plan_under(&self, attackers: &Attackers) -> Plan {
+        let mut plan = self.plan();
+        plan.bystander = attackers.need_bystander();
+        for switch in &attackers.switches {
+            let shape = switch.shape(self.rate, MTU);
+            if shape != Shape::ip_layer(self.rate, MTU) {
+                plan.down = shape;
+            }
+        }
+        plan
+    }
+
+    fn terms(&self) -> Terms {
+        Terms {
+            claim_bps: self.claim(),
+            challengers: self.challengers,
+            f: self.f,
+            duration: self.duration(),
+            deadline: None,
+            more: Vec::new(),
+        }
     }
 
     fn say(&self, line: &str) {
@@ -137,26 +167,84 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             cargo::build_product()?
         }
     };
+    let attack_binary = attack_binary(args)?;
     if privilege == Privilege::Sudo {
         args.say("lab: network namespaces and XDP need root; asking sudo");
-        return machine::elevate(&[OsString::from("--binary"), binary.into_os_string()]);
+        let mut found: Vec<OsString> = vec!["--binary".into(), binary.into_os_string()];
+        if let Some(binary) = attack_binary {
+            found.extend(["--attack-binary".into(), binary.into_os_string()]);
+        }
+        return machine::elevate(&found);
     }
-    let (figures, kept) = prove(args, &binary, anvil.as_deref())?;
-    println!("{}", table::render(&figures));
+    let attackers = Attackers::read(&args.attack, attack_binary.as_deref())?;
+    let shown = prove(args, &attackers, &binary, anvil.as_deref())?;
+    if let Some(figures) = &shown.figures {
+        println!("{}", table::render(figures));
+    }
+    if !shown.attacked.is_empty() {
+        println!("{}", table::attacks(&shown.attacked));
+    }
     if let Some(file) = &args.json {
-        let text = serde_json::to_string_pretty(&figures.json())?;
+        let text = serde_json::to_string_pretty(&shown.json())?;
         std::fs::write(file, text + "\n")
             .with_context(|| format!("cannot write {}", file.display()))?;
         machine::give_to_invoker(file);
     }
-    if let Some(directory) = kept {
+    if let Some(directory) = &shown.kept {
         println!("kept: {}", directory.display());
     }
-    figures.judge()
+    shown.judge()
+}
+
+/// The program that commits attacks, built if it is needed.
+fn attack_binary(args: &Args) -> Result<Option<PathBuf>> {
+    if let Some(binary) = &args.attack_binary {
+        let found = binary.canonicalize();
+        let found = found.with_context(|| format!("--attack-binary {}", binary.display()))?;
+        return Ok(Some(found));
+    }
+    if Attackers::is_path_alone(&args.attack) {
+        return Ok(None);
+    }
+    args.say("build: cargo build --release --package plumbline-attack --features daemon");
+    attack::build().map(Some)
+}
+
+/// What came of it.
+struct Shown {
+    figures: Option<Figures>,
+    attacked: Vec<Attacked>,
+    /// The payer's words, if there is no result.
+    refunded: Option<String>,
+    kept: Option<PathBuf>,
+}
+
+impl Shown {
+    fn json(&self) -> serde_json::Value {
+        let mut document = match &self.figures {
+            Some(figures) => figures.json(),
+            None => serde_json::json!({"refunded": self.refunded}),
+        };
+        if !self.attacked.is_empty() {
+            document["attacks"] = serde_json::json!(self.attacked);
+        }
+        document
+    }
+
+    fn judge(&self) -> Result<()> {
+        match (&self.figures, &self.refunded) {
+            _ if !self.attacked.is_empty() => attack::judge(&self.attacked),
+            (Some(figures), _) => figures.judge(),
+            (None, words) => bail!(
+                "the proof came to no result\n{}",
+                words.as_deref().unwrap_or_default()
+            ),
+        }
+    }
 }
 
 /// Everything between an idle machine and the figures.
-fn prove(args: &Args, binary: &Path, anvil: Option<&Path>) -> Result<(Figures, Option<PathBuf>)> {
+fn prove(args: &Args, attackers: &Attackers, binary: &Path, anvil: Option<&Path>) -> Result<Shown> {
     let started = Instant::now();
     let directory = RunDirectory::make(args.keep)?;
     let path = directory.path.clone();
@@ -171,7 +259,7 @@ fn prove(args: &Args, binary: &Path, anvil: Option<&Path>) -> Result<(Figures, O
         args.challengers,
         units::show_rate(args.rate)
     ));
-    let lab = Lab::up(args.plan())?;
+    let lab = Lab::up(args.plan_under(attackers))?;
     args.say(&format!(
         "cast: keys, configurations, {} processes",
         args.challengers + 2
@@ -181,25 +269,70 @@ fn prove(args: &Args, binary: &Path, anvil: Option<&Path>) -> Result<(Figures, O
         args.say("chain: anvil beside the coordinator, contracts by `plumbline chain deploy`");
         cast.settle_on_anvil(&lab, anvil)?;
     }
+    let corrupt = attackers.take_over(&lab, &mut cast)?;
+    for switch in &attackers.switches {
+        args.say(&format!("attack: {}", switch.attack.name));
+    }
     cast.start_all(&lab)?;
+    let mut culprits = Vec::new();
+    for host in corrupt {
+        culprits.push(cast.address(host)?);
+    }
     args.say(&format!(
         "proof: {} claimed, {} corrupt at most",
         units::show_rate(args.claim()),
         args.f
     ));
     let bundle = bundle_path(args)?;
+    let scene = Scene {
+        lab: &lab,
+        villain: &attackers.villain,
+        switches: &attackers.switches,
+        cross_bps: None,
+        bundle: &bundle,
+        run: &directory.path,
+        shown: std::io::stderr().is_terminal() && !args.quiet,
+    };
+    let (played, starved) = ask(args, &scene, &mut cast)?;
+    if bundle.exists() {
+        machine::give_to_invoker(&bundle);
+    }
+    cast.stop_all()?;
+    let true_bps = lab.plan().true_ip_bps();
+    lab.down()?;
+    let took = started.elapsed();
+    Ok(Shown {
+        attacked: attackers.met(&played, &culprits, true_bps),
+        figures: Figures::new(&played.proof, true_bps, bundle, (took, starved)),
+        refunded: match played.proof.answer {
+            Answer::Refunded(words) => Some(words),
+            Answer::Result(..) => None,
+        },
+        kept: keep.then(|| directory.path.clone()),
+    })
+}
+
+/// Asks until the challengers, not only the link, could do their part; why they could not before.
+fn ask(args: &Args, scene: &Scene<'_>, cast: &mut Cast) -> Result<(Played, Vec<String>)> {
     let mut starved = Vec::new();
-    let (measured, drops) = loop {
-        let before = lab.counters()?;
-        let measured = measure(args, &lab, &directory.path, &mut cast, &bundle)?;
-        let drops = lab.settle(SETTLE)?.since(&before);
-        let Some(reason) = measured.starved().filter(|_| starved.len() + 1 < ATTEMPTS) else {
-            break (measured, drops);
+    loop {
+        let played = scene.play(cast, &args.terms())?;
+        let proof = &played.proof;
+        let last = starved.len() + 1 == ATTEMPTS || scene.is_refund_due();
+        let reason = proof.measured().and_then(Measured::starved);
+        let Some(reason) = reason.filter(|_| !last) else {
+            return Ok((played, starved));
         };
         // What is not shown must hold all the same.
-        let unaccounted = measured.unaccounted(&drops);
-        if unaccounted != 0 {
-            bail!("the demo does not hold: {unaccounted} packets are unaccounted for ({reason})");
+        let is_counted = scene.switches.iter().all(Switch::counts_honestly);
+        let complaints = if is_counted {
+            proof.complaints()
+        } else {
+            proof.complaints_but_packets()
+        };
+        if !complaints.is_empty() {
+            let complaints = complaints.join("; ");
+            bail!("the demo does not hold: {complaints} ({reason})");
         }
         args.say(&format!("inconclusive: {reason}"));
         starved.push(reason);
@@ -207,71 +340,7 @@ fn prove(args: &Args, binary: &Path, anvil: Option<&Path>) -> Result<(Figures, O
             "proof: asked again, {} of {ATTEMPTS}",
             starved.len() + 1
         ));
-    };
-    args.say("verify: the same evidence, offline");
-    let verified = verify(&lab, binary, &directory.path, &bundle)?;
-    machine::give_to_invoker(&bundle);
-    cast.stop_all()?;
-    let true_bps = lab.plan().true_ip_bps();
-    lab.down()?;
-    let took = started.elapsed();
-    let figures = Figures::new(
-        measured,
-        verified,
-        &drops,
-        true_bps,
-        bundle,
-        (took, starved),
-    );
-    Ok((figures, keep.then(|| directory.path.clone())))
-}
-
-/// The payer's part, in the coordinator's namespace; its progress is shown as it happens.
-fn measure(args: &Args, lab: &Lab, run: &Path, cast: &mut Cast, bundle: &Path) -> Result<Measured> {
-    let mut command = cast.payer(lab)?;
-    command
-        .arg("--faucet")
-        .args([
-            "--claim",
-            &args.claim().to_string(),
-            "--f",
-            &args.f.to_string(),
-        ])
-        .args(["--challengers", &args.challengers.to_string()])
-        .args(["--duration", &format!("{}ms", args.duration().as_millis())])
-        .arg("--bundle")
-        .arg(bundle);
-    let is_watched = std::io::stderr().is_terminal() && !args.quiet;
-    let start = if is_watched {
-        Process::start_shown
-    } else {
-        Process::start
-    };
-    let mut payer = start("measure", command, run)?;
-    let (status, text) = match payer.output(PROOF) {
-        Ok(output) => output,
-        Err(error) => bail!("{error}\n{}", cast.tails()),
-    };
-    // 0: passed; 1: measured, and failed or inconclusive. Everything else is no measurement.
-    if !matches!(status.code(), Some(0 | 1)) {
-        bail!(
-            "plumbline measure ended with {status}\n{}\n{}",
-            payer.tail(),
-            cast.tails()
-        );
     }
-    Measured::read(&text).context("plumbline measure --json")
-}
-
-fn verify(lab: &Lab, binary: &Path, run: &Path, bundle: &Path) -> Result<Verified> {
-    let mut command = lab.command(Host::Coordinator, &binary.to_string_lossy());
-    command.args(["verify", "--json"]).arg(bundle);
-    let mut verifier = Process::start("verify", command, run)?;
-    let (status, text) = verifier.output(VERIFY)?;
-    if !matches!(status.code(), Some(0 | 1)) {
-        bail!("plumbline verify ended with {status}\n{}", verifier.tail());
-    }
-    Verified::read(&text).context("plumbline verify --json")
 }
 
 /// Beside the JSON file, or among what was built.
@@ -341,6 +410,14 @@ mod tests {
             (1_000_000_000, Duration::from_millis(100))
         );
         assert_eq!(plain.plan().true_ip_bps(), 1_000_000_000);
+        let path = |words: &str| Attackers::read(&[words.to_owned()], None).unwrap();
+        let bucket = plain.plan_under(&path("token-bucket"));
+        assert_eq!(
+            (bucket.true_ip_bps(), bucket.bystander),
+            (200_000_000, false)
+        );
+        let cross = plain.plan_under(&path("cross-traffic"));
+        assert_eq!((cross.down, cross.bystander), (plain.plan().down, true));
         let far = parse("demo --rate 300mbit --claim 1gbit --delay 20ms");
         assert_eq!(
             (far.claim(), far.duration()),

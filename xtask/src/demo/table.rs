@@ -2,7 +2,10 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use super::figures::{Challenger, Figures};
+use plumbline_lab::Challenger;
+
+use super::attack::Attacked;
+use super::figures::Figures;
 use crate::units::{show_nanos, show_rate};
 
 /// All tables, one under the other.
@@ -14,6 +17,36 @@ pub(crate) fn render(figures: &Figures) -> String {
         money(figures),
     ]
     .join("\n")
+}
+
+/// What attacks met, one under the other.
+pub(crate) fn attacks(attacked: &[Attacked]) -> String {
+    let mut table = plain();
+    let share = |share: Option<f64>| share.map_or_else(|| "–".to_owned(), |s| format!("{s:.3}"));
+    let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+    for Attacked { switch, met } in attacked {
+        let attack = &switch.attack;
+        let culprit = format!("{:?}", attack.culprit).to_lowercase();
+        let outcome = match met.broken.as_slice() {
+            [] => format!("{:?}, as it must be", attack.outcome).to_lowercase(),
+            broken => format!("NOT HELD: {}", broken.join("; ")),
+        };
+        for (name, value) in [
+            (
+                "attack",
+                format!("{}={} ({culprit})", attack.name, switch.corrupt),
+            ),
+            ("met", attack.defence.clone()),
+            ("outcome", outcome),
+            ("measured / true", share(met.measured_over_true)),
+            ("guaranteed / true", share(met.guaranteed_over_true)),
+            ("every honest challenger paid", yes(met.honest_paid)),
+            ("a corrupt challenger paid", yes(met.culprit_paid)),
+        ] {
+            table.add_row([name.to_owned(), value]);
+        }
+    }
+    table.to_string()
 }
 
 fn plain() -> Table {
@@ -144,6 +177,14 @@ fn packets(figures: &Figures) -> String {
         .filter(|(place, count)| *count > 0 || *place == "shaper")
     {
         row(format!("dropped on the path: {place}"), count.to_string());
+    }
+    if account.cross_sent > 0 {
+        row(
+            "+ cross traffic sent".into(),
+            account.cross_sent.to_string(),
+        );
+        let arrived = account.cross_arrived.to_string();
+        row("cross traffic arrived".into(), arrived);
     }
     row("unaccounted".into(), account.unaccounted().to_string());
     align_right(&mut table);

@@ -104,15 +104,19 @@ impl MmsgSource {
     }
 
     /// What becomes of datagram `i`: its size and arrival time, or why it is refused.
-    fn judge(&self, i: usize, tai_ns: u64) -> Result<(Size, u64), Fate> {
+    fn judge(&mut self, i: usize, tai_ns: u64) -> Result<(Size, u64), Fate> {
         let header = &self.slots.headers[i];
         let length = (header.msg_len as usize).min(SLOT);
         let bytes = &self.slots.bytes[i][..length];
         let (parsed, size) = frame::payload(bytes, 0, length, true)?;
         let (source, port) = source_of(&self.slots.names[i]).ok_or(Fate::DroppedNotConsented)?;
         let key = ConsentKey::new(source, port, parsed.session);
-        let row = self.consents.get(&key).ok_or(Fate::DroppedNotConsented)?;
-        row.admit(parsed.index, length, tai_ns)?;
+        let row = self
+            .consents
+            .get_mut(&key)
+            .ok_or(Fate::DroppedNotConsented)?;
+        row.admit(parsed.index, length, tai_ns, row.passed)?;
+        row.passed += 1;
         // Without a stamp the kernel was not asked for one, which `new` requires; a packet that cannot be
         // timed is not data.
         let stamp_ns = stamp_of(&header.msg_hdr).ok_or(Fate::DroppedRunt)?;

@@ -225,6 +225,7 @@ impl Prover {
             session: session_of(&challenge),
             until_tai_ns: opening.until_ns + clock::tai_ahead_ns(),
             size: record.notice.message.terms.size(),
+            cap_packets: record.notice.message.terms.cap_packets(),
             senders: opening
                 .senders
                 .iter()

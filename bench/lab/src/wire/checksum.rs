@@ -6,21 +6,29 @@
 /// Ethernet header, and where IPv4 says what it carries.
 const IP: usize = 14;
 const PROTOCOL: usize = IP + 9;
+/// Header of IPv6, bytes.
+const IPV6_HEADER: usize = 40;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// Writes the full checksum into an IPv4 TCP or UDP frame whose field holds the pseudo-header's sum.
+/// Writes the full checksum into a TCP or UDP frame of IPv4 or IPv6 whose field holds the pseudo-header's sum.
 /// Other frames, and those too short to have the field, are left as they are.
 pub(crate) fn finish(frame: &mut [u8]) {
-    let Some(field) = field(frame) else { return };
-    let start = IP + usize::from(frame[IP] & 0x0f) * 4;
-    let end = IP + usize::from(u16::from_be_bytes([frame[IP + 2], frame[IP + 3]]));
+    let Some(Segment {
+        protocol,
+        start,
+        end,
+        field,
+    }) = segment(frame)
+    else {
+        return;
+    };
     if end > frame.len() || field + 2 > end {
         return;
     }
     let sum = !fold(&frame[start..end]);
     // Zero means "none" in UDP; its one's-complement twin means the same sum.
-    let written = if sum == 0 && frame[PROTOCOL] == UDP {
+    let written = if sum == 0 && protocol == UDP {
         0xffff
     } else {
         sum
@@ -28,17 +36,43 @@ pub(crate) fn finish(frame: &mut [u8]) {
     frame[field..field + 2].copy_from_slice(&written.to_be_bytes());
 }
 
-/// Offset of the checksum field.
-fn field(frame: &[u8]) -> Option<usize> {
-    if frame.get(12..14)? != [0x08, 0x00] || frame.get(IP)? >> 4 != 4 {
-        return None;
-    }
-    let transport = IP + usize::from(frame[IP] & 0x0f) * 4;
-    match *frame.get(PROTOCOL)? {
-        UDP => Some(transport + 6),
-        TCP => Some(transport + 16),
-        _ => None,
-    }
+/// A transport segment within its frame.
+struct Segment {
+    protocol: u8,
+    start: usize,
+    end: usize,
+    /// Offset of the checksum field.
+    field: usize,
+}
+
+fn segment(frame: &[u8]) -> Option<Segment> {
+    let length = |at: usize| {
+        let bytes = frame.get(at..at + 2)?;
+        Some(usize::from(u16::from_be_bytes([bytes[0], bytes[1]])))
+    };
+    let (protocol, start, end) = match (frame.get(12..14)?, frame.get(IP)? >> 4) {
+        ([0x08, 0x00], 4) => {
+            let start = IP + usize::from(frame[IP] & 0x0f) * 4;
+            (*frame.get(PROTOCOL)?, start, IP + length(IP + 2)?)
+        }
+        // Behind an extension header nobody of a lab sends TCP or UDP.
+        ([0x86, 0xdd], 6) => {
+            let start = IP + IPV6_HEADER;
+            (*frame.get(IP + 6)?, start, start + length(IP + 4)?)
+        }
+        _ => return None,
+    };
+    let field = match protocol {
+        UDP => start + 6,
+        TCP => start + 16,
+        _ => return None,
+    };
+    Some(Segment {
+        protocol,
+        start,
+        end,
+        field,
+    })
 }
 
 /// One's-complement sum of big-endian 16-bit words (RFC 1071).

@@ -1,0 +1,346 @@
+//! The four machines of a proof on virtual time: the session's log, who reads it, who ticks when.
+//!
+//! ```text
+//!  coordinator ◄─ log ─► prover, challengers 0 … n−1      at once: it is not what is measured
+//!       clock ─► event ─► flood (data) · control (probes, commitment) · tick
+//! ```
+//!
+//! Claim: everybody but the corrupt is the product's own machine, fed with what it would hear. Not
+//! promised: anything about the control plane's own delays. Tests: `sim`'s.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use plumbline_proof::backhaul::challenger::{Challenger, ChallengerAction};
+use plumbline_proof::backhaul::coordinator::{Coordinator, CoordinatorAction};
+use plumbline_proof::backhaul::messages::{Commit, Notice, Report, Settlement, Statement};
+use plumbline_proof::backhaul::prover::{Prover, ProverAction};
+use plumbline_proof::backhaul::record::Refusal;
+use plumbline_trust::encoding::Digest;
+use plumbline_trust::identity::Signed;
+use plumbline_wire::header::HEADER_LEN;
+
+use super::cast::{self, COORDINATOR, PROVER, Person};
+use super::chance::Chance;
+use super::clock::{BEGIN_NS, Clock, Event};
+use super::flood::Sender;
+use super::gate::{Gate, Word};
+use super::link::Link;
+use super::play::Play;
+use super::world::{MS, World};
+use crate::switch::Attack;
+
+/// Everybody looks at the time at least so often, ns: a fifth of what the machines ask for.
+const TICK_NS: u64 = 10 * MS;
+/// A run that has no judgement by then has none, ns: more than all steps' time-outs together, and the
+/// contract's deadline is not earlier.
+const LIMIT_NS: u64 = 30_000 * MS;
+
+/// There is no chain: settlement signatures are bytes.
+pub(super) struct NoChain;
+impl Settlement for NoChain {
+    fn sign_commit(&self, _: &Notice, _: &Commit) -> Vec<u8> {
+        vec![1]
+    }
+    fn sign_report(&self, _: &Notice, _: &Report) -> Vec<u8> {
+        vec![2]
+    }
+}
+
+/// One challenger and what the world knows of it.
+pub(super) struct Party {
+    pub(super) person: &'static Person,
+    pub(super) machine: Challenger,
+    /// Leaves of its packets.
+    pub(super) leaves: Vec<Digest>,
+    pub(super) flood: Option<plumbline_proof::backhaul::challenger::Flood>,
+    /// One way to the prover, ns.
+    pub(super) delay_ns: u64,
+    /// When it heard the commitment.
+    pub(super) stopped_ns: Option<u64>,
+    wake_ns: u64,
+}
+
+/// How the virtual part of a run ended.
+pub(super) enum End {
+    /// The coordinator judges.
+    Judge,
+    /// Nothing more comes: the contract's deadline refunds.
+    Expired(String),
+}
+
+/// One run.
+pub(super) struct Session {
+    pub(super) world: World,
+    pub(super) play: Play,
+    pub(super) chance: Chance,
+    pub(super) clock: Clock,
+    pub(super) challenge: Digest,
+    pub(super) coordinator: Coordinator,
+    pub(super) prover: Prover,
+    pub(super) parties: Vec<Party>,
+    pub(super) senders: Vec<Sender>,
+    pub(super) link: Link,
+    pub(super) gate: Option<Gate>,
+    pub(super) word: Option<Word>,
+    pub(super) t0_ns: Option<u64>,
+    /// What was refused, dropped or failed, by name.
+    pub(super) met: BTreeMap<String, u64>,
+    /// How far each challenger, and last the prover, has read the log.
+    read: Vec<usize>,
+    pub(super) end: Option<End>,
+}
+
+impl Session {
+    /// Opens a session; `Err` says why nobody takes part.
+    pub(super) fn open(world: &World, play: Play, seed: u64) -> Result<Self, Refusal> {
+        let mut chance = Chance::new(seed);
+        let mut notice = cast::notice(world.terms, &mut chance);
+        if play.is(Attack::SwappedChallengers) {
+            notice = cast::swapped(notice);
+        }
+        let first = Statement::Notice(Signed::new(&COORDINATOR.key, &notice));
+        // Whoever is named looks at the notice: a prover first, then each challenger.
+        let (data, control) = (cast::prover_data(), cast::prover_control());
+        let prover = Prover::new(&first, &PROVER.key, data, control, BEGIN_NS)?;
+        let mut parties = Vec::with_capacity(notice.challengers.len());
+        let mut words = VecDeque::new();
+        for (index, member) in notice.challengers.iter().enumerate() {
+            let Some(person) = cast::challenger(&member.address) else {
+                continue;
+            };
+            let (data, control) = (cast::data_of(index), cast::control_of(index));
+            let spread = world.network.delay_ns * u64::from(world.network.spread_percent) / 100;
+            let delay_ns = (world.network.delay_ns - spread) + chance.below(2 * spread + 1);
+            let floor_ns = 2 * delay_ns * world.network.floor_percent / 100;
+            let (machine, said) = Challenger::new(&first, &person.key, data, control, floor_ns)?;
+            words.push_back((index, said));
+            parties.push(Party {
+                person,
+                machine,
+                leaves: Vec::new(),
+                flood: None,
+                delay_ns,
+                stopped_ns: None,
+                wake_ns: 0,
+            });
+        }
+        let network = &world.network;
+        let mut session = Self {
+            read: vec![1; parties.len() + 1],
+            coordinator: Coordinator::new(&COORDINATOR.key, &notice)?,
+            challenge: notice.challenge,
+            prover,
+            parties,
+            senders: Vec::new(),
+            link: Link::new(network.rate_bps, network.queue_bytes, network.bucket),
+            gate: None,
+            word: None,
+            t0_ns: None,
+            met: BTreeMap::new(),
+            end: None,
+            clock: Clock::new(),
+            world: world.clone(),
+            play,
+            chance,
+        };
+        for (index, said) in words {
+            session.challenger_acts(index, said);
+        }
+        Ok(session)
+    }
+
+    /// Lives until the coordinator judges or nothing more can come.
+    pub(super) fn live(&mut self) -> End {
+        self.clock.plan(0, Event::Tick);
+        if self.world.network.cross.is_some() {
+            self.clock.plan(0, Event::Cross);
+        }
+        loop {
+            if let Some(end) = self.end.take() {
+                return end;
+            }
+            match self.clock.advance() {
+                Some(event) if self.clock.now < BEGIN_NS + LIMIT_NS => self.happens(event),
+                _ => return End::Expired("nobody said anything more".into()),
+            }
+        }
+    }
+
+    fn happens(&mut self, event: Event) {
+        match event {
+            Event::Tick => self.tick(),
+            Event::Wake(index) => self.challenger_ticks(index),
+            Event::Send(sender) => self.sends(sender),
+            Event::Cross => self.cross(),
+            Event::ControlSent(index, bytes) => self.control_sent(index, bytes),
+            Event::ControlArrives(index, bytes) => self.control_arrives(index, bytes),
+            Event::DataArrives(data) => self.data_arrives(data),
+            Event::Answer(index, bytes) => self.answered(index, &bytes),
+            Event::Start => self.rush(),
+            Event::Commit => self.commits(),
+            Event::Repeat => self.repeats(),
+        }
+    }
+
+    /// Counts something that was met.
+    pub(super) fn meet(&mut self, what: &str) {
+        *self.met.entry(what.to_owned()).or_default() += 1;
+    }
+
+    fn tick(&mut self) {
+        let now = self.clock.now;
+        self.clock.plan(now + TICK_NS, Event::Tick);
+        if !self.play.mute(self.gate.is_some()) {
+            let actions = self.prover.tick(&PROVER.key, now);
+            self.prover_acts(actions);
+        }
+        self.drained();
+        for index in 0..self.parties.len() {
+            self.challenger_ticks(index);
+        }
+        let actions = self.coordinator.tick(now);
+        self.coordinator_acts(actions);
+        self.pump();
+    }
+
+    fn silent(&self, index: usize) -> bool {
+        let seeds = &self.coordinator.record().seeds;
+        let spoke = seeds.get(index).is_some_and(Option::is_some);
+        spoke && self.play.commits(Attack::SilentChallenger, index)
+    }
+
+    fn challenger_ticks(&mut self, index: usize) {
+        if self.silent(index) {
+            return;
+        }
+        let now = self.clock.now;
+        let Some(party) = self.parties.get_mut(index) else {
+            return;
+        };
+        let actions = party.machine.tick(&party.person.key, &NoChain, now);
+        let wake = party.machine.wake_ns();
+        if wake > now && wake != party.wake_ns {
+            party.wake_ns = wake;
+            self.clock.plan(wake, Event::Wake(index));
+        }
+        let said = !actions.is_empty();
+        self.challenger_acts(index, actions);
+        if said {
+            self.pump();
+        }
+    }
+
+    /// Puts a statement in the log, if the coordinator takes it.
+    fn publish(&mut self, statement: Statement) {
+        match self.coordinator.hear(statement, self.clock.now) {
+            Ok(actions) => self.coordinator_acts(actions),
+            Err(refusal) => self.meet(refusal.code()),
+        }
+    }
+
+    fn coordinator_acts(&mut self, actions: Vec<CoordinatorAction>) {
+        for action in actions {
+            match action {
+                CoordinatorAction::Anchor(setup) => {
+                    if let Err(refusal) = self.coordinator.anchored(&COORDINATOR.key, setup) {
+                        self.meet(refusal.code());
+                    }
+                }
+                CoordinatorAction::Judge => self.end = Some(End::Judge),
+            }
+        }
+    }
+
+    /// Everyone reads the log on, each at its own place, until nobody has anything to say.
+    pub(super) fn pump(&mut self) {
+        while let Some(who) = self
+            .read
+            .iter()
+            .position(|at| *at < self.coordinator.log().len())
+        {
+            let line = self.coordinator.log().get(self.read[who]).cloned();
+            self.read[who] += 1;
+            if let Some(line) = line {
+                self.hears(who, &line);
+            }
+        }
+    }
+
+    fn hears(&mut self, who: usize, line: &Statement) {
+        let now = self.clock.now;
+        if who == self.parties.len() {
+            if self.play.mute(self.gate.is_some()) {
+                return;
+            }
+            match self.prover.hear(&PROVER.key, line, now) {
+                Ok(actions) => self.prover_acts(actions),
+                Err(refusal) => self.meet(refusal.code()),
+            }
+        } else if !self.silent(who) {
+            let party = &mut self.parties[who];
+            match party.machine.hear(&party.person.key, line) {
+                Ok(actions) => self.challenger_acts(who, actions),
+                Err(refusal) => self.meet(refusal.code()),
+            }
+        }
+    }
+
+    pub(super) fn prover_acts(&mut self, actions: Vec<ProverAction>) {
+        for action in actions {
+            match action {
+                ProverAction::Say(statement) => self.publish(statement),
+                ProverAction::Open(opening) => {
+                    self.gate = Some(Gate::open(&self.challenge, &self.world.terms, opening));
+                }
+                ProverAction::Arm { t0_ns, deadline_ns } => {
+                    self.t0_ns = Some(t0_ns);
+                    self.clock.plan(t0_ns, Event::Start);
+                    self.clock.plan(deadline_ns, Event::Commit);
+                    self.outsiders(t0_ns);
+                }
+                ProverAction::Fail(why) => self.end = Some(End::Expired(why)),
+            }
+        }
+    }
+
+    pub(super) fn challenger_acts(&mut self, index: usize, actions: Vec<ChallengerAction>) {
+        if self.silent(index) {
+            return;
+        }
+        for action in actions {
+            match action {
+                ChallengerAction::Say(statement) => {
+                    let said = self.misreported(index, statement);
+                    self.publish(said);
+                }
+                ChallengerAction::Prepare(mut train, cap) => {
+                    let all: Vec<u64> = (0u64..).take(cap).collect();
+                    let leaves = train.leaves(&all);
+                    let party = &mut self.parties[index];
+                    party.machine.prepared(leaves.clone());
+                    party.leaves = leaves;
+                }
+                ChallengerAction::Send(_, bytes) => {
+                    if let Some(bytes) = bytes.first_chunk::<HEADER_LEN>() {
+                        self.control(index, *bytes);
+                    }
+                }
+                ChallengerAction::Flood(flood) => self.floods(index, flood),
+                ChallengerAction::Stop => self.stops(index),
+                ChallengerAction::Done => {}
+                ChallengerAction::Fail(why) => self.meet(&format!("challenger failed: {why}")),
+            }
+        }
+    }
+
+    /// What challenger `index` really says: a liar signs another report.
+    fn misreported(&self, index: usize, statement: Statement) -> Statement {
+        if let Statement::Report(signed) = &statement
+            && let Ok(honest) = signed.open::<Report>()
+            && let Some(lie) = self.play.report(index, &self.world.terms, &honest)
+        {
+            return Statement::Report(Signed::new(&self.parties[index].person.key, &lie));
+        }
+        statement
+    }
+}
