@@ -10,6 +10,9 @@ use plumbline_proof::backhaul::uplink::{Window, counted_most};
 
 use crate::ui::results::{MeasureResult, PacketsView, XskView};
 
+/// Fates that only an uplink's packets have. Names are challengers' words: no other is repeated.
+const OTHERS: [&str; 4] = ["bad_payload", "early", "other_source", "unstamped"];
+
 /// Corrects the figures in which the directions part.
 pub(super) fn complete(record: &Record, judgement: &Judgement, document: &mut MeasureResult) {
     let terms = &record.notice.message.terms;
@@ -20,6 +23,9 @@ pub(super) fn complete(record: &Record, judgement: &Judgement, document: &mut Me
     for (challenger, sent) in document.challengers.iter_mut().zip(counts) {
         challenger.sent = u64::from(*sent);
     }
+    // Challengers receive, each through a plain socket.
+    "recvmmsg".clone_into(&mut document.datapath.receiver);
+    "kernel-realtime".clone_into(&mut document.datapath.timestamps);
 }
 
 /// Every packet by what became of it: sent by the prover, and the fates of all reports.
@@ -33,7 +39,7 @@ pub(super) fn packets(record: &Record, accounting: &Accounting) -> PacketsView {
         let sum = fates.entry(name).or_default();
         *sum = sum.saturating_add(*count);
     }
-    let mut fate = |name: &str| fates.remove(name).unwrap_or(0);
+    let fate = |name: &str| fates.get(name).copied().unwrap_or(0);
     PacketsView {
         sent: record.commit.as_ref().map_or(0, |c| c.message.packets),
         verified: reports().map(|r| u64::from(r.packets)).sum(),
@@ -49,7 +55,7 @@ pub(super) fn packets(record: &Record, accounting: &Accounting) -> PacketsView {
         xsk: XskView::default(),
         control_sent: reports().map(|r| r.control_sent).sum(),
         control_received: accounting.control_received,
-        uplink: fates.into_iter().map(|(k, n)| (k.to_owned(), n)).collect(),
+        uplink: OTHERS.map(|name| (name.to_owned(), fate(name))).into(),
     }
 }
 

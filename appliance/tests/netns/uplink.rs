@@ -36,7 +36,7 @@ fn holds(stage: &Stage, before: &Counters, document: &Value, most: u64) {
     let lost = after.since(before);
     let packets = document["packets"].as_object().expect("packets");
     let account = Account::new(packets, lost.up.total + lost.down.total);
-    assert_eq!(account.unaccounted(), 0, "{account:?}\n{lost:?}");
+    assert_eq!(account.unaccounted(), 0, "{account:?}\n{document}");
     assert!(account.verified > 0, "{account:?}");
     assert_eq!(document["direction"], "up");
     assert_eq!(document["state"], "Final");
@@ -67,7 +67,9 @@ fn measured(
         let outcome = stage.measure(arguments);
         assert!([OK, FAILED].contains(&outcome.code), "{outcome:?}");
         let document = outcome.json();
-        if document["verdict"] != "Inconclusive" {
+        let challengers = document["challengers"].as_array().expect("challengers");
+        // A busy machine may lose a challenger on the way: then nobody accounts for its packets.
+        if document["verdict"] != "Inconclusive" && challengers.iter().all(|c| c["valid"] == true) {
             holds(stage, &before, &document, most);
         }
         let figure = document["measured_bps"].as_u64().expect("a rate");

@@ -24,6 +24,7 @@ use plumbline_proof::backhaul::challenger::{
 };
 use plumbline_proof::backhaul::keystream::Train;
 use plumbline_proof::backhaul::messages::{ChallengeId, Statement};
+use plumbline_proof::backhaul::params::Direction;
 use plumbline_proof::backhaul::uplink::challenger::{Counted, Counting};
 use plumbline_trust::Digest;
 use plumbline_trust::identity::Address;
@@ -133,6 +134,8 @@ struct Session {
     machine: Machine,
     control: Control,
     data: Arc<UdpSocket>,
+    /// Uplink only: open from the beginning, so that packets are stamped however late the start is heard.
+    ear: Option<Ear>,
     heard: Receiver<Statement>,
     say: mpsc::Sender<Statement>,
     work_in: Sender<Work>,
@@ -167,13 +170,17 @@ impl Session {
             Some(ns) => machine.remembering(ns),
             None => machine,
         };
+        let data = Arc::new(data);
+        let up = machine.record().notice.message.terms.direction == Direction::Up;
+        let ear = up.then(|| Ear::new(data.clone())).transpose()?;
         let (work_in, work) = channel();
         let session = Self {
             node: role.node.clone(),
             conduct: role.conduct.clone(),
             machine,
             control,
-            data: Arc::new(data),
+            data,
+            ear,
             heard,
             say,
             work_in,
@@ -274,8 +281,8 @@ impl Session {
         })
     }
 
-    fn count(&self, counting: Counting) -> Result<(), String> {
-        let ear = Ear::new(self.data.clone())?;
+    fn count(&mut self, counting: Counting) -> Result<(), String> {
+        let ear = self.ear.take().ok_or("the data socket counts already")?;
         let (halt, answer, watch) = (self.halt.clone(), self.work_in.clone(), self.watch);
         spawn("plumbline-count", move || {
             let _gone = answer.send(Work::Counted(ear.count(counting, &halt, watch)));

@@ -414,6 +414,7 @@ impl MeasureResult {
         let rows = own
             .into_iter()
             .map(|(name, count)| (name.to_owned(), count))
+            .chain(p.uplink.iter().map(|(name, count)| (name.clone(), *count)))
             .chain(xdp);
         table(
             &["packets", "count"],

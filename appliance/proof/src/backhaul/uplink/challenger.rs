@@ -69,10 +69,11 @@ impl Challenger {
         let notice = &self.record.notice.message;
         let window = Window::new(&notice.terms, t0_ns);
         self.uplink.window = Some(window);
-        // A window that has begun is not whole, and one far ahead is of another clock than mine.
-        if now_ns > t0_ns || t0_ns - now_ns > LEAD_MOST_NS {
+        // The kernel stamps what comes before I hear of it; but a window that is over, or one far ahead, is
+        // of another clock than mine.
+        if now_ns >= window.until_ns() || t0_ns.saturating_sub(now_ns) > LEAD_MOST_NS {
             return Some(ChallengerAction::Fail(format!(
-                "the start was heard at {now_ns} unix ns for {t0_ns}; it must come before, by at most {} ms: are both clocks synchronised?",
+                "the start was heard at {now_ns} unix ns for {t0_ns}; it must be heard before its window ends, and at most {} ms ahead: are both clocks synchronised?",
                 LEAD_MOST_NS / 1_000_000
             )));
         }

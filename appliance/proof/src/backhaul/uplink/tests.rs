@@ -649,6 +649,34 @@ fn nobody_is_ready_who_shows_no_echo_of_its_own() {
 }
 
 #[test]
+fn a_start_is_heard_before_its_window_ends_and_not_far_ahead() {
+    let mut sim = Sim::new(World::new(CLAIM));
+    while !sim.armed {
+        sim.tick_all();
+    }
+    let log = sim.coordinator.log();
+    let t0_ns = match log.iter().find(|s| s.name() == "start") {
+        Some(Statement::Start(s)) => s.open::<super::super::messages::Start>().unwrap().t0_ns,
+        _ => unreachable!(),
+    };
+    let until_ns = super::Window::new(&sim.world.terms, t0_ns).until_ns();
+    let ahead_ns = t0_ns - super::LEAD_MOST_NS;
+    let heard = [
+        (until_ns - 1, true),
+        (until_ns, false),
+        (ahead_ns, true),
+        (ahead_ns - 1, false),
+    ];
+    // Each heard the start in the turn that armed the prover, and looks at the clock in its next.
+    for (i, (now_ns, good)) in heard.into_iter().enumerate() {
+        let party = &mut sim.parties[i];
+        let actions = party.machine.tick(&party.key, &NoChain, now_ns);
+        let counts = matches!(actions.as_slice(), [ChallengerAction::Count(_)]);
+        assert_eq!(counts, good, "{i}");
+    }
+}
+
+#[test]
 fn data_goes_only_where_probes_come_from() {
     let n = notice(World::new(1).terms);
     let first = Statement::Notice(Signed::new(&key(3), &n));
