@@ -295,6 +295,7 @@ async fn reported(court: &Court, parties: &Parties, bundle: [u8; 32]) -> B256 {
         }],
         bundleHash: bundle.into(),
         sustainedBps: u64::MAX,
+        inconclusive: false,
     };
     parties.liar.report(id, &posted).await.unwrap();
     id

@@ -167,7 +167,7 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         m.counts = input.uplink ? _received(asked, posted.reports) : posted.counts;
         Estimator.Output memory output = Estimator.estimate(input);
         uint256 guaranteed = output.curve[asked.f];
-        Verdict verdict = posted.reports.length < asked.n - asked.f
+        Verdict verdict = posted.inconclusive || posted.reports.length < asked.n - asked.f
             ? Verdict.Inconclusive
             : _judge(asked, output.point, guaranteed);
 

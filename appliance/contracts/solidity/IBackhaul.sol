@@ -90,6 +90,8 @@ interface IBackhaul {
         bytes32 bundleHash;
         /// rate after a burst, bit/s, which no figure may exceed; the type's maximum: no burst was seen
         uint64 sustainedBps;
+        /// the evidence does not decide, whatever the figures: what was delivered is paid, nothing is said
+        bool inconclusive;
     }
 
     /// @notice What a prover commits to, with its signature.

@@ -14,6 +14,7 @@ on_both_engines!(
     an_uplink_adds_up_and_each_is_paid_for_what_it_received,
     an_uplinks_escrow_is_enough_for_all_and_liars_raise_no_guarantee,
     a_sustained_rate_lowers_figures_and_never_raises_them,
+    what_the_evidence_does_not_decide_is_paid_and_says_nothing,
     packets_of_any_length_are_priced_and_counted_by_it,
     too_few_reports_are_inconclusive_and_count_only_themselves,
     timeout_returns_all_from_every_open_state,
@@ -245,6 +246,28 @@ async fn a_sustained_rate_lowers_figures_and_never_raises_them(on: On) {
         let curve = [CLAIM, CLAIM / 5 * 4].map(|bps| u128::from(bps.min(sustained)));
         assert_eq!(outcome.curve, curve, "{sustained}");
         assert_eq!(outcome.guaranteed, curve[1]);
+    }
+    w.assert_conserved().await;
+}
+
+async fn what_the_evidence_does_not_decide_is_paid_and_says_nothing(on: On) {
+    let w = World::new(on, 5).await;
+    for (nonce, inconclusive, verdict) in
+        [(1, false, Verdict::Pass), (2, true, Verdict::Inconclusive)]
+    {
+        let id = w.running(&w.ask(nonce)).await;
+        let mut posted = w.submission(id, &[1_600; 5], &[(TT, TT); 5]).await;
+        posted.inconclusive = inconclusive;
+        w.coordinator.report(id, &posted).await.unwrap();
+        let outcome = w.payer.result_of(id).await.unwrap().unwrap();
+        assert_eq!((outcome.point, outcome.verdict), (CLAIM.into(), verdict));
+        let challenger = w.challengers[0].address();
+        let before = w.payer.owed(challenger).await.unwrap();
+        w.clock.pass(30);
+        w.payer.finalize(id).await.unwrap();
+        // Nobody is paid for a verdict.
+        let paid = w.payer.owed(challenger).await.unwrap() - before;
+        assert_eq!(paid, U256::from(1_600 * 1_500 * 3));
     }
     w.assert_conserved().await;
 }

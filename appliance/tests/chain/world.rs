@@ -252,6 +252,7 @@ impl World {
             reports: Vec::new(),
             bundleHash: B256::repeat_byte(6),
             sustainedBps: u64::MAX,
+            inconclusive: false,
         };
         for (index, (packets, tt, tt_plus)) in (0_u16..).zip(reports) {
             let timing = Timing {

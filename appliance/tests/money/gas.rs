@@ -150,6 +150,7 @@ fn submission(house: &House, id: B256, selected: &[Address], keys: &[usize]) -> 
         counts,
         bundleHash: id,
         sustainedBps: u64::MAX,
+        inconclusive: false,
     }
 }
 

@@ -297,6 +297,7 @@ pub(crate) fn submission(s: &mut Stage, id: B256) -> Option<Submission> {
         } else {
             s.chance.next()
         },
+        inconclusive: s.chance.percent(10),
     })
 }
 

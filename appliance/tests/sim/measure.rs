@@ -118,6 +118,7 @@ fn conclude(a: &mut Actor, w: &mut World, view: &Index, id: B256, job: &Job, kin
         reports: fitting.skip(skip).map(posted).collect(),
         bundleHash: bundle,
         sustainedBps: u64::MAX,
+        inconclusive: false,
     };
     if kind == Keeper::Forger {
         let first = posted.counts[0];

@@ -13,7 +13,7 @@ use plumbline::control::client::Api;
 use plumbline::keyfile::Keys;
 use plumbline_contracts::abi::backhaul::IBackhaul::{Submission, Timing};
 use plumbline_proof::backhaul::bundle;
-use plumbline_proof::backhaul::judge::valid_reports;
+use plumbline_proof::backhaul::judge::{Verdict, valid_reports};
 use serde_json::json;
 
 /// Between two tries.
@@ -176,6 +176,7 @@ pub(super) fn twice(args: &Twice) -> Result<()> {
         reports: reports.collect(),
         bundleHash: verified.address.into(),
         sustainedBps: judgement.sustained_bps(),
+        inconclusive: judgement.verdict == Verdict::Inconclusive,
     };
     let id = B256::from(record.notice.message.challenge);
     block_on(async {

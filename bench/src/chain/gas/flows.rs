@@ -145,6 +145,7 @@ impl Cast {
             reports: Vec::new(),
             bundleHash: word("bundle"),
             sustainedBps: u64::MAX,
+            inconclusive: false,
         };
         for (index, signer) in (0_u16..).zip(&under.selected) {
             let timing = Timing {
