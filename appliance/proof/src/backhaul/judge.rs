@@ -446,8 +446,8 @@ impl Bench<'_> {
         let list: Vec<Sample> = samples.iter().map(|(_, s)| *s).collect();
         let unbounded = estimate(&list, terms.f, u64::MAX, terms.packet_bytes);
         let burst = self.burst(commitment_ok);
-        let result = estimate(&list, terms.f, offered, terms.packet_bytes)
-            .within(burst.map(|b| b.sustained_bps));
+        let sustained = burst.map(|b| b.sustained_bps);
+        let result = estimate(&list, terms.f, offered, terms.packet_bytes).within(sustained);
         let limit = u128::from(offered) * u128::from(100 + V6_SLACK_PERCENT) / 100;
         let within = u128::from(unbounded.point_bps) <= limit;
         self.note(
@@ -483,7 +483,7 @@ impl Bench<'_> {
             format!("{} valid, {needed} needed", samples.len()),
         );
         let void = void.or_else(|| {
-            let excuse = doubt::excuse(&terms, &list, &result, self.uncounted(samples));
+            let excuse = doubt::excuse(&terms, &list, sustained, self.uncounted(samples));
             self.note(
                 "V14",
                 "what decided was the link",
