@@ -99,7 +99,7 @@ fn may_go_unpaid(row: &Row) -> bool {
         row.attack,
         Some(Attack::EarlyCommit | Attack::ForgedBitmap | Attack::EquivocatingCommit)
     );
-    (victims && row.manner == Manner::Subtle) || skew.is_some_and(|p| p.value >= V8_SKEW_MS)
+    victims || skew.is_some_and(|p| p.value >= V8_SKEW_MS)
 }
 
 fn must_hold(table: &Table) {
