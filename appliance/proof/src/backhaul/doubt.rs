@@ -1,12 +1,12 @@
 //! Whether a figure that is too low may be others' doing: before a claim is called false.
 //!
 //! ```text
-//!  too low ─► as if every packet that came had counted, up to f challengers' worth, and as if every round trip
+//!  too low ─► as if every packet that came had counted, up to what f may send, and as if every round trip
 //!             had been subtracted ─► would it pass? ─yes─► Inconclusive: what decided was not the link
 //! ```
 //!
 //! Claim: at most f challengers that send worthless bytes, lie beyond belief, fall silent, or send everything
-//! twice cannot make a true claim false. Not promised: that a false claim is always called so; a prover can
+//! twice or too fast cannot make a true claim false. Not promised: that a false claim is always called so; a prover can
 //! have Inconclusive instead, as it can by falling silent, and never Pass. Tests: below, and every attack of
 //! `bench/attack`.
 
@@ -58,7 +58,7 @@ pub(super) fn excuse(
             (longest * ROUND_TRIPS).div_ceil(1_000_000)
         ));
     }
-    let uncounted = uncounted.min(u64::from(terms.f) * terms.per_challenger());
+    let uncounted = uncounted.min(u64::from(terms.f).saturating_mul(terms.cap_packets()));
     let all = packets + uncounted;
     let most: u64 = {
         let mut counts: Vec<u64> = samples.iter().map(|s| s.packets).collect();
@@ -72,7 +72,7 @@ pub(super) fn excuse(
     let more = grown(near, packets, all);
     passes(more, grown(near_guaranteed, packets - most, all - most)).then(|| {
         format!(
-            "{point} bit/s without {uncounted} packets that came and do not count (worthless, or twice); with them it may be {more}"
+            "{point} bit/s without {uncounted} packets that came and do not count (worthless, twice, or too many of one sender); with them it may be {more}"
         )
     })
 }
@@ -104,8 +104,8 @@ mod tests {
     fn a_figure_that_passes_or_is_truly_low_needs_no_excuse() {
         assert_eq!(told(&even(4, 208, 0), 0), None);
         assert_eq!(told(&even(4, 100, 0), 0), None);
-        // A third of the claim, and f challengers' worth of anything does not help it.
-        assert_eq!(told(&even(4, 70, 0), u64::MAX), None);
+        // A third of the claim, and another third that does not count.
+        assert_eq!(told(&even(4, 70, 0), 300), None);
         assert_eq!(
             told(&even(2, 100, 0), 1_000),
             None,

@@ -419,7 +419,7 @@ impl Bench<'_> {
     }
 
     /// Packets that the prover says came, and that count for nothing: of challengers without a valid report,
-    /// and what came twice.
+    /// beyond a challenger's share, and what came twice.
     fn uncounted(&self, samples: &[(usize, Sample)]) -> u64 {
         let (Some(commit), Some(reveal)) = (&self.record.commit, &self.record.reveal) else {
             return 0;
@@ -431,8 +431,10 @@ impl Bench<'_> {
             .map(|(_, c)| u64::from(*c))
             .sum();
         let fates = &reveal.message.accounting.fates;
-        let twice = fates.iter().find(|(name, _)| name == "duplicate");
-        lost.saturating_add(twice.map_or(0, |(_, count)| *count))
+        let beside = fates
+            .iter()
+            .filter(|(name, _)| matches!(name.as_str(), "duplicate" | "over_cap"));
+        beside.fold(lost, |sum, (_, count)| sum.saturating_add(*count))
     }
 
     fn finish(

@@ -78,6 +78,10 @@ pub const V7_DURATION_PART: u64 = 100;
 /// A phase should be so many round trips long: the guaranteed figure subtracts none, and reads about a
 /// twentieth low then.
 pub const ROUND_TRIPS: u64 = 20;
+/// A challenger begins half its round trip before T0, counting at most this part of a phase of it. Whoever
+/// begins early sends while the others do not, and B_g would count that in the others' time: a prover that
+/// delays the echoes of some must not gain by it.
+pub const LEAD_PART: u64 = 20;
 /// B is at most this much of what it were without subtracting any round trip, in percent. A prover that delays
 /// every echo of every session is not found out by comparing windows: it can raise the measured figure by a
 /// quarter at most, and the guaranteed one not at all. A phase of [`ROUND_TRIPS`] needs 105.
