@@ -80,7 +80,11 @@ impl Session {
             load,
             start_ns: flood.start_ns + skew,
             until_ns: flood.deadline_ns,
-            step_ns: self.world.step_ns(),
+            step_ns: if self.play.corrupt(index) {
+                self.world.step_ns() * 100 / self.world.network.corrupt_pace_percent.max(1)
+            } else {
+                self.world.step_ns()
+            },
             most,
             copies,
             sent: 0,

@@ -182,7 +182,9 @@ impl Session {
                     &key,
                 );
                 let signature = PROVER.key.sign(ECHO_DOMAIN, &echo[..TAGGED_LEN]);
-                let late = self.play.echo_delay_ns(now, self.t0_ns);
+                let (held, by_ns) = self.world.network.held_back;
+                let last = index + held >= self.parties.len();
+                let late = self.play.echo_delay_ns(now, self.t0_ns) + if last { by_ns } else { 0 };
                 self.answer(index, now + late, [&echo[..], &encode(&signature)].concat());
             }
             _ => {}

@@ -180,6 +180,61 @@ fn a_path_makes_of_a_figure_what_it_can() {
     assert!((0.6..0.98).contains(&cross.measured_over_true), "{cross:?}");
 }
 
+/// Sizes of a proof: challengers, and how many of them may be corrupt.
+const SIZES: [(u16, u16); 3] = [(4, 1), (7, 2), (10, 3)];
+
+/// B_g takes the (f+1)-th slowest time for all that was not handed over, which is true while the honest begin
+/// together: a prover that keeps the echoes of f honest challengers back makes them begin no earlier than that.
+#[test]
+fn a_prover_that_delays_some_echoes_does_not_lift_the_guarantee() {
+    for (n, f) in SIZES {
+        for percent in [34, 50, 67] {
+            for late_ms in [0, 20, 200, 480] {
+                let world = World {
+                    terms: terms(CLAIM, n, f, 100),
+                    network: Network {
+                        held_back: (usize::from(f), late_ms * 1_000_000),
+                        ..Network::lan(CLAIM * percent / 100)
+                    },
+                    manner: Manner::Subtle,
+                };
+                let rush = format!("rush={f}").parse().unwrap();
+                let o = run(&world, Some(rush), SEED).unwrap();
+                assert!(
+                    o.guaranteed_over_true < 1.02,
+                    "{percent} % {late_ms} ms {o:?}"
+                );
+            }
+        }
+    }
+}
+
+/// Who sends faster than its share, and everything twice, takes from a true claim what does not count.
+#[test]
+fn senders_that_are_too_fast_do_not_make_a_true_claim_false() {
+    for (n, f) in SIZES {
+        for percent in [100, 130] {
+            for pace in [100, 200, 400] {
+                let world = World {
+                    terms: terms(CLAIM, n, f, 100),
+                    network: Network {
+                        corrupt_pace_percent: pace,
+                        ..Network::lan(CLAIM * percent / 100)
+                    },
+                    manner: Manner::Gross,
+                };
+                let replay = format!("replay={f}").parse().unwrap();
+                let o = run(&world, Some(replay), SEED).unwrap();
+                assert_ne!(
+                    o.verdict,
+                    Some(Verdict::Fail),
+                    "{percent} % at {pace} % {o:?}"
+                );
+            }
+        }
+    }
+}
+
 /// What is not promised: with one of four corrupt, α is 2/3 of the claim, and so a link of 2/3 can pass. The
 /// figure that it passes with is false; the guaranteed one is what the link carries.
 #[test]

@@ -98,6 +98,10 @@ pub struct Network {
     pub skew_ns: u64,
     /// Part of their rate at which challengers really send, percent.
     pub pace_percent: u64,
+    /// … and corrupt ones, percent of that.
+    pub corrupt_pace_percent: u64,
+    /// The last so many challengers hear every echo this much later, ns: the prover keeps it back.
+    pub held_back: (usize, u64),
     /// The prover takes this long from the last packet to the commitment, ns.
     pub commit_ns: u64,
 }
@@ -119,6 +123,8 @@ impl Network {
             cross: None,
             skew_ns: 0,
             pace_percent: 100,
+            corrupt_pace_percent: 100,
+            held_back: (0, 0),
             commit_ns: 50_000,
         }
     }

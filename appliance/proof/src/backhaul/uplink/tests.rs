@@ -705,3 +705,33 @@ fn windows_tile_the_duration() {
     assert_eq!(window(1_250), (100 * MS, 100 * MS, 11));
     assert_eq!(window(10_000), (100 * MS, 100 * MS, 99));
 }
+
+/// One of five keeps a part of what it received to itself, little enough not to be `LowShare` or more.
+#[test]
+fn who_keeps_a_part_to_itself_does_not_make_a_true_claim_false() {
+    let mut wrong = Vec::new();
+    for (link, keep) in [
+        (100, 100),
+        (100, 49),
+        (100, 51),
+        (100, 60),
+        (100, 70),
+        (104, 51),
+        (104, 75),
+    ] {
+        let r = run(World::new(CLAIM * link / 100));
+        let j = resigned(&r, |report| {
+            if report.index == 0 {
+                let arrivals = report.arrivals.as_mut().unwrap();
+                for slot in &mut arrivals.histogram {
+                    *slot = *slot * keep / 100;
+                }
+                report.packets = arrivals.histogram.iter().sum();
+            }
+        });
+        if j.verdict == Verdict::Fail {
+            wrong.push((link, keep));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
