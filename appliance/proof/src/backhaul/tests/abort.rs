@@ -4,7 +4,9 @@ use plumbline_trust::identity::Signed;
 
 use super::super::challenger::{Challenger, ChallengerAction};
 use super::super::coordinator::Coordinator;
-use super::super::messages::{ABORT_WORDS_MAX, Abort, Begun, Consent, Notice, Start, Statement};
+use super::super::messages::{
+    ABORT_WORDS_MAX, Abort, Begun, Consent, Notice, Ready, Start, Statement,
+};
 use super::super::params::Terms;
 use super::super::prover::{Prover, ProverAction};
 use super::super::record::{Record, Refusal};
@@ -179,4 +181,49 @@ fn f_that_give_up_stop_nobody_and_one_more_ends_the_session_for_everyone() {
     assert!(
         matches!(&heard[..], [ChallengerAction::Fail(why)] if why.contains("the prover gave up"))
     );
+}
+
+/// The one that gave up is not waited for; the one that is silent is.
+#[test]
+fn once_all_others_are_ready_the_prover_starts_without_who_gave_up() {
+    let (notice, first) = first();
+    let challenge = notice.challenge;
+    let mut prover = Prover::new(&first, &key(PROVER), addr(1), addr(2), 0).unwrap();
+    let mut said = Vec::new();
+    for index in 0..5 {
+        let (data, control) = (addr(10 + 2 * index), addr(11 + 2 * index));
+        let who = key(owner(&notice, u16::try_from(index).unwrap()));
+        let (_, joins) = Challenger::new(&first, &who, data, control, 0).unwrap();
+        for action in joins {
+            let ChallengerAction::Say(seed) = action else {
+                panic!("a seed is committed to first");
+            };
+            said = prover.hear(&key(PROVER), &seed, 0).unwrap();
+        }
+    }
+    let consent = said.into_iter().find_map(|action| match action {
+        ProverAction::Say(Statement::Consent(consent)) => Some(consent),
+        _ => None,
+    });
+    let setup = Consent::setup_hash(&consent.expect("all have joined"));
+    let begun = Signed::new(&key(COORDINATOR), &Begun { challenge, setup });
+    let mut heard = vec![Statement::Begun(begun)];
+    for index in 0..4 {
+        let ready = Ready {
+            challenge,
+            index,
+            rho_ns: 1,
+            reached: None,
+        };
+        let ready = Signed::new(&key(owner(&notice, index)), &ready);
+        heard.push(Statement::Ready(ready));
+    }
+    for statement in &heard {
+        let actions = prover.hear(&key(PROVER), statement, 0).unwrap();
+        assert!(actions.is_empty(), "the fifth may yet be ready");
+    }
+    let out = abort(owner(&notice, 4), Some(4), "the path is narrow");
+    let actions = prover.hear(&key(PROVER), &out, 0).unwrap();
+    let started = |a: &ProverAction| matches!(a, ProverAction::Say(Statement::Start(_)));
+    assert!(actions.iter().any(started));
 }
