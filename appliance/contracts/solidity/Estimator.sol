@@ -5,7 +5,7 @@ pragma solidity 0.8.37;
 /// @notice Integers only, floor division everywhere, so that every implementation agrees to the last
 /// bit (the product's other one is Rust, in `proof/backhaul`).
 ///
-///     point         = min(8·N·L·1e9 / median(tt), offered)
+///     point         = min(8·N·L·1e9 / median(tt), 1.25 · 8·N·L·1e9 / median(tt⁺), offered)
 ///     guaranteed(j) = 8·L·1e9·(N − Σ j largest counts) / ((j+1)-th largest tt⁺)
 ///
 /// where challengers send, all to one prover; and where the prover sends to all of them
@@ -97,7 +97,7 @@ library Estimator {
         for (uint256 i = 0; i < n; ++i) {
             output.outliers[i] = distances[i] > bound;
         }
-        _curve(input, output.curve);
+        _curve(input, output);
     }
 
     /// @dev The prover sends, and each challenger times what reached it.
@@ -150,14 +150,16 @@ library Estimator {
         bps = _min(BIT_NS * packetBytes * packets / ns, type(uint64).max);
     }
 
-    function _curve(Input memory input, uint256[] memory curve) private pure {
+    /// @dev The trust curve; and the point is held to what it were without round trips, and a quarter.
+    function _curve(Input memory input, Output memory output) private pure {
         uint256 n = input.tt.length;
         uint256[] memory counts = sort(input.counts);
         uint256[] memory ttPlus = sort(input.ttPlus);
         require(ttPlus[0] != 0, InputMalformed());
         uint256 remaining = input.packets;
-        for (uint256 j = 0; j < curve.length && j < n; ++j) {
-            curve[j] = _rate(input.packetBytes, remaining, ttPlus[n - 1 - j]);
+        output.point = _min(output.point, _rate(input.packetBytes, remaining, median(ttPlus)) * 5 / 4);
+        for (uint256 j = 0; j < output.curve.length && j < n; ++j) {
+            output.curve[j] = _rate(input.packetBytes, remaining, ttPlus[n - 1 - j]);
             // Never below zero: the caller passes packets = Σ counts.
             remaining -= counts[n - 1 - j];
         }

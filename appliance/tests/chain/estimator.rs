@@ -73,7 +73,9 @@ fn downlink(case: &Case) -> Plain {
     let mad = middle(distances.clone());
     let bound = (3 * mad).max(median / 20);
     Plain {
-        point: (bits * packets / median).min(offered),
+        point: (bits * packets / median)
+            .min((bits * packets / middle(plus)).min(LARGEST) * 5 / 4)
+            .min(offered),
         curve,
         outliers: distances.iter().map(|d| *d > bound).collect(),
         median,

@@ -39,7 +39,7 @@ pub enum Outcome {
     Unpaid,
     /// The measured figure may be false; the guaranteed one is never too high.
     Bounded,
-    /// No figure is posted, or none that says anything; the payer has its money back.
+    /// Nothing is said of the claim; the payer has back what was not delivered.
     Refunded,
 }
 
@@ -175,13 +175,13 @@ impl Attack {
             Self::Replay
             | Self::Injection
             | Self::SpoofedSource
-            | Self::AlteredReport
             | Self::SecondPayout
             | Self::PayerWithdraws => Outcome::Refused,
             Self::EarlyCommit
             | Self::ForgedBitmap
             | Self::EquivocatingCommit
             | Self::SwappedChallengers
+            | Self::AlteredReport
             | Self::SilentProver => Outcome::Refunded,
         }
     }
@@ -200,16 +200,20 @@ impl Attack {
                 "V3: a root that is not its seed's does not count; V9: inconclusive"
             }
             Self::RttInflation => {
-                "V7 RttInflation: no round trip that the prover can inflate is credited; B_g never credits one"
+                "V7 RttInflation; the smallest of all windows is credited; B_g never credits one"
             }
-            Self::Replay => "a sequence number counts once: duplicate",
+            Self::Replay => {
+                "a sequence number counts once: duplicate; V14: not called false for it"
+            }
             Self::Injection => "the header's tag: bad_tag",
             Self::SpoofedSource => "consent in XDP: dropped_not_consented",
-            Self::ZeroPayload => "V3: not the seed's bytes: not paid",
-            Self::EquivocatingCommit => "V3: a report of another commitment does not count; V9",
+            Self::ZeroPayload => "V3: not the seed's bytes: not paid; V14: not called false for it",
+            Self::EquivocatingCommit => {
+                "V13: the prover signed both: inconclusive, and evidence for a jury"
+            }
             Self::SwappedChallengers => "V1: everybody repeats the draw; nobody takes part",
             Self::AlteredReport => {
-                "the report's signature: the contract and the verifier refuse it"
+                "the report's signature: the contract and the verifier refuse it; TimedOut, refunded"
             }
             Self::SecondPayout => "the contract: WrongState",
             Self::PayerWithdraws => "the contract: cancelled only before the draw",

@@ -22,9 +22,9 @@ use super::params::{V12_AFTER_PERCENT, V12_OUTWEIGHED, V12_SHIFT_PERCENT};
 const LEAST_BEFORE: usize = 2;
 /// Slices after it, at least: a mean over fewer says little.
 const LEAST_AFTER: usize = 5;
-/// The two segments explain so many times what is left of the counts' variation, at least, that it is no
-/// accident of scheduling.
-const SIGNIFICANT: u128 = 3;
+/// The step, squared, in units of its own variance (Student's t², as of a change of mean), at least: slices
+/// that fill in lumps scatter as widely as a small step.
+const SIGNIFICANT: u128 = 36;
 
 /// A burst, and what came after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
@@ -97,7 +97,7 @@ fn shift(slices: &[u32]) -> Option<usize> {
     }
     let (explained, at) = best?;
     let unexplained = (squares - total.pow(2) / all).saturating_sub(explained);
-    (explained >= unexplained * SIGNIFICANT).then_some(at)
+    (explained * (all - 2) >= unexplained * SIGNIFICANT).then_some(at)
 }
 
 #[cfg(test)]
@@ -142,11 +142,27 @@ mod tests {
 
     #[test]
     fn both_sides_of_the_shift_that_counts() {
-        assert!(find(&step(1000, 800, 20, 61), MS, 1500).is_some());
-        assert!(find(&step(1000, 801, 20, 61), MS, 1500).is_none());
+        assert!(find(&step(1000, 670, 20, 61), MS, 1500).is_some());
+        assert!(find(&step(1000, 671, 20, 61), MS, 1500).is_none());
         // 30 % of sixty whole slices: 18 after the shift.
         assert!(find(&step(1000, 500, 42, 61), MS, 1500).is_some());
         assert!(find(&step(1000, 500, 43, 61), MS, 1500).is_none());
+    }
+
+    #[test]
+    fn slices_that_fill_in_lumps_hide_no_bucket() {
+        // 25 ms at 500 Mbit/s, then 100 Mbit/s: slices of 2 ms, 83 packets before and 33 or none after.
+        let mut slices = vec![83; 12];
+        slices.extend((0..188).map(|i| if i % 2 == 0 { 33 } else { 0 }));
+        let found = find(&slices, 2 * MS, 1500).unwrap();
+        assert!(
+            found.sustained_bps.abs_diff(99_000_000) < 1_000_000,
+            "{found:?}"
+        );
+        assert!(
+            found.burst_bytes.abs_diff(12 * 66 * 1500) < 20_000,
+            "{found:?}"
+        );
     }
 
     proptest! {

@@ -18,7 +18,7 @@ use super::messages::{
     Abort, ChallengeId, Commit, Ready, Report, Rtt, SeedCommitment, Settlement, Statement, Window,
     session_of,
 };
-use super::params::{DEADLINE_DURATIONS, SETTLE_NS};
+use super::params::{DEADLINE_DURATIONS, LEAD_PART, SETTLE_NS};
 use super::probes::Probes;
 use super::record::{Record, Refusal, seed_hash};
 use super::rtt::{self, Known};
@@ -98,6 +98,8 @@ pub struct Challenger {
     pub(super) known: Known,
     /// The commitment I timed, where the prover put another one on record.
     heard: Option<Signed>,
+    /// A commitment that came after the one I timed and differs from it, and when it came.
+    second: Option<(u64, Signed)>,
     /// The other direction's part.
     pub(super) uplink: Receiving,
 }
@@ -145,6 +147,7 @@ impl Challenger {
                 floor_ns,
             },
             heard: None,
+            second: None,
             uplink: Receiving::default(),
         };
         let commitment = SeedCommitment {
@@ -208,6 +211,13 @@ impl Challenger {
             (Err(Refusal::Conflict(_)), Statement::Commit(_)) if self.heard.is_none() => {
                 self.heard = self.record.commit.take().map(|kept| kept.signed);
                 self.record.absorb(statement)?;
+                // What is on record is what I report on, if it reached me too.
+                if let (Some((at_ns, signed)), Some(kept)) =
+                    (self.second.take(), &self.record.commit)
+                    && signed == kept.signed
+                {
+                    self.committed = Some((at_ns, kept.message.clone()));
+                }
             }
             (Err(refusal), _) => return Err(refusal),
         }
@@ -309,6 +319,9 @@ impl Challenger {
             )];
         }
         let rho = self.probes.smallest_ns();
+        let rho = rho
+            .min(self.known.smallest_ns)
+            .min(terms.duration_ns() / LEAD_PART);
         let flood = Flood {
             to: consent.message.data,
             rate_bps: terms.offer_each_bps(),
@@ -391,8 +404,14 @@ impl Challenger {
         let statement = Statement::Commit(signed);
         let fresh = self.committed.is_none();
         // A conflicting second commitment is refused by the record, and not acknowledged.
-        if self.record.absorb(&statement).is_err() {
-            return Vec::new();
+        match self.record.absorb(&statement) {
+            Ok(_) => {}
+            Err(Refusal::Conflict(_)) => {
+                self.second
+                    .get_or_insert((at_ns, statement.signed().clone()));
+                return Vec::new();
+            }
+            Err(_) => return Vec::new(),
         }
         let mut actions = Vec::new();
         if let (true, Some(kept)) = (fresh, &self.record.commit) {

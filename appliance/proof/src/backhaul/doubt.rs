@@ -1,63 +1,65 @@
 //! Whether a figure that is too low may be others' doing: before a claim is called false.
 //!
 //! ```text
-//!  too low ─► as if every packet that came had counted, up to f challengers' worth, and as if every round trip
-//!             were true ─► would it pass? ─yes─► Inconclusive: what decided was not the link
+//!  too low ─► as if every packet that came had counted, up to what f may send, and as if every round trip
+//!             had been subtracted ─► would it pass? ─yes─► Inconclusive: what decided was not the link
 //! ```
 //!
 //! Claim: at most f challengers that send worthless bytes, lie beyond belief, fall silent, or send everything
-//! twice cannot make a true claim false. Not promised: that a false claim is always called so; a prover can
+//! twice or too fast cannot make a true claim false. Not promised: that a false claim is always called so; a prover can
 //! have Inconclusive instead, as it can by falling silent, and never Pass. Tests: below, and every attack of
 //! `bench/attack`.
 
-use super::estimate::{Estimate, Sample, estimate};
+use super::estimate::{Sample, estimate};
 use super::params::{ROUND_TRIPS, Terms};
 use super::verdict::{Verdict, decide};
 
 /// Why a figure that is too low says nothing against the claim, if it does not: `samples` are those that count,
-/// `result` what they give, `uncounted` the packets that the prover says came besides.
+/// `burst` what came after a burst, `uncounted` the packets that the prover says came besides.
 pub(super) fn excuse(
     terms: &Terms,
     samples: &[Sample],
-    result: &Estimate,
+    burst: Option<u64>,
     uncounted: u64,
 ) -> Option<String> {
+    let figures = |samples: &[Sample]| {
+        let all = estimate(
+            samples,
+            terms.f,
+            terms.offer_total_bps(),
+            terms.packet_bytes,
+        );
+        let all = all.within(burst);
+        let guaranteed = all.curve.last().copied().unwrap_or(0);
+        (all.point_bps, guaranteed, all.packets)
+    };
     let passes = |point, guaranteed| {
         let (verdict, _) = decide(terms, true, true, samples.len(), point, guaranteed);
         verdict == Verdict::Pass
     };
-    let guaranteed = result.curve.last().copied().unwrap_or(0);
-    if (samples.len() as u64) < terms.honest() || passes(result.point_bps, guaranteed) {
+    let (point, guaranteed, packets) = figures(samples);
+    if (samples.len() as u64) < terms.honest() || passes(point, guaranteed) {
         return None;
     }
-    // B_g subtracts no round trip; B does, within bounds.
-    let timed: Vec<Sample> = samples
-        .iter()
-        .map(|s| Sample {
-            tt_plus_ns: s.tt_ns,
-            ..*s
-        })
-        .collect();
-    let near = estimate(&timed, terms.f, terms.offer_total_bps(), terms.packet_bytes);
-    let near_guaranteed = near.curve.last().copied().unwrap_or(0).min(
-        // A burst holds both figures down.
-        if result.point_bps < near.point_bps {
-            result.point_bps
-        } else {
-            u64::MAX
-        },
-    );
-    if passes(result.point_bps, near_guaranteed) {
-        let longest = samples.iter().map(|s| s.tt_plus_ns - s.tt_ns).max()?;
+    // B_g subtracts no round trip, and B only so much of one; here both do, all of it.
+    let timed = |s: &Sample| Sample {
+        tt_plus_ns: s.tt_ns,
+        ..*s
+    };
+    let timed: Vec<Sample> = samples.iter().map(timed).collect();
+    let (near, near_guaranteed, _) = figures(&timed);
+    if passes(near, near_guaranteed) {
+        let round_trip = |s: &Sample| s.tt_plus_ns.saturating_sub(s.tt_ns);
+        let longest = samples.iter().map(round_trip).max()?;
         return Some(format!(
-            "a round trip of {} us is long beside {} ms, and the guaranteed figure subtracts none: measure {} ms or longer",
+            "a round trip of {} us is long beside {} ms: measure {} ms or longer",
             longest / 1000,
             terms.duration_ms,
             (longest * ROUND_TRIPS).div_ceil(1_000_000)
         ));
     }
-    let uncounted = uncounted.min(u64::from(terms.f) * terms.per_challenger());
-    let all = result.packets + uncounted;
+    let uncounted = uncounted.min(u64::from(terms.f).saturating_mul(terms.cap_packets()));
+    let all = packets + uncounted;
     let most: u64 = {
         let mut counts: Vec<u64> = samples.iter().map(|s| s.packets).collect();
         counts.sort_unstable_by(|a, b| b.cmp(a));
@@ -67,12 +69,10 @@ pub(super) fn excuse(
         let grown = u128::from(figure) * u128::from(is) / u128::from(was.max(1));
         u64::try_from(grown).unwrap_or(u64::MAX)
     };
-    let point = grown(result.point_bps, result.packets, all);
-    let whole = grown(near_guaranteed, result.packets - most, all - most);
-    passes(point, whole).then(|| {
+    let more = grown(near, packets, all);
+    passes(more, grown(near_guaranteed, packets - most, all - most)).then(|| {
         format!(
-            "{} bit/s without {uncounted} packets that came and do not count (worthless, or twice); with them it may be {point}",
-            result.point_bps
+            "{point} bit/s without {uncounted} packets that came and do not count (worthless, twice, or too many of one sender); with them it may be {more}"
         )
     })
 }
@@ -87,9 +87,7 @@ mod tests {
     }
 
     fn told(samples: &[Sample], uncounted: u64) -> Option<String> {
-        let terms = terms();
-        let result = estimate(samples, 1, terms.offer_total_bps(), terms.packet_bytes);
-        excuse(&terms, samples, &result, uncounted)
+        excuse(&terms(), samples, None, uncounted)
     }
 
     fn even(n: usize, packets: u64, round_trip_ms: u64) -> Vec<Sample> {
@@ -106,8 +104,8 @@ mod tests {
     fn a_figure_that_passes_or_is_truly_low_needs_no_excuse() {
         assert_eq!(told(&even(4, 208, 0), 0), None);
         assert_eq!(told(&even(4, 100, 0), 0), None);
-        // A third of the claim, and f challengers' worth of anything does not help it.
-        assert_eq!(told(&even(4, 70, 0), u64::MAX), None);
+        // A third of the claim, and another third that does not count.
+        assert_eq!(told(&even(4, 70, 0), 300), None);
         assert_eq!(
             told(&even(2, 100, 0), 1_000),
             None,

@@ -3,6 +3,8 @@
 //!
 //! Source of the formulas: the protocol seed and "Proof of Backhaul" (NDSS 2024, arXiv 2210.11546).
 
+use super::params::CREDIT_PERCENT;
+
 /// One challenger's figures as they enter the estimate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
@@ -78,7 +80,7 @@ fn bits(packets: u64, packet_bytes: u16) -> u128 {
 }
 
 /// The estimate where challengers send, for up to `f` corrupt ones: point = min(8·N·L / median tt,
-/// offered); `offered_bps` is the ceiling of what could have been measured, `packet_bytes` L.
+/// 1.25 · 8·N·L / median tt⁺, offered); `offered_bps` is the ceiling of what could have been measured, `packet_bytes` L.
 pub fn estimate(samples: &[Sample], f: u16, offered_bps: u64, packet_bytes: u16) -> Estimate {
     let tts: Vec<u64> = samples.iter().map(|s| s.tt_ns).collect();
     let packets: u64 = samples.iter().map(|s| s.packets).sum();
@@ -100,8 +102,13 @@ pub fn estimate(samples: &[Sample], f: u16, offered_bps: u64, packet_bytes: u16)
                 .map_or(0, |t| rate(bits(packets - handed, packet_bytes), *t))
         })
         .collect();
+    let plus: Vec<u64> = samples.iter().map(|s| s.tt_plus_ns).collect();
+    let plain = u128::from(rate(bits(packets, packet_bytes), median(&plus)));
+    let credited = u64::try_from(plain * u128::from(CREDIT_PERCENT) / 100).unwrap_or(u64::MAX);
     Estimate {
-        point_bps: rate(bits(packets, packet_bytes), centre).min(offered_bps),
+        point_bps: rate(bits(packets, packet_bytes), centre)
+            .min(credited)
+            .min(offered_bps),
         curve,
         packets,
         outlier: tts.iter().map(|t| t.abs_diff(centre) > allowed).collect(),

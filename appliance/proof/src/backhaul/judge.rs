@@ -419,7 +419,7 @@ impl Bench<'_> {
     }
 
     /// Packets that the prover says came, and that count for nothing: of challengers without a valid report,
-    /// and what came twice.
+    /// beyond a challenger's share, and what came twice.
     fn uncounted(&self, samples: &[(usize, Sample)]) -> u64 {
         let (Some(commit), Some(reveal)) = (&self.record.commit, &self.record.reveal) else {
             return 0;
@@ -431,8 +431,10 @@ impl Bench<'_> {
             .map(|(_, c)| u64::from(*c))
             .sum();
         let fates = &reveal.message.accounting.fates;
-        let twice = fates.iter().find(|(name, _)| name == "duplicate");
-        lost.saturating_add(twice.map_or(0, |(_, count)| *count))
+        let beside = fates
+            .iter()
+            .filter(|(name, _)| matches!(name.as_str(), "duplicate" | "over_cap"));
+        beside.fold(lost, |sum, (_, count)| sum.saturating_add(*count))
     }
 
     fn finish(
@@ -446,8 +448,8 @@ impl Bench<'_> {
         let list: Vec<Sample> = samples.iter().map(|(_, s)| *s).collect();
         let unbounded = estimate(&list, terms.f, u64::MAX, terms.packet_bytes);
         let burst = self.burst(commitment_ok);
-        let result = estimate(&list, terms.f, offered, terms.packet_bytes)
-            .within(burst.map(|b| b.sustained_bps));
+        let sustained = burst.map(|b| b.sustained_bps);
+        let result = estimate(&list, terms.f, offered, terms.packet_bytes).within(sustained);
         let limit = u128::from(offered) * u128::from(100 + V6_SLACK_PERCENT) / 100;
         let within = u128::from(unbounded.point_bps) <= limit;
         self.note(
@@ -483,7 +485,7 @@ impl Bench<'_> {
             format!("{} valid, {needed} needed", samples.len()),
         );
         let void = void.or_else(|| {
-            let excuse = doubt::excuse(&terms, &list, &result, self.uncounted(samples));
+            let excuse = doubt::excuse(&terms, &list, sustained, self.uncounted(samples));
             self.note(
                 "V14",
                 "what decided was the link",

@@ -78,13 +78,17 @@ pub const V7_DURATION_PART: u64 = 100;
 /// A phase should be so many round trips long: the guaranteed figure subtracts none, and reads about a
 /// twentieth low then.
 pub const ROUND_TRIPS: u64 = 20;
-/// A round trip is credited up to this part of the phase. A prover that delays every echo of every session is
-/// not found out by comparing windows; it can raise the measured figure by a quarter at most, and the guaranteed
-/// one not at all.
-pub const CREDIT_PART: u64 = 5;
-/// V12: the rate has shifted if what came after is at most this much of what came before, in percent.
-/// Two machines' worth of scheduling noise moves it by a few.
-pub const V12_SHIFT_PERCENT: u64 = 80;
+/// A challenger begins half its round trip before T0, counting at most this part of a phase of it. Whoever
+/// begins early sends while the others do not, and B_g would count that in the others' time: a prover that
+/// delays the echoes of some must not gain by it.
+pub const LEAD_PART: u64 = 20;
+/// B is at most this much of what it were without subtracting any round trip, in percent. A prover that delays
+/// every echo of every session is not found out by comparing windows: it can raise the measured figure by a
+/// quarter at most, and the guaranteed one not at all. A phase of [`ROUND_TRIPS`] needs 105.
+pub const CREDIT_PERCENT: u64 = 125;
+/// V12: the rate has shifted if what came after is at most this much of what came before, in percent. A
+/// bucket lets several times the sustained rate pass; a busy machine's rate wanders by a tenth or two.
+pub const V12_SHIFT_PERCENT: u64 = 67;
 /// V12: … and the slower part is at least this much of the time looked at, in percent: a dip at the end is
 /// none.
 pub const V12_AFTER_PERCENT: usize = 30;

@@ -7,7 +7,7 @@ use plumbline_wire::header::{HEADER_LEN, Header, Kind, TAGGED_LEN};
 
 use super::estimate::mad;
 use super::messages::{ECHO_DOMAIN, Rtt, Window, session_of};
-use super::params::{CREDIT_PART, V7_DURATION_PART};
+use super::params::V7_DURATION_PART;
 
 /// What the round trips of one report say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct RttSummary {
     /// The idle windows disagree with each other, or with what is remembered, by more than max(3·MAD of
     /// either, D/100), or one is missing: somebody may be delaying echoes.
     pub inflated: bool,
-    /// What the estimate may subtract, ns: ρ, at most what is remembered and at most D/5.
+    /// What the estimate may subtract, ns: ρ, at most what is remembered.
     pub credited_ns: u64,
 }
 
@@ -54,11 +54,8 @@ pub fn summarise(samples: &[(Window, u64)], known: Known, duration_ns: u64) -> R
     let inflated = before
         .zip(after)
         .is_none_or(|(b, a)| b.abs_diff(a) > allowed || b.max(a) > longest);
-    // The smallest of three windows: a prover raises it by delaying in all of them, and then so far only.
-    let credited_ns = rho_ns
-        .min(known.smallest_ns)
-        .min(duration_ns / CREDIT_PART)
-        .max(known.floor_ns);
+    // The smallest of three windows: a prover raises it only by delaying in all of them.
+    let credited_ns = rho_ns.min(known.smallest_ns).max(known.floor_ns);
     RttSummary {
         before_ns: before,
         during_ns: during,
@@ -218,11 +215,9 @@ mod tests {
         };
         assert_eq!(
             at(51 * MS, u64::MAX),
-            (false, 20 * MS),
-            "a fifth of the phase"
+            (false, 51 * MS),
+            "nothing to hold it to"
         );
-        assert_eq!(at(20 * MS, u64::MAX), (false, 20 * MS));
-        assert_eq!(at(19 * MS, u64::MAX), (false, 19 * MS));
         assert_eq!(at(51 * MS, MS), (true, MS));
         // D/100 is 1 ms: a path may vary by that much, and is credited the smallest all the same.
         assert_eq!(at(2 * MS, MS), (false, MS));

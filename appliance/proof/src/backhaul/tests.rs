@@ -359,12 +359,18 @@ impl Sim {
             };
             let head = rtt::sealed(Kind::Commit, &[7; 32], index, 0, self.now, key_i);
             let mut told = commit.clone();
-            told.packets += u64::from(self.world.otherwise == Some(i));
-            let datagram = [&head[..], &encode(&Signed::new(&key(2), &told))].concat();
-            let actions = self.parties[i]
-                .machine
-                .datagram(&datagram, self.now + DELAY);
-            self.challenger_acts(i, actions);
+            if self.world.otherwise == Some(i) {
+                told.packets += 1;
+                told.response = [0x5a; 32];
+            }
+            // The commitment of the record reaches everyone; who is told otherwise hears that first.
+            for said in [Signed::new(&key(2), &told), signed.clone()] {
+                let datagram = [&head[..], &encode(&said)].concat();
+                let actions = self.parties[i]
+                    .machine
+                    .datagram(&datagram, self.now + DELAY);
+                self.challenger_acts(i, actions);
+            }
             let mine = || sends.iter().filter(|s| s.1 == i && s.0 <= self.now + DELAY);
             self.parties[i].machine.flooded(Flooded {
                 first_ns: mine().next().map(|s| s.0),

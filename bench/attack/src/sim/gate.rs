@@ -400,6 +400,7 @@ impl Session {
         let accounting = Accounting {
             fates,
             histogram: gate.tally.histogram(),
+            uncapped: u32::try_from(gate.tally.uncapped()).unwrap_or(u32::MAX),
             reordered: gate.tally.reordered(),
             commit_latency_ns: self.world.network.commit_ns,
             ..Accounting::default()

@@ -187,10 +187,10 @@ impl Outcome {
         }
     }
 
-    /// A figure stands that the contract can take.
+    /// A result is posted: what is inconclusive has figures too, and pays for what was delivered.
     #[must_use]
     pub fn posted(&self) -> bool {
-        matches!(self.verdict, Some(Verdict::Pass | Verdict::Fail))
+        self.verdict.is_some()
     }
 
     /// In a word, for tables.

@@ -135,11 +135,7 @@ fn what_outsiders_try_is_refused_by_name() {
 
 #[test]
 fn a_lying_prover_gets_no_figure_or_loses_whom_it_lied_about() {
-    for attack in [
-        Attack::EarlyCommit,
-        Attack::ForgedBitmap,
-        Attack::EquivocatingCommit,
-    ] {
+    for attack in [Attack::EarlyCommit, Attack::ForgedBitmap] {
         let all = lan(attack, Manner::Gross);
         assert_eq!(all.verdict, Some(Verdict::Inconclusive), "{attack}");
         assert!(all.flags["V3"] >= 3, "{attack} {all:?}");
@@ -147,9 +143,14 @@ fn a_lying_prover_gets_no_figure_or_loses_whom_it_lied_about() {
         assert_eq!(two.flags["V3"], 2, "{attack} {two:?}");
         assert!(two.measured_over_true < 1.0 && two.honest_paid == 5);
     }
-    // Who was told another commitment than the log's keeps both.
-    let told = lan(Attack::EquivocatingCommit, Manner::Subtle);
-    assert_eq!(told.met["conflict"], 2, "{told:?}");
+    // Who was told another commitment than the log's shows both: nothing is measured.
+    for manner in [Manner::Gross, Manner::Subtle] {
+        let told = lan(Attack::EquivocatingCommit, manner);
+        assert_eq!(told.verdict, Some(Verdict::Inconclusive), "{told:?}");
+        assert_eq!(told.flags["Equivocation"], 1, "{told:?}");
+        let why = told.reason.as_deref().unwrap_or_default();
+        assert!(why.contains("two commitments"), "{told:?}");
+    }
     let before = lan(Attack::RttInflation, Manner::Gross);
     assert_eq!(before.flags["RttInflation"], 7);
     assert!(before.measured_over_true < 1.02);

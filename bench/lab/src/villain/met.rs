@@ -100,8 +100,14 @@ impl Met {
         let figure = self.measured_over_true.unwrap_or(0.0);
         let guaranteed = self.guaranteed_over_true.unwrap_or(0.0);
         let reason = measured.reason.as_deref().unwrap_or("no reason given");
+        // What corrupt challengers or outsiders take from a true claim may leave it undecided, never false to
+        // its advantage; the honest are paid all the same.
+        let may_be_open = matches!(
+            switch.attack.culprit,
+            Culprit::Challengers | Culprit::Outsider
+        );
         demand(
-            matches!(measured.verdict.as_str(), "Pass" | "Fail"),
+            may_be_open || matches!(measured.verdict.as_str(), "Pass" | "Fail"),
             format!("no verdict about the link: {} ({reason})", measured.verdict),
         );
         demand(
@@ -236,6 +242,8 @@ mod tests {
         let guaranteed = |bps: u64| judge(&rush, |d| d["guaranteed_bps"] = bps.into()).holds();
         assert!(guaranteed(1_020_000_000) && !guaranteed(1_021_000_000));
         assert!(!judge(&rush, |d| d["verdict"] = "Inconclusive".into()).holds());
+        let replay = switch("replay", Culprit::Challengers, Outcome::Refused);
+        assert!(judge(&replay, |d| d["verdict"] = "Inconclusive".into()).holds());
     }
 
     #[test]

@@ -221,9 +221,8 @@ impl Bench<'_> {
     }
 
     /// V8: who counted far less than the others. Noted and paid: the bottleneck may be honest.
-    fn low(&mut self, samples: &[(usize, Sample)]) -> usize {
+    fn low(&mut self, samples: &[(usize, Sample)]) {
         let middle = median(samples);
-        let mut low = 0;
         for (index, sample) in samples {
             let fair = u128::from(sample.packets) * 100
                 >= u128::from(middle) * u128::from(V8_SHARE_PERCENT);
@@ -232,26 +231,31 @@ impl Bench<'_> {
             self.note("V8", format!("share of {who}"), fair, &who, detail);
             if !fair {
                 self.flag(*index, "LowShare");
-                low += 1;
             }
         }
-        low
     }
 
-    /// V11: before a claim is called false, whether at most f challengers that counted little or nothing
-    /// are all that is missing. The prover gains nothing by starving them: silence is as inconclusive.
-    fn withheld(&mut self, samples: &[(usize, Sample)], low: usize) -> Option<String> {
+    /// V11: before a claim is called false, whether f challengers that say they got less than the others are
+    /// all that is missing. The prover gains nothing by starving them: silence is as inconclusive.
+    fn withheld(&mut self, samples: &[(usize, Sample)]) -> Option<String> {
         let terms = self.record.notice.message.terms;
         let list: Vec<Sample> = samples.iter().map(|(_, s)| *s).collect();
         let result = estimate_uplink(&list, terms.f, terms.offer_total_bps(), terms.packet_bytes);
         let guaranteed = result.curve.last().copied().unwrap_or(0);
         let point = result.point_bps;
         let (verdict, _) = decide(&terms, true, true, samples.len(), point, guaranteed);
+        // The f that say they got least may have kept it to themselves: what the link carried if they had
+        // counted like the others.
         let flooded = self.record.ready.iter().flatten().count();
-        let missing = flooded.saturating_sub(samples.len()) + low;
-        // What the link carried if the missing had counted like the others.
+        let middle = median(samples);
+        let mut told: Vec<u64> = samples.iter().map(|(_, s)| s.packets).collect();
+        told.resize(flooded.max(told.len()), 0);
+        told.sort_unstable();
+        for least in told.iter_mut().take(usize::from(terms.f)) {
+            *least = middle.max(*least);
+        }
         let whole = Sample {
-            packets: median(samples).saturating_mul(flooded as u64),
+            packets: told.iter().sum(),
             ..list.first().copied().unwrap_or(Sample {
                 tt_ns: 0,
                 tt_plus_ns: 0,
@@ -261,16 +265,18 @@ impl Bench<'_> {
         let likely = estimate_uplink(&[whole], 0, u64::MAX, terms.packet_bytes).point_bps;
         // Too few valid reports are V9's affair.
         let few = (samples.len() as u64) < terms.honest();
-        let excused = missing == 0
-            || missing > usize::from(terms.f)
+        let tested = few
+            || verdict == Verdict::Pass
             || u128::from(likely) * 100 < u128::from(terms.claim_bps) * 95;
-        let tested = few || verdict == Verdict::Pass || excused;
         self.note(
             "V11",
             "the shortfall is the link's".into(),
             tested,
             "challengers",
-            format!("{missing} of {flooded} counted little or nothing; like the others they would make it {likely} bit/s"),
+            format!(
+                "were the {} that counted least like the others, {likely} bit/s",
+                terms.f
+            ),
         );
         if tested {
             return None;
@@ -279,7 +285,8 @@ impl Bench<'_> {
             self.flag(*index, "Withheld");
         }
         Some(format!(
-            "{point} bit/s without {missing} challengers that reported little or nothing; with them it may be {likely}"
+            "{point} bit/s; were the {} challengers that counted least like the others, {likely}: they may have kept it to themselves",
+            terms.f
         ))
     }
 
@@ -320,9 +327,9 @@ impl Bench<'_> {
 
     fn finish(mut self, samples: &[(usize, Sample)], commitment_ok: bool) -> Judgement {
         let terms = self.record.notice.message.terms;
-        let low = self.low(samples);
+        self.low(samples);
         let withheld = if commitment_ok {
-            self.withheld(samples, low)
+            self.withheld(samples)
         } else {
             None
         };
