@@ -22,6 +22,18 @@ pub enum DatapathError {
         /// What is allowed.
         allowed: String,
     },
+    /// Packets longer than the interface takes.
+    #[error(
+        "interface {interface} has an MTU of {mtu} bytes, and the packets are {packet_bytes} bytes long at the IP layer: ask with `--mtu {mtu}` or less, or raise the interface's MTU and start the prover again"
+    )]
+    Mtu {
+        /// Interface.
+        interface: String,
+        /// Its MTU, bytes.
+        mtu: u32,
+        /// What was asked for, bytes at the IP layer.
+        packet_bytes: u16,
+    },
     /// The data port cannot be bound.
     #[error(
         "data port {address}: {source}; it must be free and the address local (`ss -ulnp` shows who has it)"

@@ -12,6 +12,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::unistd::Pid;
 use plumbline_wire::consent::{SENDERS, SESSIONS, mapped_v4};
+use plumbline_wire::header::IP_UDP_LEN;
 use plumbline_wire::{ConsentEntry, ConsentKey};
 
 use crate::host;
@@ -26,6 +27,9 @@ use super::sys::mmsg::MmsgSource;
 use super::sys::sockopt;
 use super::worker::{Command, Row, Worker};
 use super::{ReceiverConfig, SessionSink, SessionSpec, XskStatistics};
+
+/// Headers of IPv6 and UDP, bytes.
+const IPV6_UDP_LEN: usize = 48;
 
 /// Commands that may wait: each open or close waits for its answer, so one a session is plenty.
 const MAILBOX: usize = SESSIONS;
@@ -54,6 +58,7 @@ struct Shared {
     fates: Arc<LiveFates>,
     /// Of the interface, bytes at the IP layer.
     mtu: u32,
+    interface: String,
     failure: Arc<OnceLock<String>>,
 }
 
@@ -128,6 +133,7 @@ impl Receiver {
             socket,
             fates,
             mtu,
+            interface: cfg.interface.clone(),
             failure,
         });
         Ok(Self {
@@ -142,6 +148,23 @@ impl Receiver {
         &self.info
     }
 
+    /// Whether packets of so many bytes at the IP layer come in: the interface drops longer ones unseen.
+    ///
+    /// # Errors
+    /// [`DatapathError::Mtu`]: its MTU is smaller.
+    pub fn carries(&self, packet_bytes: u16) -> Result<(), DatapathError> {
+        let mtu = self.shared.mtu;
+        if u32::from(packet_bytes) <= mtu {
+            return Ok(());
+        }
+        let interface = self.shared.interface.clone();
+        Err(DatapathError::Mtu {
+            interface,
+            mtu,
+            packet_bytes,
+        })
+    }
+
     /// Opens a session: its sink goes to the threads, then its senders are admitted.
     ///
     /// # Errors
@@ -153,17 +176,9 @@ impl Receiver {
         sink: &Arc<dyn SessionSink>,
     ) -> Result<SessionHandle, DatapathError> {
         let rows = rows(spec)?;
-        if spec.size.ip_layer() > self.shared.mtu as usize {
-            return Err(DatapathError::Config {
-                key: "size",
-                value: format!("{} bytes of UDP payload", spec.size.payload()),
-                allowed: format!(
-                    "packets of {} bytes need an MTU of as much, and the interface has {}",
-                    spec.size.ip_layer(),
-                    self.shared.mtu
-                ),
-            });
-        }
+        let ipv6 = spec.senders.iter().any(|s| s.source.is_ipv6());
+        let headers = if ipv6 { IPV6_UDP_LEN } else { IP_UDP_LEN };
+        self.carries(u16::try_from(spec.size.payload() + headers).unwrap_or(u16::MAX))?;
         self.shared.enter(spec.session)?;
         // From here on dropping the handle undoes whatever was done.
         let shared = self.shared.clone();

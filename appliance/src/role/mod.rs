@@ -23,6 +23,7 @@ pub mod juror;
 pub mod ledger;
 pub mod node;
 pub mod outcome;
+mod path;
 pub mod payer;
 pub mod prover;
 pub mod settle;

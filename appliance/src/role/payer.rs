@@ -14,7 +14,9 @@ use alloy::primitives::{B256, U256};
 use plumbline_contracts::State;
 use plumbline_contracts::abi::backhaul::IBackhaul::Request;
 use plumbline_proof::backhaul::bundle;
+use plumbline_proof::backhaul::messages::Statement;
 use plumbline_proof::backhaul::params::{Terms, TermsError, USUAL_MTU};
+use plumbline_proof::backhaul::record::Record;
 use plumbline_trust::Address;
 
 use super::outcome;
@@ -27,6 +29,8 @@ use crate::ui::{Progress, Stage};
 
 /// How often the chain is asked how far the request is.
 const LOOK: Duration = Duration::from_millis(100);
+/// Step of a session whose last word is an abort: after the prover's nothing follows.
+const ABORT: &str = "abort";
 /// How long after the deadline the coordinator, or anyone, has to end the request.
 const GRACE: Duration = Duration::from_secs(15);
 
@@ -139,9 +143,10 @@ pub async fn measure(
     };
     let id = ask(&chain, &request, order, progress).await?;
     progress.note(&id.to_string());
-    let state = wait(&api, &chain, id, &request, progress).await?;
+    let mut given_up = None;
+    let state = wait(&api, &chain, id, &request, &mut given_up, progress).await?;
     if state != State::Final {
-        return Err(no_result(&chain, id, state).await);
+        return Err(no_result(&chain, id, state, given_up).await);
     }
     progress.stage(Stage::Collect);
     let mut document = collect(&api, &chain, id, save).await?;
@@ -214,6 +219,7 @@ async fn wait(
     chain: &ChainClient,
     id: B256,
     request: &Request,
+    given_up: &mut Option<String>,
     progress: &dyn Progress,
 ) -> Result<State, PayError> {
     let mut shown = (State::None, String::new());
@@ -250,6 +256,14 @@ async fn wait(
         if step != shown.1 && !step.is_empty() {
             progress.note(&step);
         }
+        if given_up.is_none() && step == ABORT {
+            *given_up = abandoned(api, chain, id).await;
+            if let Some(why) = &given_up {
+                progress.tell(&format!(
+                    "{why}; the contract refunds the escrow after the deadline"
+                ));
+            }
+        }
         shown = (state, step);
         if clock::realtime_s() > request.deadline + GRACE.as_secs() {
             // Nobody ended it: anyone may, and the payer is the one who wants its money.
@@ -263,7 +277,36 @@ async fn wait(
     }
 }
 
-async fn no_result(chain: &ChainClient, id: B256, state: State) -> PayError {
+/// Why the prover does not go on, in its own words and signed by the key that the chain knows; `None` if it
+/// was not the prover, or its word is not to be had.
+async fn abandoned(api: &Api, chain: &ChainClient, id: B256) -> Option<String> {
+    let mut log: Vec<Statement> = Vec::new();
+    loop {
+        let (more, _) = api.events(&id.0, log.len(), Duration::ZERO).await.ok()?;
+        if more.is_empty() {
+            break;
+        }
+        log.extend(more);
+    }
+    let record = Record::read(&log).ok()?;
+    let notice = &record.notice.message;
+    let abort = record.abort.as_ref().filter(|_| notice.challenge == id.0)?;
+    let request = chain.request_of(id).await.ok()?.request;
+    let known = chain.participant(request.prover).await.ok()??;
+    (known.network_key.0 == abort.signed.key.0)
+        .then(|| format!("the prover gave up before the start: {}", abort.message.why))
+}
+
+async fn no_result(
+    chain: &ChainClient,
+    id: B256,
+    state: State,
+    given_up: Option<String>,
+) -> PayError {
+    if let Some(why) = given_up {
+        let id = id.to_string();
+        return PayError::NoResult { id, state, why };
+    }
     let why = match (state, chain.selected_of(id).await) {
         (State::Cancelled, _) => "too few live challengers for the draw".to_owned(),
         (_, Ok(drawn)) if drawn.is_empty() => {

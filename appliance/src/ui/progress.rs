@@ -1,4 +1,4 @@
-//! What is going on, for a person who waits. On stderr, and only where that is a terminal.
+//! What is going on, for a person who waits. On stderr; all of it only where that is a terminal.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -55,6 +55,8 @@ pub trait Progress: Send + Sync {
     fn stage(&self, stage: Stage);
     /// A detail of the present stage.
     fn note(&self, words: &str);
+    /// Something that should be known before the end: a line that stays, also where stderr is no terminal.
+    fn tell(&self, words: &str);
     /// It is over; whatever was drawn is taken away.
     fn done(&self);
 }
@@ -66,6 +68,19 @@ pub struct Silent;
 impl Progress for Silent {
     fn stage(&self, _: Stage) {}
     fn note(&self, _: &str) {}
+    fn tell(&self, _: &str) {}
+    fn done(&self) {}
+}
+
+/// Nobody watches, and somebody reads it later: only what is told.
+struct Lines;
+
+impl Progress for Lines {
+    fn stage(&self, _: Stage) {}
+    fn note(&self, _: &str) {}
+    fn tell(&self, words: &str) {
+        eprintln!("{words}");
+    }
     fn done(&self) {}
 }
 
@@ -87,6 +102,10 @@ impl Progress for Spinner {
         self.0.set_message(words.to_owned());
     }
 
+    fn tell(&self, words: &str) {
+        self.0.suspend(|| eprintln!("{words}"));
+    }
+
     fn done(&self) {
         self.0.finish_and_clear();
     }
@@ -98,7 +117,7 @@ impl Drop for Spinner {
     }
 }
 
-/// The progress display that fits stderr: a spinner on a terminal, nothing elsewhere.
+/// The progress display that fits stderr: a spinner on a terminal, elsewhere only what must be told.
 pub fn for_terminal() -> Box<dyn Progress> {
     let style = ProgressStyle::with_template("{spinner} {prefix}  {wide_msg} {elapsed}");
     match style {
@@ -107,7 +126,7 @@ pub fn for_terminal() -> Box<dyn Progress> {
             bar.enable_steady_tick(TICK);
             Box::new(Spinner(bar))
         }
-        _ => Box::new(Silent),
+        _ => Box::new(Lines),
     }
 }
 

@@ -73,7 +73,14 @@ fn packets_that_the_interface_cannot_carry_are_refused_when_the_session_is_opene
         .err()
         .expect("MTU 1520 carries no jumbo packets");
     assert!(
-        matches!(refused, DatapathError::Config { key: "size", .. }),
+        matches!(
+            refused,
+            DatapathError::Mtu {
+                mtu: 1520,
+                packet_bytes: 8988,
+                ..
+            }
+        ),
         "{refused}"
     );
 }

@@ -5,6 +5,8 @@
 //!  http.rs    plain HTTP/1.1 from inside a namespace
 //!  proof.rs   honest · overclaim · plain socket: verdict, figures, money, packets, evidence
 //!  uplink.rs  the same away from the prover: verdict, figures, money, packets, evidence
+//!  links.rs   both over IPv6 and with jumbo packets
+//!  mtu.rs     packets longer than interface or path take: refused before the flood, and the payer told
 //!  crash.rs   coordinator killed at several instants · prover silent · prover killed
 //!  bystander.rs  TCP through the measured interface before, during and after
 //!  privilege.rs  nobody keeps a capability
@@ -20,6 +22,8 @@ mod bystander;
 mod crash;
 mod door;
 mod http;
+mod links;
+mod mtu;
 mod privilege;
 mod proof;
 mod refusals;

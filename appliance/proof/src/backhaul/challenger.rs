@@ -15,7 +15,7 @@ use plumbline_wire::header::{HEADER_LEN, Header, Kind};
 
 use super::keystream::{self, Train};
 use super::messages::{
-    ChallengeId, Commit, Ready, Report, Rtt, SeedCommitment, Settlement, Statement, Window,
+    Abort, ChallengeId, Commit, Ready, Report, Rtt, SeedCommitment, Settlement, Statement, Window,
     session_of,
 };
 use super::params::{DEADLINE_DURATIONS, LEAD_PART, SETTLE_NS};
@@ -225,8 +225,44 @@ impl Challenger {
             Statement::Consent(_) => self.consented(key),
             // In the uplink nothing is sent at the start: the next tick begins to count.
             Statement::Start(_) if !self.up() => self.start(),
+            Statement::Abort(_) => self.left(),
             _ => Vec::new(),
         })
+    }
+
+    /// The prover does not go on, so nobody does.
+    fn left(&self) -> Vec<ChallengerAction> {
+        let abort = self.record.abort.iter();
+        abort
+            .map(|kept| ChallengerAction::Fail(format!("the prover gave up: {}", kept.message.why)))
+            .collect()
+    }
+
+    /// A datagram as long as the data packets, for the prover's control port, where it is counted and not
+    /// answered: a path that does not carry it can say so before the flood. `None` before the consent.
+    pub fn trial(&mut self, now_ns: u64) -> Option<(SocketAddr, Vec<u8>)> {
+        let to = self.record.consent.as_ref()?.message.control;
+        let head = rtt::probe(
+            self.record.challenge(),
+            self.index,
+            u64::MAX,
+            now_ns,
+            self.session.as_ref()?,
+        );
+        let mut bytes = head.to_vec();
+        bytes.resize(self.record.notice.message.terms.size().payload(), 0);
+        self.control_sent += 1;
+        Some((to, bytes))
+    }
+
+    /// Takes no further part, and tells everyone why. Before the start only.
+    pub fn give_up(&mut self, key: &NetworkKey, why: &str) -> Vec<ChallengerAction> {
+        let abort = Abort::new(self.record.challenge(), Some(self.index), why);
+        // After the start nobody asks any more.
+        let said = self.say(Statement::Abort(Signed::new(key, &abort))).ok();
+        said.into_iter()
+            .chain([ChallengerAction::Fail(why.to_owned())])
+            .collect()
     }
 
     fn consented(&mut self, key: &NetworkKey) -> Vec<ChallengerAction> {

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  notice ─► Gathering ──consent──► Anchor ─► (Begun) ─► Running ──all reports or timeout──► Judge
-//!                └───────────────── deadline passes: the contract refunds ────────────────────┘
+//!                └── deadline passes, sooner or later after an Abort: the contract refunds ────┘
 //! ```
 
 use plumbline_trust::encoding::Digest;
@@ -102,6 +102,9 @@ impl Coordinator {
 
     /// Goes on if a step is complete or its time is up. Call at least every 50 ms.
     pub fn tick(&mut self, now_ns: u64) -> Vec<CoordinatorAction> {
+        if self.record.abort.is_some() {
+            return Vec::new();
+        }
         if let (Some(consent), false) = (&self.record.consent, self.anchoring) {
             self.anchoring = true;
             return vec![CoordinatorAction::Anchor(Consent::setup_hash(

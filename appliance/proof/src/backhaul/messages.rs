@@ -306,6 +306,41 @@ pub struct Report {
     pub settlement: Vec<u8>,
 }
 
+/// Most bytes of the words of an [`Abort`].
+pub const ABORT_WORDS_MAX: usize = 1000;
+
+/// Prover or challenger → everyone, before the start: I do not go on, and why. The prover's word ends the
+/// session; a challenger's only its own part.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Abort {
+    /// The challenge.
+    pub challenge: ChallengeId,
+    /// The challenger's place in the draw; none: the prover.
+    pub index: Option<u16>,
+    /// What, where, and what is allowed: text without control characters, at most [`ABORT_WORDS_MAX`]
+    /// bytes.
+    pub why: String,
+}
+
+impl Abort {
+    /// Says `why`, cut to what is taken.
+    pub fn new(challenge: &ChallengeId, index: Option<u16>, why: &str) -> Self {
+        let mut words = String::new();
+        for c in why.chars() {
+            let c = if c.is_control() { ' ' } else { c };
+            if words.len() + c.len_utf8() > ABORT_WORDS_MAX {
+                break;
+            }
+            words.push(c);
+        }
+        Self {
+            challenge: *challenge,
+            index,
+            why: words,
+        }
+    }
+}
+
 macro_rules! domains {
     ($($kind:ident = $domain:literal),* $(,)?) => {$(
         impl Message for $kind { const DOMAIN: &'static str = $domain; }
@@ -321,6 +356,7 @@ domains! {
     Commit = "plumbline backhaul commit v1",
     Reveal = "plumbline backhaul reveal v1",
     Report = "plumbline backhaul report v1",
+    Abort = "plumbline backhaul abort v1",
 }
 
 /// One line of a session's log: which kind of message, and the message as signed.
@@ -344,6 +380,8 @@ pub enum Statement {
     Reveal(Signed),
     /// [`Report`]
     Report(Signed),
+    /// [`Abort`]
+    Abort(Signed),
 }
 
 impl Statement {
@@ -359,6 +397,7 @@ impl Statement {
             Self::Commit(_) => "commit",
             Self::Reveal(_) => "reveal",
             Self::Report(_) => "report",
+            Self::Abort(_) => "abort",
         }
     }
 
@@ -373,7 +412,8 @@ impl Statement {
             | Self::Start(s)
             | Self::Commit(s)
             | Self::Reveal(s)
-            | Self::Report(s) => s,
+            | Self::Report(s)
+            | Self::Abort(s) => s,
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  Seeds ──all or timeout──► Consented ──begun & ready──► Started ──(tally commits)──► reveal()
-//!    └── too few ──► Failed      └── too few ready ──► Failed
+//!    └── too few ──► Failed      └── too few ready ──► Failed, said as an Abort
 //! ```
 
 use std::net::SocketAddr;
@@ -11,7 +11,9 @@ use std::net::SocketAddr;
 use plumbline_trust::identity::{NetworkKey, Signed};
 use plumbline_trust::session::{Ephemeral, SessionKey};
 
-use super::messages::{Accounting, Commit, Consent, Reveal, Sender, Settlement, Start, Statement};
+use super::messages::{
+    Abort, Accounting, Commit, Consent, Reveal, Sender, Settlement, Start, Statement,
+};
 use super::params::{DEADLINE_DURATIONS, Direction, START_LEAD_NS, STEP_TIMEOUT_NS};
 use super::record::{Record, Refusal};
 use super::tally::Tally;
@@ -114,6 +116,9 @@ impl Prover {
     pub fn tick(&mut self, key: &NetworkKey, now_ns: u64) -> Vec<ProverAction> {
         let n = self.record.seeds.len();
         let enough = usize::try_from(self.record.notice.message.terms.honest()).unwrap_or(n);
+        if let Some(why) = self.hopeless(enough) {
+            return self.give_up(key, &why);
+        }
         match self.step {
             Step::Seeds { until_ns } => {
                 let have = self.record.seeds.iter().flatten().count();
@@ -121,9 +126,10 @@ impl Prover {
                     return self.consent(key, now_ns);
                 }
                 if now_ns >= until_ns {
-                    return self.fail(format!(
+                    let why = format!(
                         "{have} of {n} challengers committed to a seed in time; {enough} are needed"
-                    ));
+                    );
+                    return self.give_up(key, &why);
                 }
             }
             Step::Consented { until_ns } => {
@@ -135,7 +141,8 @@ impl Prover {
                 let have = self.record.ready.iter().flatten().count();
                 let in_time = now_ns < until_ns;
                 let prepared = self.made && self.record.begun.is_some();
-                if prepared && (have >= wanted || (!in_time && have >= enough)) {
+                let waiting = in_time && !self.all_decided();
+                if prepared && (have >= wanted || (!waiting && have >= enough)) {
                     return self.start(key, now_ns);
                 }
                 if !in_time {
@@ -149,12 +156,54 @@ impl Prover {
                     } else {
                         "; my own packets are not made"
                     };
-                    return self.fail(format!("{have} of {wanted} challengers were ready in time ({enough} are needed); the set-up is {anchored} on the chain{made}"));
+                    let why = format!(
+                        "{have} of {wanted} challengers were ready in time ({enough} are needed); the set-up is {anchored} on the chain{made}"
+                    );
+                    return self.give_up(key, &why);
                 }
             }
             Step::Started | Step::Failed => {}
         }
         Vec::new()
+    }
+
+    /// Ends the session before its start, and tells everyone why.
+    pub fn give_up(&mut self, key: &NetworkKey, why: &str) -> Vec<ProverAction> {
+        let abort = Abort::new(self.record.challenge(), None, why);
+        let said = self.say(Statement::Abort(Signed::new(key, &abort)), Vec::new());
+        self.step = Step::Failed;
+        said.into_iter()
+            .chain([ProverAction::Fail(why.to_owned())])
+            .collect()
+    }
+
+    /// So many challengers gave up that those left are not enough.
+    fn hopeless(&self, enough: usize) -> Option<String> {
+        if matches!(self.step, Step::Started | Step::Failed) {
+            return None;
+        }
+        let n = self.record.out.len();
+        let mut out = self.record.out.iter().flatten().map(|k| &k.message);
+        let gone = out.clone().count();
+        let last = out.next_back().filter(|_| n - gone < enough)?;
+        let index = last.index.unwrap_or_default();
+        Some(format!(
+            "{gone} of {n} challengers gave up, and {enough} are needed; challenger {index}: {}",
+            last.why
+        ))
+    }
+
+    /// Everyone with consent is ready or gave up.
+    fn all_decided(&self) -> bool {
+        let Some(consent) = &self.record.consent else {
+            return false;
+        };
+        let senders = consent.message.senders.iter().map(|s| usize::from(s.index));
+        let said = |at: usize| {
+            let ready = self.record.ready.get(at).is_some_and(Option::is_some);
+            ready || self.record.out.get(at).is_some_and(Option::is_some)
+        };
+        senders.into_iter().all(said)
     }
 
     fn fail(&mut self, why: String) -> Vec<ProverAction> {

@@ -8,8 +8,8 @@ use plumbline_trust::identity::{Signed, SignedError, VerifyingKey, binding_messa
 use plumbline_trust::selection;
 
 use super::messages::{
-    Begun, ChallengeId, Commit, Consent, Notice, Ready, Report, Reveal, SeedCommitment, Start,
-    Statement,
+    ABORT_WORDS_MAX, Abort, Begun, ChallengeId, Commit, Consent, Notice, Ready, Report, Reveal,
+    SeedCommitment, Start, Statement,
 };
 use super::params::TermsError;
 use super::uplink;
@@ -109,6 +109,10 @@ pub struct Record {
     pub reveal: Option<Kept<Reveal>>,
     /// By index.
     pub reports: Vec<Option<Kept<Report>>>,
+    /// The prover's: nothing comes after it.
+    pub abort: Option<Kept<Abort>>,
+    /// By index: challengers that do not go on.
+    pub out: Vec<Option<Kept<Abort>>>,
 }
 
 impl Record {
@@ -166,6 +170,8 @@ impl Record {
             commit: None,
             reveal: None,
             reports: vec![None; n],
+            abort: None,
+            out: vec![None; n],
         })
     }
 
@@ -197,6 +203,13 @@ impl Record {
             return Err(Refusal::Field {
                 what,
                 why: format!("is longer than {MAX_BODY} bytes"),
+            });
+        }
+        if self.abort.is_some() && !matches!(statement, Statement::Notice(_) | Statement::Abort(_))
+        {
+            return Err(Refusal::TooEarly {
+                what,
+                missing: "a new request; the prover gave this one up",
             });
         }
         match statement {
@@ -290,7 +303,36 @@ impl Record {
                 uplink::record::report(&self.notice.message, &message)?;
                 keep(what, &mut self.reports[at], s, message)
             }
+            Statement::Abort(s) => self.aborted(what, s),
         }
+    }
+
+    fn aborted(&mut self, what: &'static str, signed: &Signed) -> Result<bool, Refusal> {
+        let message: Abort = signed.open()?;
+        self.same(what, &message.challenge, 0)?;
+        let at = match message.index {
+            None => {
+                self.prover(what, signed)?;
+                None
+            }
+            Some(index) => Some(self.challenger(what, signed, index)?),
+        };
+        let field = |what, why: String| Err(Refusal::Field { what, why });
+        if self.start.is_some() {
+            return field("abort", "comes after the start, when all go on".into());
+        }
+        // It is shown to people as it is.
+        if message.why.len() > ABORT_WORDS_MAX || message.why.chars().any(char::is_control) {
+            return field(
+                "abort.why",
+                format!("must be at most {ABORT_WORDS_MAX} bytes without control characters"),
+            );
+        }
+        let slot = match at {
+            None => &mut self.abort,
+            Some(at) => &mut self.out[at],
+        };
+        keep(what, slot, signed, message)
     }
 
     fn same(&self, what: &'static str, challenge: &ChallengeId, phase: u8) -> Result<(), Refusal> {

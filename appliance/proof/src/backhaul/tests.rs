@@ -1,5 +1,6 @@
 //! A whole proof on virtual time: the four machines, an ideal FIFO link, no kernel.
 
+mod abort;
 mod offence;
 
 use std::net::SocketAddr;

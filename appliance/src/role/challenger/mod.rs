@@ -36,6 +36,7 @@ pub use self::paths::Paths;
 use self::uplink::Ear;
 use super::conduct::{Conduct, Speaker};
 use super::node::Node;
+use super::path;
 use crate::clock;
 use crate::generator::{FloodPlan, flood};
 
@@ -141,6 +142,8 @@ struct Session {
     work_in: Sender<Work>,
     work: Receiver<Work>,
     packets: Vec<u8>,
+    /// A packet was sent to try the path.
+    tried: bool,
     halt: Arc<AtomicBool>,
     watch: clock::Watch,
     first: Vec<ChallengerAction>,
@@ -155,8 +158,11 @@ impl Session {
     ) -> Result<(Self, Address), String> {
         let io = |e: std::io::Error| format!("cannot bind {}: {e}", role.address);
         let data = bind(role.address, role.data_port).map_err(io)?;
-        let control =
-            Control::new(bind(role.address, role.control_port).map_err(io)?).map_err(io)?;
+        let control = bind(role.address, role.control_port).map_err(io)?;
+        for socket in [&data, &control] {
+            path::whole(socket, role.address.is_ipv6()).map_err(|e| e.to_string())?;
+        }
+        let control = Control::new(control).map_err(io)?;
         let addresses = (
             data.local_addr().map_err(io)?,
             control.address().map_err(io)?,
@@ -186,6 +192,7 @@ impl Session {
             work_in,
             work,
             packets: Vec::new(),
+            tried: false,
             halt: Arc::new(AtomicBool::new(false)),
             watch: clock::Watch::start(),
             first,
@@ -221,6 +228,7 @@ impl Session {
                         .map_err(|e| e.to_string())?,
                 );
             }
+            self.try_path();
             while let Ok(work) = self.work.try_recv() {
                 match work {
                     Work::Prepared(packets, leaves) => {
@@ -242,22 +250,56 @@ impl Session {
         Err("stopped".into())
     }
 
+    /// One packet as long as the flood's, while the probes go out: a router that it is too long for says so.
+    fn try_path(&mut self) {
+        if self.tried {
+            return;
+        }
+        if let Some((to, datagram)) = self.machine.trial(clock::realtime_ns()) {
+            self.tried = true;
+            self.control.send(to, &datagram);
+        }
+    }
+
+    /// Whether the path to the prover carries the packets, as far as the kernel has learned.
+    fn path_carries(&self) -> Result<(), String> {
+        let record = self.machine.record();
+        let Some(consent) = &record.consent else {
+            return Ok(());
+        };
+        let from = self.control.address().map_err(|e| e.to_string())?;
+        let packet_bytes = record.notice.message.terms.packet_bytes;
+        let to = consent.message.data;
+        path::carries(from.ip(), to, packet_bytes).map_err(|e| e.to_string())
+    }
+
+    fn tell(&self, statement: Statement) -> Result<(), String> {
+        let speaker = Speaker {
+            record: self.machine.record(),
+            network: &self.node.network,
+            settler: &self.node.settler,
+        };
+        let Some(statement) = self.conduct.say(&speaker, statement) else {
+            return Ok(());
+        };
+        let sent = self.say.blocking_send(statement);
+        sent.map_err(|_| "the session was given up".to_owned())
+    }
+
     /// Does what the machine wants; true when it is done.
     fn act(&mut self, actions: Vec<ChallengerAction>) -> Result<bool, String> {
         let mut done = false;
         for action in actions {
             match action {
                 ChallengerAction::Say(statement) => {
-                    let speaker = Speaker {
-                        record: self.machine.record(),
-                        network: &self.node.network,
-                        settler: &self.node.settler,
-                    };
-                    if let Some(statement) = self.conduct.say(&speaker, statement) {
-                        self.say
-                            .blocking_send(statement)
-                            .map_err(|_| "the session was given up")?;
+                    if matches!(statement, Statement::Ready(_))
+                        && let Err(why) = self.path_carries()
+                    {
+                        let key = self.node.network.clone();
+                        let last = self.machine.give_up(&key, &why);
+                        return self.act(last);
                     }
+                    self.tell(statement)?;
                 }
                 ChallengerAction::Prepare(train, count) => self.prepare(train, count)?,
                 ChallengerAction::Send(to, datagram) => self.control.send(to, &datagram),

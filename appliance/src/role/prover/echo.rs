@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -66,7 +67,10 @@ pub struct Echo {
 }
 
 impl Echo {
-    /// Binds the port and starts the thread.
+    /// Binds the port and starts the thread; returns when that holds no capability any more.
+    ///
+    /// # Errors
+    /// The port cannot be bound, or the thread not be started or rid of its capabilities.
     pub fn start(
         address: IpAddr,
         port: u16,
@@ -83,25 +87,31 @@ impl Echo {
             key,
             conduct,
         };
+        let (say_dropped, dropped) = channel();
         let thread = std::thread::Builder::new()
             .name("plumbline-echo".into())
             .spawn({
                 let stop = stop.clone();
                 move || {
                     // It starts before the process gives its capabilities up, and needs none.
-                    if let Err(error) = privilege::drop_all() {
-                        tracing::error!(%error, "the control port is not served");
-                        return;
+                    let without = privilege::drop_all().map_err(io::Error::other);
+                    let serves = without.is_ok();
+                    let _gone = say_dropped.send(without);
+                    if serves {
+                        worker.run(&stop);
                     }
-                    worker.run(&stop);
                 }
             })?;
-        Ok(Self {
+        let echo = Self {
             socket,
             sessions,
             stop,
             thread: Some(thread),
-        })
+        };
+        // Whoever looks for capabilities next must find none here.
+        let ended = |_| io::Error::other("the control port's thread ended");
+        dropped.recv().map_err(ended)??;
+        Ok(echo)
     }
 
     /// The socket, from which commitments go out.
@@ -148,17 +158,17 @@ impl Worker {
     fn run(&self, stop: &AtomicBool) {
         let mut buffer = [0; HEADER_LEN + 1];
         while !stop.load(Ordering::Relaxed) {
-            // Another length is nothing of ours; an error is a timeout or an ICMP answer to a
-            // commitment that nobody waits for.
-            if let Ok((HEADER_LEN, from)) = self.socket.recv_from(&mut buffer)
+            // What is shorter is nothing of ours, what is longer tries the path; an error is a timeout or
+            // an ICMP answer to a commitment that nobody waits for.
+            if let Ok((length @ HEADER_LEN.., from)) = self.socket.recv_from(&mut buffer)
                 && let Some(head) = buffer.first_chunk::<HEADER_LEN>()
             {
-                self.hear(head, from);
+                self.hear(head, length == HEADER_LEN, from);
             }
         }
     }
 
-    fn hear(&self, head: &[u8; HEADER_LEN], from: SocketAddr) {
+    fn hear(&self, head: &[u8; HEADER_LEN], whole: bool, from: SocketAddr) {
         let Ok(header) = Header::from_bytes(head) else {
             return;
         };
@@ -175,6 +185,7 @@ impl Worker {
         }
         guests.received.fetch_add(1, Ordering::Relaxed);
         match header.kind {
+            _ if !whole => {}
             Kind::Probe if peer.echoed.fetch_add(1, Ordering::Relaxed) < MAX_RTTS as u64 => {
                 let echo = sealed(
                     Kind::Echo,

@@ -94,7 +94,12 @@ impl Prover {
         let key = &self.node.network;
         let mut machine = Machine::new(&first, key, self.data, self.control, clock::realtime_ns())
             .map_err(|e| e.to_string())?;
-        if machine.record().notice.message.terms.direction == Direction::Up {
+        let terms = machine.record().notice.message.terms;
+        if let Err(narrow) = self.receiver.carries(terms.packet_bytes) {
+            let last = machine.give_up(key, &narrow.to_string());
+            return self.act(&machine, last, &mut None).await;
+        }
+        if terms.direction == Direction::Up {
             let sending = self.run_uplink(&mut machine, &mut follow);
             return match tokio::time::timeout(lifetime, sending).await {
                 Ok(outcome) => outcome,

@@ -27,6 +27,7 @@ use super::{Prover, SESSION_LIMIT, TICK};
 use crate::clock;
 use crate::generator::{FloodOutcome, FloodPlan, flood};
 use crate::role::node::Follow;
+use crate::role::path;
 
 /// Packets of each challenger, back to back.
 type Packets = BTreeMap<u16, Vec<u8>>;
@@ -197,7 +198,9 @@ fn send(
     packets: &[u8],
     stop: &AtomicBool,
 ) -> Result<FloodOutcome, String> {
+    path::carries(from, plan.to, terms.packet_bytes).map_err(|e| e.to_string())?;
     let socket = UdpSocket::bind((from, 0)).map_err(|e| format!("cannot bind {from}: {e}"))?;
+    path::whole(&socket, from.is_ipv6()).map_err(|e| e.to_string())?;
     socket
         .connect(plan.to)
         .map_err(|e| format!("cannot reach {}: {e}", plan.to))?;
