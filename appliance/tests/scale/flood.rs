@@ -49,7 +49,11 @@ impl Scene {
         let Some(sender) = &mut party.sender else {
             return;
         };
-        let chance = if sender.sent == 0 { 0 } else { self.chance.below(sender.step_ns) };
+        let chance = if sender.sent == 0 {
+            0
+        } else {
+            self.chance.below(sender.step_ns)
+        };
         sender.sent_ns = sender.start_ns + sender.sent * sender.step_ns + chance;
         sender.reached_ns = sender.reached_ns.max(sender.sent_ns + party.way_ns);
         self.agenda.plan(sender.reached_ns, Event::Send(number));
@@ -81,7 +85,8 @@ impl Scene {
         let sequence = sender.sent;
         sender.sent += 1;
         if let Some(arrives) = self.link.offer(self.now_ns, sender.bytes) {
-            self.agenda.plan(arrives, Event::DataArrives(number, sequence));
+            self.agenda
+                .plan(arrives, Event::DataArrives(number, sequence));
         }
         self.next_send(number);
     }

@@ -45,7 +45,11 @@ pub(crate) struct Word {
 
 impl Gate {
     /// Opens it to those who were consented to.
-    pub(crate) fn open(challenge: &ChallengeId, terms: &Terms, keys: Vec<Option<SessionKey>>) -> Self {
+    pub(crate) fn open(
+        challenge: &ChallengeId,
+        terms: &Terms,
+        keys: Vec<Option<SessionKey>>,
+    ) -> Self {
         Self {
             tally: Tally::new(challenge, 0, terms, keys.clone()),
             keys,
@@ -112,7 +116,9 @@ impl Scene {
             return;
         };
         gate.heard_ns = self.now_ns;
-        let leaf = usize::try_from(sequence).ok().and_then(|at| party.leaves.get(at));
+        let leaf = usize::try_from(sequence)
+            .ok()
+            .and_then(|at| party.leaves.get(at));
         let (Some(digest), Some(key)) = (leaf.copied(), gate.key(number)) else {
             return;
         };
@@ -153,7 +159,8 @@ impl Scene {
         for _ in 0..COMMIT_BURST {
             self.tell();
         }
-        self.agenda.plan(self.now_ns + COMMIT_REPEAT_NS, Event::Repeat);
+        self.agenda
+            .plan(self.now_ns + COMMIT_REPEAT_NS, Event::Repeat);
     }
 
     /// Sends the commitment to everyone who has not acknowledged it.
@@ -162,7 +169,9 @@ impl Scene {
             return;
         };
         let body = encode(&word.signed);
-        let waiting = (0u16..).zip(&word.acknowledged).filter(|(_, heard)| !**heard);
+        let waiting = (0u16..)
+            .zip(&word.acknowledged)
+            .filter(|(_, heard)| !**heard);
         let told: Vec<(u16, Vec<u8>)> = waiting
             .filter_map(|(number, _)| {
                 let key = gate.key(number)?;
@@ -183,7 +192,8 @@ impl Scene {
             return;
         }
         self.tell();
-        self.agenda.plan(self.now_ns + COMMIT_REPEAT_NS, Event::Repeat);
+        self.agenda
+            .plan(self.now_ns + COMMIT_REPEAT_NS, Event::Repeat);
     }
 
     /// Once nothing more comes, the prover opens its commitment.
@@ -197,7 +207,8 @@ impl Scene {
         let heard = word.acknowledged.iter().all(|a| *a);
         let quiet = DRAIN_QUIET_NS + 2 * prover.slowest_ns();
         let over = (heard || since >= COMMIT_GIVE_UP_NS)
-            && (self.now_ns - gate.heard_ns >= quiet || since >= COMMIT_GIVE_UP_NS + DRAIN_LIMIT_NS);
+            && (self.now_ns - gate.heard_ns >= quiet
+                || since >= COMMIT_GIVE_UP_NS + DRAIN_LIMIT_NS);
         if word.revealed || !over {
             return;
         }

@@ -23,8 +23,6 @@ use plumbline_trust::Address;
 
 use super::scene::{Scene, Seat, Told};
 
-/// Time between two heartbeats of a host: with a hundred of them, ten a second.
-pub(crate) const HEARTBEAT: Duration = Duration::from_secs(10);
 /// A session that has not ended by then is given up, as the product's roles do.
 const SESSION_LIMIT: Duration = Duration::from_secs(120);
 const STAKE: u128 = 1_000_000;
@@ -75,7 +73,12 @@ impl Square {
     fn scene(&self, notice: &Statement) -> Result<Sender<Told>, String> {
         let record = Record::open(notice).map_err(|e| e.to_string())?;
         let notice = &record.notice.message;
-        let rate_bps = self.links.lock().unwrap().get(&notice.prover.address).copied();
+        let rate_bps = self
+            .links
+            .lock()
+            .unwrap()
+            .get(&notice.prover.address)
+            .copied();
         let rate_bps = rate_bps.ok_or("a prover without a link")?;
         let mut scenes = self.scenes.lock().unwrap();
         let scene = scenes.entry(notice.challenge).or_insert_with(|| {
@@ -125,7 +128,9 @@ impl Host {
             faucet: true,
         };
         node::join(&node.chain, &keys, &joining).await.unwrap();
-        node::first_heartbeat(&node.chain, &node.network).await.unwrap();
+        node::first_heartbeat(&node.chain, &node.network)
+            .await
+            .unwrap();
         Self {
             node: Arc::new(node),
             address: keys.address(),
@@ -140,12 +145,12 @@ impl Host {
         self.part == Part::Prover
     }
 
-    /// Heartbeats and sessions, until the runtime ends. `late` spreads the hosts' heartbeats.
-    pub(crate) fn start(self: &Arc<Self>, late: Duration) {
+    /// Heartbeats, every `every` from `late` on, and sessions, until the runtime ends.
+    pub(crate) fn start(self: &Arc<Self>, late: Duration, every: Duration) {
         let node = self.node.clone();
         tokio::spawn(async move {
             tokio::time::sleep(late).await;
-            node::heartbeats(node.chain.clone(), node.network.clone(), HEARTBEAT).await;
+            node::heartbeats(node.chain.clone(), node.network.clone(), every).await;
         });
         let host = self.clone();
         tokio::spawn(async move {

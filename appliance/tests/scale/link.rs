@@ -129,7 +129,10 @@ fn a_link_sends_one_after_another_and_drops_the_tail() {
     // 12 Mbit/s: a packet takes a millisecond, and 30 of them fit the queue.
     let mut link = Link::new(12_000_000);
     let left: Vec<Option<u64>> = (0..31).map(|_| link.offer(0, USUAL)).collect();
-    assert_eq!((left[0], left[29], left[30]), (Some(MS), Some(30 * MS), None));
+    assert_eq!(
+        (left[0], left[29], left[30]),
+        (Some(MS), Some(30 * MS), None)
+    );
     assert_eq!(link.offer(MS - 1, USUAL), None);
     assert_eq!(link.offer(MS, USUAL), Some(31 * MS));
     assert_eq!(link.offer(99 * MS, USUAL), Some(100 * MS));
@@ -142,6 +145,8 @@ fn what_is_due_comes_in_order() {
     agenda.plan(3, 'a');
     agenda.plan(5, 'c');
     assert_eq!((agenda.due(2), agenda.next_ns()), (None, Some(3)));
-    let all: Vec<char> = std::iter::from_fn(|| agenda.due(5)).map(|(_, e)| e).collect();
+    let all: Vec<char> = std::iter::from_fn(|| agenda.due(5))
+        .map(|(_, e)| e)
+        .collect();
     assert_eq!(all, ['a', 'b', 'c']);
 }

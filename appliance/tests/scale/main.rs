@@ -36,7 +36,7 @@ use town::{Round, Size, Town};
 
 const QUICK: Size = Size {
     challengers: 20,
-    provers: 5,
+    provers: 4,
     n: 10,
     f: 3,
     duration_ms: 400,
@@ -82,7 +82,10 @@ async fn nobody_disturbs_anybody_beyond_its_link() {
     }
     for (turn, once) in turn.measured.iter().zip(&once.measured) {
         let error = error_pct(once.document.measured_bps, turn.document.measured_bps);
-        assert!(error.abs() <= ERROR_PCT, "at once beside in turn: {error} %");
+        assert!(
+            error.abs() <= ERROR_PCT,
+            "at once beside in turn: {error} %"
+        );
     }
     books_balance(&town, rounds).await;
     let troubles = town.square.findings.troubles.lock().unwrap();

@@ -57,7 +57,10 @@ impl Cost {
 /// CPU time a session of the second half of a round in turn beside the first half's.
 pub(crate) fn growth(round: &Round) -> f64 {
     let mut past = round.before.cpu_s;
-    let each = round.after.iter().map(|u| u.cpu_s - std::mem::replace(&mut past, u.cpu_s));
+    let each = round
+        .after
+        .iter()
+        .map(|u| u.cpu_s - std::mem::replace(&mut past, u.cpu_s));
     let each: Vec<f64> = each.collect();
     let half = each.len() / 2;
     let sum = |part: &[f64]| part.iter().sum::<f64>().max(f64::MIN_POSITIVE);

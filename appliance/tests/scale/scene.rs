@@ -113,7 +113,11 @@ pub(crate) struct Scene {
 impl Scene {
     /// An empty scene on an idle link of `rate_bps`.
     pub(crate) fn new(notice: &Notice, rate_bps: u64, seed: u64, findings: Arc<Findings>) -> Self {
-        let own = notice.challenge.iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b));
+        let own = notice
+            .challenge
+            .iter()
+            .take(8)
+            .fold(0, |n, b| n << 8 | u64::from(*b));
         let now_ns = clock::realtime_ns();
         let mut agenda = Agenda::new();
         agenda.plan(now_ns, Event::Tick);
@@ -158,12 +162,16 @@ impl Scene {
     }
 
     pub(crate) fn trouble(&self, why: &str) {
-        self.findings.trouble(format!("0x{}: {why}", hex::encode(self.challenge)));
+        self.findings
+            .trouble(format!("0x{}: {why}", hex::encode(self.challenge)));
     }
 
     fn advance(&mut self) {
         let real = clock::realtime_ns();
-        if self.hold.is_some_and(|(_, since)| since.elapsed() > START_PATIENCE) {
+        if self
+            .hold
+            .is_some_and(|(_, since)| since.elapsed() > START_PATIENCE)
+        {
             self.trouble("not everybody heard the start");
             self.hold = None;
         }
@@ -207,7 +215,8 @@ impl Scene {
     }
 
     fn hears(&mut self, who: Address, line: &Statement) -> Result<(), String> {
-        let refused = |e: plumbline_proof::backhaul::record::Refusal| format!("{who}: {}: {e}", line.name());
+        let refused =
+            |e: plumbline_proof::backhaul::record::Refusal| format!("{who}: {}: {e}", line.name());
         if let Some(number) = self.numbers.get(&who).copied() {
             let Some(party) = self.parties.get_mut(&number) else {
                 return Ok(());
@@ -256,7 +265,9 @@ impl Scene {
             return;
         };
         let node = &party.seat.node;
-        let actions = party.machine.tick(&node.network, &node.settler, self.now_ns);
+        let actions = party
+            .machine
+            .tick(&node.network, &node.settler, self.now_ns);
         let wake = party.machine.wake_ns();
         if wake > self.now_ns && wake != party.wake_ns {
             party.wake_ns = wake;
@@ -269,7 +280,9 @@ impl Scene {
         for action in actions {
             match action {
                 ProverAction::Say(statement) => {
-                    let Some((seat, _)) = &self.prover else { return };
+                    let Some((seat, _)) = &self.prover else {
+                        return;
+                    };
                     let _host_gave_up = seat.say.send(statement);
                 }
                 ProverAction::Open(opening) => {

@@ -17,7 +17,7 @@ use plumbline_proof::backhaul::params::Terms;
 use plumbline_trust::Address;
 use tokio::task::JoinSet;
 
-use super::host::{HEARTBEAT, Host, Part, Square};
+use super::host::{Host, Part, Square};
 use super::usage::Usage;
 
 /// How many there are, and what is asked of them.
@@ -32,8 +32,22 @@ pub(crate) struct Size {
     pub(crate) duration_ms: u32,
 }
 
-/// Rate of the slowest and the fastest link, bit/s.
-const RATES: [u64; 2] = [5_000_000, 50_000_000];
+impl Size {
+    fn hosts(self) -> u32 {
+        u32::from(self.challengers) + u32::from(self.provers)
+    }
+
+    /// Time between two heartbeats of a host.
+    fn heartbeat(self) -> Duration {
+        BEAT * self.hosts()
+    }
+}
+
+/// Rate of the slowest and the fastest link, bit/s: small trains, and yet so fast that the probes of ten
+/// challengers, a third of a Mbit/s in all while they flood, do not take three per cent.
+const RATES: [u64; 2] = [15_000_000, 50_000_000];
+/// Heartbeats come one by one, so far apart: ten a second however many hosts there are.
+const BEAT: Duration = Duration::from_millis(100);
 /// Every so many-th prover claims what it has not, percent of its link.
 const FALSE_EVERY: usize = 4;
 const FALSE_PERCENT: u64 = 160;
@@ -41,8 +55,6 @@ const FALSE_PERCENT: u64 = 160;
 const PRICE: u128 = 3;
 /// Until the contract refunds.
 const DEADLINE: Duration = Duration::from_secs(110);
-/// How long the coordinator is watched at rest: every other host's heartbeat falls into it.
-const REST: Duration = HEARTBEAT.checked_div(2).unwrap();
 
 /// A prover's link and what is claimed of it, bit/s.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
@@ -127,13 +139,12 @@ impl Town {
             entering.spawn(async move { (who.1, Host::enter(&home, &url, who, square).await) });
         }
         let mut claims = BTreeMap::new();
-        for (at, (number, host)) in entering.join_all().await.into_iter().enumerate() {
+        for (at, (number, host)) in (0..).zip(entering.join_all().await) {
             let host = Arc::new(host);
             if host.is_prover() {
                 claims.insert(number, self.claim(number, host.address));
             }
-            let share = at as f64 / f64::from(size.provers + size.challengers);
-            host.start(HEARTBEAT.mul_f64(share));
+            host.start(BEAT * at, size.heartbeat());
             self.hosts.push(host);
         }
         self.claims = claims.into_values().collect();
@@ -158,10 +169,11 @@ impl Town {
         Usage::of(self.coordinator.0.id())
     }
 
-    /// CPU time a second of wall time that the coordinator takes with everybody there and nothing measured.
+    /// CPU time a second of wall time that the coordinator takes with everybody there and nothing
+    /// measured; watched while every other host's heartbeat comes.
     pub(crate) async fn at_rest(&self) -> f64 {
         let (began, before) = (Instant::now(), self.usage());
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(self.size.heartbeat() / 2).await;
         (self.usage().cpu_s - before.cpu_s) / began.elapsed().as_secs_f64()
     }
 
@@ -219,7 +231,8 @@ impl Town {
             deadline: DEADLINE,
             faucet: true,
         };
-        let file = |kind: &str| -> PathBuf { self.home.path().join(format!("{round}-{at}.{kind}")) };
+        let file =
+            |kind: &str| -> PathBuf { self.home.path().join(format!("{round}-{at}.{kind}")) };
         let (url, key, saved) = (self.url.clone(), file("key"), file("bundle"));
         async move {
             let keys = Keys::create(&key).unwrap();

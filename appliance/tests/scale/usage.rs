@@ -22,7 +22,10 @@ impl Usage {
             std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
         };
         let status = read("status");
-        let resident = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+        let resident = status
+            .lines()
+            .find_map(|l| l.strip_prefix("VmRSS:"))
+            .unwrap();
         let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
         Self {
             cpu_s: ticks(&read("stat")) as f64 / ticks_a_second() as f64,
@@ -46,7 +49,11 @@ fn ticks_a_second() -> u64 {
         .iter()
         .map(|word| u64::from_ne_bytes(*word))
         .collect();
-    let found = words.as_chunks::<2>().0.iter().find(|[key, _]| *key == TICKS_A_SECOND);
+    let found = words
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .find(|[key, _]| *key == TICKS_A_SECOND);
     found.unwrap()[1]
 }
 
@@ -64,5 +71,8 @@ fn work_is_seen_where_it_is_done() {
     while Usage::of(pid).cpu_s <= before.cpu_s {
         sum = std::hint::black_box(sum.wrapping_add(1));
     }
-    assert!(before.rss_bytes > 1 << 20, "a process with less than a MiB: {before:?}");
+    assert!(
+        before.rss_bytes > 1 << 20,
+        "a process with less than a MiB: {before:?}"
+    );
 }
