@@ -27,6 +27,7 @@ mod town;
 mod usage;
 
 use std::hash::{BuildHasher, Hasher};
+use std::time::Duration;
 
 use alloy::primitives::U256;
 use plumbline::ui::results::{EndState, Verdict};
@@ -46,6 +47,10 @@ const FULL: Size = Size {
     provers: 20,
     ..QUICK
 };
+/// Until the coordinator has seen what is on its chain; generous, for a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one question waits for it.
+const LOOK: Duration = Duration::from_secs(1);
 /// How far a figure may be from its link, percent.
 const ERROR_PCT: f64 = 3.0;
 
@@ -88,6 +93,7 @@ async fn nobody_disturbs_anybody_beyond_its_link() {
         );
     }
     books_balance(&town, rounds).await;
+    nothing_over_is_listed(&town).await;
     let troubles = town.square.findings.troubles.lock().unwrap();
     assert!(troubles.is_empty(), "{troubles:#?}");
 }
@@ -129,4 +135,29 @@ async fn books_balance(town: &Town, rounds: [&Round; 2]) {
     assert!(earned.is_empty(), "paid are who is not here: {earned:?}");
     assert!(chain.conserved().await.unwrap());
     assert_eq!(chain.totals().await.unwrap().escrow, U256::ZERO);
+}
+
+/// What is over is not told to nodes again and again: the coordinator's list is as long as what is open.
+async fn nothing_over_is_listed(town: &Town) {
+    for host in &town.hosts {
+        let (node, mut after) = (&host.node, 0);
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let listed = node.api.sessions(&node.address, after, LOOK).await.unwrap();
+            if listed.items.is_empty() {
+                break;
+            }
+            assert!(tokio::time::Instant::now() < until, "{:?}", listed.items);
+            after = listed.next;
+        }
+    }
+    // Whoever asks for all still gets all.
+    let past = reqwest::get(format!("{}/v1/sessions", town.url))
+        .await
+        .unwrap();
+    let past: serde_json::Value = past.json().await.unwrap();
+    assert_eq!(
+        past["items"].as_array().unwrap().len(),
+        2 * town.claims.len()
+    );
 }

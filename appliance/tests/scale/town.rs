@@ -102,7 +102,7 @@ impl Drop for Daemon {
 pub(crate) struct Town {
     coordinator: Daemon,
     home: tempfile::TempDir,
-    url: String,
+    pub(crate) url: String,
     size: Size,
     pub(crate) hosts: Vec<Arc<Host>>,
     pub(crate) claims: Vec<Claim>,

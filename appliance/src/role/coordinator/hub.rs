@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use plumbline_contracts::State;
 use plumbline_proof::backhaul::coordinator::{Coordinator as Machine, CoordinatorAction};
 use plumbline_proof::backhaul::messages::{ChallengeId, Notice, Statement};
 use plumbline_proof::backhaul::record::Refusal;
@@ -35,6 +37,12 @@ pub enum HearError {
 /// One session.
 pub struct Session {
     id: ChallengeId,
+    /// Settlement addresses of the prover and the challengers, as text.
+    parties: Vec<String>,
+    /// Number of the hub's change that was this session's last.
+    changed: AtomicU64,
+    /// How its request ended: from then on nobody asks the chain.
+    ended: OnceLock<State>,
     machine: Mutex<Machine>,
     /// Lines of the log that are on disk; behind the machine only after the store failed.
     kept: Mutex<usize>,
@@ -108,8 +116,12 @@ impl Hub {
         } else {
             Machine::resume(kept, clock::realtime_ns())?
         };
+        let parties = notice.challengers.iter().chain([&notice.prover]);
         let session = Arc::new(Session {
             id: notice.challenge,
+            parties: parties.map(|m| m.address.to_string()).collect(),
+            changed: AtomicU64::new(0),
+            ended: OnceLock::new(),
             kept: Mutex::new(machine.log().len()),
             lines: watch::Sender::new(machine.log().len()),
             machine: Mutex::new(machine),
@@ -122,7 +134,7 @@ impl Hub {
         }
         sessions.insert(notice.challenge, session.clone());
         drop(sessions);
-        self.changed();
+        self.changed(&session);
         Ok(session)
     }
 
@@ -131,14 +143,44 @@ impl Hub {
         self.sessions().get(id).cloned()
     }
 
-    /// All sessions in memory.
-    pub fn all(&self) -> Vec<Arc<Session>> {
-        self.sessions().values().cloned().collect()
+    /// How many sessions are in memory.
+    pub fn count(&self) -> usize {
+        self.sessions().len()
     }
 
-    /// Tells whoever waits that a session came or moved on.
-    pub fn changed(&self) {
-        self.changes.send_modify(|n| *n += 1);
+    /// Sessions in memory, of `participant` if one is named.
+    pub fn of(&self, participant: Option<&str>) -> Vec<Arc<Session>> {
+        let sessions = self.sessions();
+        let concerned = sessions.values().filter(|s| s.concerns(participant));
+        concerned.cloned().collect()
+    }
+
+    /// Whether a session of `participant` (of anyone if none is named) came or ended after the change
+    /// `after`.
+    pub fn has_news(&self, participant: Option<&str>, after: u64) -> bool {
+        let fresh = |s: &&Arc<Session>| s.changed.load(Ordering::Acquire) > after;
+        let sessions = self.sessions();
+        sessions
+            .values()
+            .filter(fresh)
+            .any(|s| s.concerns(participant))
+    }
+
+    /// A session's request has ended.
+    pub fn ended(&self, id: &ChallengeId, state: State) {
+        if let Some(session) = self.session(id) {
+            // Once over, a request stays as it is.
+            let _known = session.ended.set(state);
+            self.changed(&session);
+        }
+    }
+
+    /// Tells whoever waits that a session came or ended.
+    fn changed(&self, session: &Session) {
+        self.changes.send_modify(|n| {
+            *n += 1;
+            session.changed.store(*n, Ordering::Release);
+        });
     }
 
     /// Counts changes.
@@ -161,6 +203,15 @@ impl Session {
     /// The challenge.
     pub fn id(&self) -> &ChallengeId {
         &self.id
+    }
+
+    fn concerns(&self, participant: Option<&str>) -> bool {
+        participant.is_none_or(|who| self.parties.iter().any(|p| p == who))
+    }
+
+    /// How its request ended, if it has.
+    pub fn ending(&self) -> Option<State> {
+        self.ended.get().copied()
     }
 
     /// Reads the machine.
