@@ -120,7 +120,7 @@ impl Chance {
 
     /// One of 0 … `most` − 1; 0 if there is none.
     pub(crate) fn below(&mut self, most: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(most) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(most)) >> 64) as u64
     }
 }
 

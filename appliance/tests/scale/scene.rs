@@ -325,9 +325,9 @@ impl Scene {
                 }
                 ChallengerAction::Flood(flood) => {
                     party.sender = Some(Sender::new(&flood, &self.terms));
-                    let lead = i128::from(flood.start_ns) - i128::from(clock::realtime_ns());
+                    let lead = flood.start_ns.cast_signed() - clock::realtime_ns().cast_signed();
                     let mut leads = self.findings.leads.lock().unwrap();
-                    leads.entry(self.challenge).or_default().push(lead as i64);
+                    leads.entry(self.challenge).or_default().push(lead);
                     drop(leads);
                     self.next_send(number);
                     let sends = |n: &u16| self.parties.get(n).is_some_and(|p| p.sender.is_some());

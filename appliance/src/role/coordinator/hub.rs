@@ -20,8 +20,12 @@ use crate::metrics::Metrics;
 use crate::role::conduct::{Conduct, Honest};
 use crate::store::{Store, StoreError};
 
-/// Sessions kept in memory; older ones that are over are served from the store alone.
+/// Sessions kept in memory. One more, and the first to go is one that is over, else the one that is open
+/// longest: its task takes it up again from the store.
 const SESSIONS_MAX: usize = 1024;
+/// Sessions that are over kept in memory, for who still lists or reads them: nobody needs them any more, and
+/// each holds its log, most of a MiB for ten challengers. Results and bundles are served from disk.
+const OVER_MAX: usize = 32;
 
 /// Why a statement was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -130,7 +134,7 @@ impl Hub {
         });
         let mut sessions = self.sessions();
         if sessions.len() >= SESSIONS_MAX {
-            sessions.pop_first();
+            forget_one(&mut sessions);
         }
         sessions.insert(notice.challenge, session.clone());
         drop(sessions);
@@ -173,6 +177,11 @@ impl Hub {
             let _known = session.ended.set(state);
             self.changed(&session);
         }
+        let mut sessions = self.sessions();
+        let over = sessions.values().filter(|s| s.ending().is_some());
+        if over.count() > OVER_MAX {
+            forget_one(&mut sessions);
+        }
     }
 
     /// Tells whoever waits that a session came or ended.
@@ -193,6 +202,27 @@ impl Hub {
         self.bundles
             .join(format!("{}.bundle", hex::encode(address)))
     }
+}
+
+/// Forgets the session that is missed least.
+fn forget_one(sessions: &mut BTreeMap<ChallengeId, Arc<Session>>) {
+    let all = sessions.values().map(|s| Standing {
+        open: s.ending().is_none(),
+        changed: s.changed.load(Ordering::Acquire),
+        id: s.id,
+    });
+    if let Some(first) = all.min() {
+        sessions.remove(&first.id);
+    }
+}
+
+/// What decides which session is missed least: one that is over, and of those the one that has been so
+/// longest.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Standing {
+    open: bool,
+    changed: u64,
+    id: ChallengeId,
 }
 
 impl Session {
@@ -335,5 +365,28 @@ impl Session {
                     .collect(),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_over_longest_goes_first_and_what_is_open_last() {
+        let standing = |open, changed, id: u8| Standing {
+            open,
+            changed,
+            id: [id; 32],
+        };
+        let mut all = vec![
+            standing(true, 1, 0),
+            standing(false, 9, 1),
+            standing(false, 4, 9),
+            standing(true, 7, 2),
+        ];
+        all.sort();
+        let order: Vec<u8> = all.iter().map(|s| s.id[0]).collect();
+        assert_eq!(order, [9, 1, 0, 2]);
     }
 }
