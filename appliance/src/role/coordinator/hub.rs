@@ -24,7 +24,7 @@ use crate::store::{Store, StoreError};
 /// longest: its task takes it up again from the store.
 const SESSIONS_MAX: usize = 1024;
 /// Sessions that are over kept in memory, for who still lists or reads them: nobody needs them any more, and
-/// each holds its log, most of a MiB for ten challengers. Results and bundles are served from disk.
+/// each holds its whole log. Results and bundles are served from disk.
 const OVER_MAX: usize = 32;
 
 /// Why a statement was not taken.
@@ -379,7 +379,7 @@ mod tests {
             changed,
             id: [id; 32],
         };
-        let mut all = vec![
+        let mut all = [
             standing(true, 1, 0),
             standing(false, 9, 1),
             standing(false, 4, 9),
