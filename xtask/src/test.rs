@@ -1,8 +1,9 @@
 //! `cargo xtask test`: everything there is, each step run even if an earlier one failed.
 //! `cargo xtask test chain`: what the chain stands on, with the counts of what was tried.
+//! `cargo xtask test scale`: one coordinator and many hosts, measured in turn and at once.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -21,7 +22,7 @@ pub(crate) struct Args {
 }
 
 /// Tests that stand for themselves. A filter that is spelled like one of these goes after `--`.
-#[derive(Debug, Clone, Copy, clap::Subcommand)]
+#[derive(Debug, Clone, clap::Subcommand)]
 enum Elsewhere {
     /// The chain: both engines, money under random calls, kill -9, power loss, damage, the simulator, a
     /// dispute by the real programs. Prints how much of each was tried.
@@ -29,6 +30,15 @@ enum Elsewhere {
         /// Ten to twenty times as much: some ten minutes.
         #[arg(long)]
         full: bool,
+    },
+    /// One coordinator, 20 challengers and 4 provers, measured in turn and at once; prints what that costs it.
+    Scale {
+        /// 100 challengers and 20 provers: about a minute.
+        #[arg(long)]
+        full: bool,
+        /// Write the figures there too.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
     },
     /// Boot Debian 12's kernel in QEMU behind several network cards and run the datapath there.
     Vm,
@@ -61,9 +71,10 @@ impl Tally {
 /// # Errors
 /// Something is missing, or at least one check failed: each is named.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    match args.elsewhere {
+    match &args.elsewhere {
         Some(Elsewhere::Vm) => return vm::run(),
-        Some(Elsewhere::Chain { full }) => return chain(full),
+        Some(Elsewhere::Chain { full }) => return chain(*full),
+        Some(Elsewhere::Scale { full, json }) => return scale(*full, json.as_deref()),
         None => {}
     }
     let privilege = Privilege::detect().require("the network tests")?;
@@ -181,6 +192,20 @@ fn chain(full: bool) -> Result<()> {
         bail!("not every test of conformance ran on both engines");
     }
     Ok(())
+}
+
+/// Measures a town in turn and at once, and shows its table.
+fn scale(full: bool, json: Option<&Path>) -> Result<()> {
+    machine::prepare(Purpose::Test, &|line| println!("{line}"))?;
+    let mut command = cargo::command(&["test", "--release", "--package", "plumbline"]);
+    command.args(["--test", "scale", "--", "--nocapture"]);
+    command.env("PLUMBLINE_SCALE", if full { "full" } else { "quick" });
+    if let Some(file) = json {
+        // Tests run in their package's directory.
+        let file = std::path::absolute(file).context("cannot tell where --json is")?;
+        command.env("PLUMBLINE_SCALE_JSON", file);
+    }
+    finish(&mut command)
 }
 
 /// What the chain's tests said.
@@ -358,6 +383,8 @@ mod tests {
         assert_eq!(parse(&["vm"]), Some((true, None)));
         assert_eq!(parse(&["chain"]), Some((true, None)));
         assert_eq!(parse(&["chain", "--full"]), Some((true, None)));
+        assert_eq!(parse(&["scale", "--full"]), Some((true, None)));
+        assert_eq!(parse(&["scale", "--json", "f"]), Some((true, None)));
         assert_eq!(parse(&["--", "chain"]), filter("chain"));
         assert_eq!(parse(&["vmx"]), filter("vmx"));
         assert_eq!(parse(&["v"]), filter("v"));

@@ -148,7 +148,8 @@ impl Api {
             })
     }
 
-    /// Sessions in which `participant` takes part, once anything has changed since `after`.
+    /// Sessions in which `participant` takes part and whose request has not ended, once one came or ended
+    /// since `after`.
     pub async fn sessions(
         &self,
         participant: &str,
@@ -156,7 +157,7 @@ impl Api {
         wait: Duration,
     ) -> Result<Sessions, ApiError> {
         self.get(&format!(
-            "/v1/sessions?participant={participant}&after={after}&wait={}ms",
+            "/v1/sessions?participant={participant}&open=true&after={after}&wait={}ms",
             wait.as_millis()
         ))
         .await

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use plumbline_contracts::State;
 use plumbline_proof::backhaul::coordinator::{Coordinator as Machine, CoordinatorAction};
 use plumbline_proof::backhaul::messages::{ChallengeId, Notice, Statement};
 use plumbline_proof::backhaul::record::Refusal;
@@ -18,8 +20,12 @@ use crate::metrics::Metrics;
 use crate::role::conduct::{Conduct, Honest};
 use crate::store::{Store, StoreError};
 
-/// Sessions kept in memory; older ones that are over are served from the store alone.
+/// Sessions kept in memory. One more, and the first to go is one that is over, else the one that is open
+/// longest: its task takes it up again from the store.
 const SESSIONS_MAX: usize = 1024;
+/// Sessions that are over kept in memory, for who still lists or reads them: nobody needs them any more, and
+/// each holds its whole log. Results and bundles are served from disk.
+const OVER_MAX: usize = 32;
 
 /// Why a statement was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +41,12 @@ pub enum HearError {
 /// One session.
 pub struct Session {
     id: ChallengeId,
+    /// Settlement addresses of the prover and the challengers, as text.
+    parties: Vec<String>,
+    /// Number of the hub's change that was this session's last.
+    changed: AtomicU64,
+    /// How its request ended: from then on nobody asks the chain.
+    ended: OnceLock<State>,
     machine: Mutex<Machine>,
     /// Lines of the log that are on disk; behind the machine only after the store failed.
     kept: Mutex<usize>,
@@ -108,8 +120,12 @@ impl Hub {
         } else {
             Machine::resume(kept, clock::realtime_ns())?
         };
+        let parties = notice.challengers.iter().chain([&notice.prover]);
         let session = Arc::new(Session {
             id: notice.challenge,
+            parties: parties.map(|m| m.address.to_string()).collect(),
+            changed: AtomicU64::new(0),
+            ended: OnceLock::new(),
             kept: Mutex::new(machine.log().len()),
             lines: watch::Sender::new(machine.log().len()),
             machine: Mutex::new(machine),
@@ -118,11 +134,11 @@ impl Hub {
         });
         let mut sessions = self.sessions();
         if sessions.len() >= SESSIONS_MAX {
-            sessions.pop_first();
+            forget_one(&mut sessions);
         }
         sessions.insert(notice.challenge, session.clone());
         drop(sessions);
-        self.changed();
+        self.changed(&session);
         Ok(session)
     }
 
@@ -131,14 +147,49 @@ impl Hub {
         self.sessions().get(id).cloned()
     }
 
-    /// All sessions in memory.
-    pub fn all(&self) -> Vec<Arc<Session>> {
-        self.sessions().values().cloned().collect()
+    /// How many sessions are in memory.
+    pub fn count(&self) -> usize {
+        self.sessions().len()
     }
 
-    /// Tells whoever waits that a session came or moved on.
-    pub fn changed(&self) {
-        self.changes.send_modify(|n| *n += 1);
+    /// Sessions in memory, of `participant` if one is named.
+    pub fn of(&self, participant: Option<&str>) -> Vec<Arc<Session>> {
+        let sessions = self.sessions();
+        let concerned = sessions.values().filter(|s| s.concerns(participant));
+        concerned.cloned().collect()
+    }
+
+    /// Whether a session of `participant` (of anyone if none is named) came or ended after the change
+    /// `after`.
+    pub fn has_news(&self, participant: Option<&str>, after: u64) -> bool {
+        let fresh = |s: &&Arc<Session>| s.changed.load(Ordering::Acquire) > after;
+        let sessions = self.sessions();
+        sessions
+            .values()
+            .filter(fresh)
+            .any(|s| s.concerns(participant))
+    }
+
+    /// A session's request has ended.
+    pub fn ended(&self, id: &ChallengeId, state: State) {
+        if let Some(session) = self.session(id) {
+            // Once over, a request stays as it is.
+            let _known = session.ended.set(state);
+            self.changed(&session);
+        }
+        let mut sessions = self.sessions();
+        let over = sessions.values().filter(|s| s.ending().is_some());
+        if over.count() > OVER_MAX {
+            forget_one(&mut sessions);
+        }
+    }
+
+    /// Tells whoever waits that a session came or ended.
+    fn changed(&self, session: &Session) {
+        self.changes.send_modify(|n| {
+            *n += 1;
+            session.changed.store(*n, Ordering::Release);
+        });
     }
 
     /// Counts changes.
@@ -153,6 +204,27 @@ impl Hub {
     }
 }
 
+/// Forgets the session that is missed least.
+fn forget_one(sessions: &mut BTreeMap<ChallengeId, Arc<Session>>) {
+    let all = sessions.values().map(|s| Standing {
+        open: s.ending().is_none(),
+        changed: s.changed.load(Ordering::Acquire),
+        id: s.id,
+    });
+    if let Some(first) = all.min() {
+        sessions.remove(&first.id);
+    }
+}
+
+/// What decides which session is missed least: one that is over, and of those the one that has been so
+/// longest.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Standing {
+    open: bool,
+    changed: u64,
+    id: ChallengeId,
+}
+
 impl Session {
     fn machine(&self) -> MutexGuard<'_, Machine> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
@@ -161,6 +233,15 @@ impl Session {
     /// The challenge.
     pub fn id(&self) -> &ChallengeId {
         &self.id
+    }
+
+    fn concerns(&self, participant: Option<&str>) -> bool {
+        participant.is_none_or(|who| self.parties.iter().any(|p| p == who))
+    }
+
+    /// How its request ended, if it has.
+    pub fn ending(&self) -> Option<State> {
+        self.ended.get().copied()
     }
 
     /// Reads the machine.
@@ -284,5 +365,28 @@ impl Session {
                     .collect(),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_over_longest_goes_first_and_what_is_open_last() {
+        let standing = |open, changed, id: u8| Standing {
+            open,
+            changed,
+            id: [id; 32],
+        };
+        let mut all = [
+            standing(true, 1, 0),
+            standing(false, 9, 1),
+            standing(false, 4, 9),
+            standing(true, 7, 2),
+        ];
+        all.sort();
+        let order: Vec<u8> = all.iter().map(|s| s.id[0]).collect();
+        assert_eq!(order, [9, 1, 0, 2]);
     }
 }

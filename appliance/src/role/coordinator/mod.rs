@@ -131,7 +131,7 @@ async fn ended(hub: &Hub, id: B256, state: State, took: Duration) {
     };
     hub.metrics
         .challenge_ended(Proof::Backhaul, Role::Coordinator, outcome, took);
-    hub.changed();
+    hub.ended(&id.0, state);
     tracing::info!(%id, %state, "request ended");
 }
 
