@@ -488,7 +488,8 @@ impl Challenger {
     fn probe(&mut self, now_ns: u64) -> Option<ChallengerAction> {
         let window = self.window(now_ns)?;
         let to = self.record.consent.as_ref()?.message.control;
-        let number = self.probes.due(window, now_ns)?;
+        let gap_ns = self.record.notice.message.terms.probe_gap_ns();
+        let number = self.probes.due(window, now_ns, gap_ns)?;
         let key = self.session.as_ref()?;
         let bytes = rtt::probe(self.record.challenge(), self.index, number, now_ns, key);
         self.control_sent += 1;

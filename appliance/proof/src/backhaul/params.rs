@@ -40,8 +40,14 @@ pub const MAX_CAP_BYTES: u64 = MAX_CAP_PACKETS * STANDARD_BYTES as u64;
 pub const PROBES_IDLE: u64 = 10;
 /// Gap between idle probes, ns.
 pub const PROBE_GAP_NS: u64 = 5_000_000;
-/// Gap between probes during the flood, ns: they ride the full queue, so few suffice to show it.
+/// Gap between a challenger's probes during the flood at least, ns: they ride the full queue, so few suffice to
+/// show it.
 pub const PROBE_GAP_LOADED_NS: u64 = 20_000_000;
+/// Probes of all challengers take at most one part in so many of the claim: they are on the link that is
+/// measured, and are not counted.
+pub const PROBE_PART: u64 = 500;
+/// Bytes of a probe at the IP layer, over IPv6.
+const PROBE_BYTES: u64 = 64 + 48;
 /// An echo that takes longer is lost, ns.
 pub const PROBE_TIMEOUT_NS: u64 = 500_000_000;
 
@@ -300,6 +306,13 @@ impl Terms {
         u64::try_from(sent.div_ceil(100)).unwrap_or(u64::MAX)
     }
 
+    /// Gap between a challenger's probes during the flood, ns.
+    pub fn probe_gap_ns(&self) -> u64 {
+        let bits = 8 * PROBE_BYTES * u64::from(self.n) * PROBE_PART;
+        let gap = u128::from(bits) * 1_000_000_000 / u128::from(self.claim_bps.max(1));
+        u64::try_from(gap).map_or(u64::MAX, |gap| gap.max(PROBE_GAP_LOADED_NS))
+    }
+
     /// Length of one slice of the arrival histogram, ns.
     pub fn slice_ns(&self) -> u64 {
         (self.duration_ns() / SLICES).max(1)
@@ -342,6 +355,14 @@ mod tests {
         assert_eq!(t.offer_each_bps(), 287_500_000);
         assert_eq!(t.offer_total_bps(), 1_437_500_000);
         assert_eq!(t.cap_packets(), 9587);
+    }
+
+    #[test]
+    fn probes_are_no_burden_on_a_slow_link() {
+        let gap = |claim_bps, n| terms(claim_bps, n, 1).probe_gap_ns();
+        assert_eq!(gap(1_000_000_000, 10), PROBE_GAP_LOADED_NS);
+        // 10 · 896 bits · 500 at 5 Mbit/s.
+        assert_eq!(gap(5_000_000, 10), 896_000_000);
     }
 
     #[test]

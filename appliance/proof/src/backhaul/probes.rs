@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::messages::{Rtt, Window};
-use super::params::{PROBE_GAP_LOADED_NS, PROBE_GAP_NS, PROBE_TIMEOUT_NS, PROBES_IDLE};
+use super::params::{PROBE_GAP_NS, PROBE_TIMEOUT_NS, PROBES_IDLE};
 
 /// A challenger's probes over all windows.
 #[derive(Default)]
@@ -19,20 +19,15 @@ pub(super) struct Probes {
 }
 
 impl Probes {
-    /// Number of the probe to send now, if one is due.
-    pub(super) fn due(&mut self, window: Window, now_ns: u64) -> Option<u64> {
+    /// Number of the probe to send now, if one is due; under load they are `loaded_gap_ns` apart.
+    pub(super) fn due(&mut self, window: Window, now_ns: u64, loaded_gap_ns: u64) -> Option<u64> {
         let loaded = window == Window::During;
         let sent = &mut self.sent[window as usize];
         if now_ns < self.next_ns || (!loaded && *sent >= PROBES_IDLE) {
             return None;
         }
         *sent += 1;
-        self.next_ns = now_ns
-            + if loaded {
-                PROBE_GAP_LOADED_NS
-            } else {
-                PROBE_GAP_NS
-            };
+        self.next_ns = now_ns + if loaded { loaded_gap_ns } else { PROBE_GAP_NS };
         self.number += 1;
         self.waiting.insert(self.number, (window, now_ns));
         Some(self.number)
@@ -74,11 +69,11 @@ mod tests {
         let mut probes = Probes::default();
         let mut now = 1_000;
         for number in 1..=PROBES_IDLE {
-            assert_eq!(probes.due(Window::Before, now), Some(number));
-            assert_eq!(probes.due(Window::Before, now + PROBE_GAP_NS - 1), None);
+            assert_eq!(probes.due(Window::Before, now, 0), Some(number));
+            assert_eq!(probes.due(Window::Before, now + PROBE_GAP_NS - 1, 0), None);
             now += PROBE_GAP_NS;
         }
-        assert_eq!(probes.due(Window::Before, now), None);
+        assert_eq!(probes.due(Window::Before, now, 0), None);
         for number in 1..PROBES_IDLE {
             assert!(probes.answer(number).is_some());
             assert!(
