@@ -98,6 +98,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "clippy",
             "--release",
             "--workspace",
+            "--features",
+            MISBEHAVING,
             "--all-targets",
             "--",
             "-D",
@@ -137,6 +139,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// The program that misbehaves: no release has it, the tests do.
+const MISBEHAVING: &str = "plumbline-attack/daemon";
 /// Test programs of the chain.
 const CHAIN: [&str; 4] = ["chain", "money", "sim", "court"];
 /// How lines begin in which they say what they tried.
@@ -252,6 +256,7 @@ impl Report {
 /// Runs cargo's tests, shows what they print, and adds up their summaries.
 fn tests(args: &Args, privilege: Privilege, anvil: Option<&Path>, tally: &mut Tally) -> Result<()> {
     let mut command = cargo::command(&["test", "--release", "--workspace", "--no-fail-fast"]);
+    command.args(["--features", MISBEHAVING]);
     if let Some(anvil) = anvil {
         command.env(anvil::VARIABLE, anvil);
     }

@@ -43,3 +43,14 @@ fn the_protocols_table_is_the_switches() {
         "{DOCUMENT} has\n\n{has}\nand must have\n\n{HEAD}{wanted}"
     );
 }
+
+/// What misbehaves is nobody's dependency but that of what evaluates.
+#[test]
+fn no_part_of_the_product_depends_on_this() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for part in ["", "/wire", "/trust", "/proof", "/contracts"] {
+        let file = root.join(format!("appliance{part}/Cargo.toml"));
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(!text.contains("plumbline-attack"), "{}", file.display());
+    }
+}

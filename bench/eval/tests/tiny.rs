@@ -28,28 +28,52 @@ attacks = ['cross-traffic']
 /// Longest that one proof of the plan may take here.
 const PROOF: Duration = Duration::from_secs(60);
 
-/// The product, built with this test's profile.
-fn product() -> PathBuf {
+/// One attack by each kind of party, on real packets; f = 1 of 4.
+const ATTACKS: &str = "
+runs = 1
+retries = 4
+[[attacks]]
+mbit = 40
+n = 4
+f = 1
+duration_ms = 100
+attacks = ['rush', 'zero-payload', 'equivocating-commit', 'injection', 'payer-withdraws', 'second-payout']
+";
+
+/// A program, built with this test's profile.
+fn built(name: &str, how: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let built = test.parent().and_then(Path::parent).unwrap();
-    let product = built.join("plumbline");
+    let directory = test.parent().and_then(Path::parent).unwrap();
+    let program = directory.join(name);
+    let shown = program.display();
     assert!(
-        product.exists(),
-        "{} is missing: cargo build --release --package plumbline",
-        product.display()
+        program.exists(),
+        "{shown} is missing: cargo build --release --package {how}"
     );
-    product
+    program
+}
+
+fn product() -> PathBuf {
+    built("plumbline", "plumbline")
+}
+
+fn attacker() -> PathBuf {
+    built("plumbline-attack", "plumbline-attack --features daemon")
 }
 
 struct Evaluation {
     directory: tempfile::TempDir,
+    attacker: Option<PathBuf>,
 }
 
 impl Evaluation {
     fn new(plan: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("plan.toml"), plan).unwrap();
-        Self { directory }
+        Self {
+            directory,
+            attacker: None,
+        }
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -60,6 +84,11 @@ impl Evaluation {
         Command::new(env!("CARGO_BIN_EXE_plumbline-eval"))
             .arg("--product")
             .arg(product())
+            .args(
+                self.attacker
+                    .iter()
+                    .flat_map(|a| [Path::new("--attacker"), a]),
+            )
             .arg("--plan")
             .arg(self.file("plan.toml"))
             .arg("--resume")
@@ -155,6 +184,31 @@ fn a_killed_evaluation_goes_on_and_every_bundle_is_verified() {
     for plot in ["accuracy.svg", "attacks.svg"] {
         assert!(evaluation.file("plots").join(plot).exists(), "{plot}");
     }
+}
+
+#[test]
+fn each_kind_of_attacker_meets_its_defence_and_the_honest_are_paid() {
+    let mut evaluation = Evaluation::new(ATTACKS);
+    evaluation.attacker = Some(attacker());
+    let output = evaluation.run();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let json = std::fs::read(evaluation.file("out.json")).unwrap();
+    let report: Value = serde_json::from_slice(&json).unwrap();
+    let attacks = report["attacks"].as_array().unwrap();
+    assert_eq!(attacks.len(), 7, "none, and six");
+    for row in attacks {
+        assert_eq!(row["held"], true, "{row:#}");
+        let guaranteed = row["guaranteed_over_true"].as_f64().unwrap();
+        assert!(guaranteed <= 1.02, "{row:#}");
+        if row["name"] != "equivocating-commit" {
+            assert_ne!(row["honest_paid"], false, "{row:#}");
+        }
+    }
+    let rushed = attacks.iter().find(|row| row["name"] == "rush").unwrap();
+    let lifted = rushed["measured_over_true"].as_f64().unwrap();
+    assert!(lifted > 1.2, "the attack bites: {rushed:#}");
+    assert_eq!(report["all"]["verified"], report["all"]["bundles"]);
 }
 
 #[test]
