@@ -419,7 +419,11 @@ fn a_sender_passes_what_was_consented_to_and_no_packet_more() {
     let key = ConsentKey::new(mapped_v4(SOURCE_V4), SOURCE_PORT, SESSION);
     let (_, frame, _) = frames()
         .into_iter()
-        .find(|(_, _, fate)| *fate == Fate::DroppedNoSocket)
+        .find(|(_, frame, fate)| {
+            let ours =
+                matches!(classify(frame.as_slice(), DATA_PORT), Class::Ours(m) if m.key == key);
+            ours && *fate == Fate::DroppedNoSocket
+        })
         .unwrap();
     let until = tai_now() + 60_000_000_000;
     let row = |cap| ConsentEntry::new(INDEX, Size::Standard, cap, until);

