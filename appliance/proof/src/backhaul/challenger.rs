@@ -54,7 +54,7 @@ pub struct Flood {
     pub to: SocketAddr,
     /// Offered rate, bit/s at the IP layer.
     pub rate_bps: u64,
-    /// First packet leaves, unix ns: T0 − ρ/2.
+    /// First packet leaves, unix ns: T0, less half of the round trip that may be led.
     pub start_ns: u64,
     /// Sending ends at the latest, unix ns.
     pub deadline_ns: u64,
