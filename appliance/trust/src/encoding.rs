@@ -14,6 +14,8 @@ pub mod domain {
     pub const KEYSTREAM: &str = "plumbline 2026-11 backhaul keystream v1";
     /// Seed of the packets that a prover sends to one challenger, from their session key.
     pub const UPLINK: &str = "plumbline 2026-11 backhaul uplink seed v1";
+    /// Numbers of a challenger's probes.
+    pub const PROBE: &str = "plumbline 2026-11 backhaul probe number v1";
     /// A node of the tree over one challenger's packets; the topmost is C_i.
     pub const NODE: &str = "plumbline 2026-11 backhaul tree node v1";
     /// C: the response hash over all challengers.

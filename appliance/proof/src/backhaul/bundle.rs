@@ -18,8 +18,8 @@ use super::record::Record;
 
 const FILE: Container = Container {
     magic: b"PLUMBNDL",
-    // 5: bursts, commitments that conflict; readiness shows an echo, reports what arrived (uplink).
-    version: 5,
+    // 6: bounds over windows, send logs.
+    version: 6,
     context: domain::BUNDLE,
 };
 
@@ -138,11 +138,11 @@ fn replay(bytes: &[u8], out: &mut Verified) -> Result<(), (&'static str, String)
         return Err((
             "judgement",
             format!(
-                "the evidence gives {:?} at {} bit/s, the bundle says {:?} at {} bit/s",
+                "the evidence gives {:?} at {} bit/s or more, the bundle says {:?} at {}",
                 again.verdict,
-                again.point_bps,
+                again.lower_bps(),
                 bundle.judgement.verdict,
-                bundle.judgement.point_bps
+                bundle.judgement.lower_bps()
             ),
         ));
     }

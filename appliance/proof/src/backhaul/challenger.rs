@@ -1,43 +1,58 @@
-//! The challenger's side: commit to a seed, make packets, probe, flood, time the commitment, report.
+//! The challenger's side: commit to a seed, probe, flood, time the commitment, report.
 //!
 //! ```text
 //!  notice ─► SeedCommitment ─► consent ─► [Prepare ‖ probes] ─► Ready ─► start ─► [Flood ‖ probes]
-//!                                                                           │ Commit datagram: e
-//!  Report ◄─ reveal checked against my own leaves ◄─ probes after ◄─ ack ◄──┘
+//!                                                              too late? │          │ Commit datagram: e
+//!                                                    Abort ◄─────────────┘          ▼
+//!                 Report ◄─ reveal checked against my own train ◄─────────────────  ack
 //! ```
+//!
+//! What it says itself takes effect when it comes back in the log, as everyone's words do: the log is the only
+//! order. A line that the log should not hold is skipped.
 
 use std::net::SocketAddr;
 
-use plumbline_trust::encoding::{Digest, decode};
+use plumbline_trust::encoding::decode;
 use plumbline_trust::identity::{NetworkKey, Signed};
 use plumbline_trust::session::{Ephemeral, SessionKey};
 use plumbline_wire::header::{HEADER_LEN, Header, Kind};
+use zeroize::ZeroizeOnDrop;
 
 use super::keystream::{self, Train};
 use super::messages::{
-    Abort, ChallengeId, Commit, Ready, Report, Rtt, SeedCommitment, Settlement, Statement, Window,
+    Abort, Commit, Ready, Report, Rtt, SeedCommitment, Settlement, Start, Statement, Window,
     session_of,
 };
-use super::params::{DEADLINE_DURATIONS, LEAD_PART, SETTLE_NS};
+use super::params::{AHEAD_MOST_NS, DEADLINE_DURATIONS, ECHO_FRESH_NS};
 use super::probes::Probes;
 use super::record::{Record, Refusal, seed_hash};
-use super::rtt::{self, Known};
+use super::rtt;
+use super::sendlog::SendLog;
 use super::uplink::challenger::{Counting, Receiving};
 
-pub(super) const EPHEMERAL: &str = "plumbline 2026-11 backhaul challenger ephemeral v1";
-const SEED: &str = "plumbline 2026-11 backhaul challenger seed v1";
+/// Groups that are made again together, as in the judge's replay.
+const GROUPS_A_PIECE: usize = 16;
+
+/// What a challenger knows alone until it reports: random, made for one session, used in no other.
+#[derive(Clone, ZeroizeOnDrop)]
+pub struct Secrets {
+    /// What its packets are made from.
+    pub seed: [u8; 32],
+    /// Its X25519 secret.
+    pub ephemeral: [u8; 32],
+}
 
 /// What the challenger wants done.
 pub enum ChallengerAction {
     /// Say this to the coordinator.
     Say(Statement),
-    /// Make the packets ahead of time; answer with [`Challenger::prepared`].
+    /// Get ready to make so many packets of this train at most; answer with [`Challenger::prepared`].
     Prepare(Box<Train>, usize),
     /// Send this to the prover's control address.
     Send(SocketAddr, Vec<u8>),
     /// Flood; answer with [`Challenger::flooded`].
     Flood(Flood),
-    /// Stop the flood: the commitment is here.
+    /// Stop the flood: the commitment is here, or the prover does not answer any more.
     Stop,
     /// Uplink: count what arrives on the data port; answer with [`Challenger::counted`].
     Count(Box<Counting>),
@@ -54,7 +69,7 @@ pub struct Flood {
     pub to: SocketAddr,
     /// Offered rate, bit/s at the IP layer.
     pub rate_bps: u64,
-    /// First packet leaves, unix ns: T0, less half of the round trip that may be led.
+    /// First packet leaves, unix ns: T0.
     pub start_ns: u64,
     /// Sending ends at the latest, unix ns.
     pub deadline_ns: u64,
@@ -63,21 +78,23 @@ pub struct Flood {
 /// What the generator did.
 #[derive(Clone, Debug)]
 pub struct Flooded {
-    /// First send, unix ns; `None` if nothing was sent.
+    /// Stamped before the first send, unix ns; `None` if nothing was sent.
     pub first_ns: Option<u64>,
-    /// Last send, unix ns; `None` likewise.
-    pub last_ns: Option<u64>,
     /// Packets that the kernel took.
     pub sent: u64,
+    /// When it took them, since the first.
+    pub log: SendLog,
     /// Clock that made the stamps.
     pub clock: String,
     /// Bound on its error over the phase, ns.
     pub clock_error_ns: u64,
 }
 
-/// The secret seed that the holder of `key` commits to in a challenge.
-pub fn seed_of(key: &NetworkKey, challenge: &ChallengeId) -> [u8; 32] {
-    key.derive(SEED, challenge)
+/// A commitment as it was heard.
+struct Heard {
+    at_ns: u64,
+    signed: Signed,
+    commit: Commit,
 }
 
 /// One challenge as one challenger lives it.
@@ -86,33 +103,31 @@ pub struct Challenger {
     pub(super) index: u16,
     data: SocketAddr,
     control: SocketAddr,
+    pub(super) secrets: Secrets,
     pub(super) session: Option<SessionKey>,
-    leaves: Option<Vec<Digest>>,
+    train: Option<Box<Train>>,
+    prepared: bool,
     pub(super) probes: Probes,
     said_ready: bool,
     flooding: Option<Flood>,
     flooded: Option<Flooded>,
-    committed: Option<(u64, Commit)>,
+    /// The commitments that the prover sent me, each at its first copy: one, or two that differ.
+    heard: Vec<Heard>,
     pub(super) control_sent: u64,
     pub(super) done: bool,
-    pub(super) known: Known,
-    /// The commitment I timed, where the prover put another one on record.
-    heard: Option<Signed>,
-    /// A commitment that came after the one I timed and differs from it, and when it came.
-    second: Option<(u64, Signed)>,
     /// The other direction's part.
     pub(super) uplink: Receiving,
 }
 
 impl Challenger {
-    /// Answers the coordinator's notice. `data` and `control` are where this challenger sends from;
-    /// `floor_ns` a round trip to this prover that it cannot have inflated, 0 if none is known.
+    /// Answers the coordinator's notice. `data` and `control` are where this challenger sends from, `secrets`
+    /// were drawn for this session.
     pub fn new(
         notice: &Statement,
         key: &NetworkKey,
+        secrets: Secrets,
         data: SocketAddr,
         control: SocketAddr,
-        floor_ns: u64,
     ) -> Result<(Self, Vec<ChallengerAction>), Refusal> {
         let record = Record::open(notice)?;
         let me = key.verifying();
@@ -128,64 +143,37 @@ impl Challenger {
                 what: "notice.challengers",
                 why: "do not include me".into(),
             })?;
-        let mut this = Self {
+        let challenge = *record.challenge();
+        let commitment = SeedCommitment {
+            challenge,
+            index,
+            seed_hash: seed_hash(&challenge, &secrets.seed),
+            ephemeral: Ephemeral::from_secret(secrets.ephemeral).public(),
+            data,
+            control,
+        };
+        let this = Self {
             record,
             index,
             data,
             control,
             session: None,
-            leaves: None,
-            probes: Probes::default(),
+            train: None,
+            prepared: false,
+            probes: Probes::new(secrets.seed),
+            secrets,
             said_ready: false,
             flooding: None,
             flooded: None,
-            committed: None,
+            heard: Vec::new(),
             control_sent: 0,
             done: false,
-            known: Known {
-                smallest_ns: u64::MAX,
-                floor_ns,
-            },
-            heard: None,
-            second: None,
             uplink: Receiving::default(),
         };
-        let commitment = SeedCommitment {
-            challenge: *this.record.challenge(),
-            index,
-            seed_hash: seed_hash(this.record.challenge(), &this.seed(key)),
-            ephemeral: this.ephemeral(key).public(),
-            data,
-            control,
-        };
-        let said = this.say(Statement::SeedCommitment(Signed::new(key, &commitment)))?;
-        Ok((this, vec![said]))
-    }
-
-    /// The same, remembering a smallest round trip to this prover from earlier sessions, ns.
-    #[must_use]
-    pub fn remembering(mut self, smallest_ns: u64) -> Self {
-        self.known.smallest_ns = smallest_ns;
-        self
-    }
-
-    /// The smallest round trip that was answered so far, ns; `None` before the first. Worth remembering.
-    pub fn smallest_ns(&self) -> Option<u64> {
-        let answered = self.probes.round_trips.iter().map(|s| s.1);
-        answered.min()
-    }
-
-    pub(super) fn seed(&self, key: &NetworkKey) -> [u8; 32] {
-        seed_of(key, self.record.challenge())
-    }
-
-    fn ephemeral(&self, key: &NetworkKey) -> Ephemeral {
-        Ephemeral::from_secret(key.derive(EPHEMERAL, self.record.challenge()))
-    }
-
-    pub(super) fn say(&mut self, statement: Statement) -> Result<ChallengerAction, Refusal> {
-        self.record.absorb(&statement)?;
-        Ok(ChallengerAction::Say(statement))
+        let said = Statement::SeedCommitment(Signed::new(key, &commitment));
+        // Of another family than the terms: better known now than refused later.
+        this.record.clone().absorb(&said)?;
+        Ok((this, vec![ChallengerAction::Say(said)]))
     }
 
     /// All that was said so far.
@@ -198,36 +186,22 @@ impl Challenger {
         self.index
     }
 
-    /// Takes a line of the session's log.
+    /// Takes a line of the session's log, at `now_ns`. A line that does not belong there changes nothing.
     pub fn hear(
         &mut self,
         key: &NetworkKey,
         statement: &Statement,
-    ) -> Result<Vec<ChallengerAction>, Refusal> {
-        match (self.record.absorb(statement), statement) {
-            (Ok(true), _) => {}
-            (Ok(false), _) => return Ok(Vec::new()),
-            // Both are the prover's, signed: what it put on record is judged, and what it told me is shown.
-            (Err(Refusal::Conflict(_)), Statement::Commit(_)) if self.heard.is_none() => {
-                self.heard = self.record.commit.take().map(|kept| kept.signed);
-                self.record.absorb(statement)?;
-                // What is on record is what I report on, if it reached me too.
-                if let (Some((at_ns, signed)), Some(kept)) =
-                    (self.second.take(), &self.record.commit)
-                    && signed == kept.signed
-                {
-                    self.committed = Some((at_ns, kept.message.clone()));
-                }
-            }
-            (Err(refusal), _) => return Err(refusal),
+        now_ns: u64,
+    ) -> Vec<ChallengerAction> {
+        if !matches!(self.record.absorb(statement), Ok(true)) {
+            return Vec::new();
         }
-        Ok(match statement {
-            Statement::Consent(_) => self.consented(key),
-            // In the uplink nothing is sent at the start: the next tick begins to count.
-            Statement::Start(_) if !self.up() => self.start(),
+        match statement {
+            Statement::Consent(_) => self.consented(),
+            Statement::Start(_) => self.start(key, now_ns),
             Statement::Abort(_) => self.left(),
             _ => Vec::new(),
-        })
+        }
     }
 
     /// The prover does not go on, so nobody does.
@@ -255,17 +229,16 @@ impl Challenger {
         Some((to, bytes))
     }
 
-    /// Takes no further part, and tells everyone why. Before the start only.
-    pub fn give_up(&mut self, key: &NetworkKey, why: &str) -> Vec<ChallengerAction> {
+    /// Takes no further part, and tells everyone why.
+    pub fn give_up(&self, key: &NetworkKey, why: &str) -> Vec<ChallengerAction> {
         let abort = Abort::new(self.record.challenge(), Some(self.index), why);
-        // After the start nobody asks any more.
-        let said = self.say(Statement::Abort(Signed::new(key, &abort))).ok();
-        said.into_iter()
-            .chain([ChallengerAction::Fail(why.to_owned())])
-            .collect()
+        vec![
+            ChallengerAction::Say(Statement::Abort(Signed::new(key, &abort))),
+            ChallengerAction::Fail(why.to_owned()),
+        ]
     }
 
-    fn consented(&mut self, key: &NetworkKey) -> Vec<ChallengerAction> {
+    fn consented(&mut self) -> Vec<ChallengerAction> {
         let Some(consent) = self.record.consent.as_ref().map(|k| &k.message) else {
             return Vec::new();
         };
@@ -276,10 +249,8 @@ impl Challenger {
             )];
         }
         let challenge = *self.record.challenge();
-        let Some(session) = self
-            .ephemeral(key)
-            .agree(&consent.ephemeral, &challenge, self.index)
-        else {
+        let ephemeral = Ephemeral::from_secret(self.secrets.ephemeral);
+        let Some(session) = ephemeral.agree(&consent.ephemeral, &challenge, self.index) else {
             return vec![ChallengerAction::Fail(
                 "the prover's X25519 half is of small order".into(),
             )];
@@ -290,43 +261,66 @@ impl Challenger {
         }
         let cap = usize::try_from(consent.cap_packets).unwrap_or(usize::MAX);
         let beacon = self.record.notice.message.beacon;
-        let train = Train::new(
-            &self.seed(key),
-            &challenge,
-            &beacon,
-            0,
-            self.index,
-            session.clone(),
-        )
-        .of_size(self.record.notice.message.terms.size());
+        let seed = &self.secrets.seed;
+        let train = Train::new(seed, &challenge, &beacon, 0, self.index, session.clone())
+            .of_size(self.record.notice.message.terms.size());
         self.session = Some(session);
+        self.train = Some(Box::new(train.clone()));
         vec![ChallengerAction::Prepare(Box::new(train), cap)]
     }
 
-    /// The packets are made; these are their leaves.
-    pub fn prepared(&mut self, leaves: Vec<Digest>) {
-        self.leaves = Some(leaves);
+    /// Packets can be made as fast as they are due.
+    pub fn prepared(&mut self) {
+        self.prepared = true;
     }
 
-    fn start(&mut self) -> Vec<ChallengerAction> {
+    /// Why this start is not obeyed, if it is not: who begins late says so and is nobody's accuser.
+    fn disobeyed(&self, start: &Start, now_ns: u64) -> Option<String> {
+        let t0_ns = start.t0_ns;
+        if now_ns >= t0_ns {
+            let late = (now_ns - t0_ns) / 1000;
+            return Some(format!(
+                "late: heard the start {late} us after T0; nobody begins late"
+            ));
+        }
+        if t0_ns - now_ns > AHEAD_MOST_NS {
+            let ahead = (t0_ns - now_ns) / 1_000_000;
+            return Some(format!(
+                "late: T0 is {ahead} ms ahead, at most {} are believed: are both clocks synchronised?",
+                AHEAD_MOST_NS / 1_000_000
+            ));
+        }
+        if !self.up() && !self.prepared {
+            return Some("late: the start came before my packets could be made".into());
+        }
+        if self.probes.answered.is_empty() {
+            return Some("no echo came from the prover's address: nobody is flooded who did not answer".into());
+        }
+        None
+    }
+
+    fn start(&mut self, key: &NetworkKey, now_ns: u64) -> Vec<ChallengerAction> {
         let terms = self.record.notice.message.terms;
         let (Some(start), Some(consent)) = (&self.record.start, &self.record.consent) else {
             return Vec::new();
         };
-        if self.leaves.is_none() {
-            return vec![ChallengerAction::Fail(
-                "the start came before my packets were made".into(),
-            )];
+        let start = start.message.clone();
+        let to = consent.message.data;
+        // Who gave up before hears of the start as everyone does.
+        if self.record.out.get(usize::from(self.index)).is_some_and(Option::is_some) {
+            return Vec::new();
         }
-        let rho = self.probes.smallest_ns();
-        let rho = rho
-            .min(self.known.smallest_ns)
-            .min(terms.duration_ns() / LEAD_PART);
+        if let Some(why) = self.disobeyed(&start, now_ns) {
+            return self.give_up(key, &why);
+        }
+        if self.up() {
+            return self.count(&start);
+        }
         let flood = Flood {
-            to: consent.message.data,
+            to,
             rate_bps: terms.offer_each_bps(),
-            start_ns: start.message.t0_ns.saturating_sub(rho / 2),
-            deadline_ns: start.message.t0_ns + DEADLINE_DURATIONS * terms.duration_ns(),
+            start_ns: start.t0_ns,
+            deadline_ns: start.t0_ns + DEADLINE_DURATIONS * terms.duration_ns(),
         };
         self.flooding = Some(flood);
         vec![ChallengerAction::Flood(flood)]
@@ -337,8 +331,12 @@ impl Challenger {
         self.flooded = Some(outcome);
     }
 
-    /// Takes a datagram from the prover's control address; `at_ns` is when the kernel received it.
-    pub fn datagram(&mut self, bytes: &[u8], at_ns: u64) -> Vec<ChallengerAction> {
+    /// Takes a datagram `from` somewhere; `at_ns` is when the kernel received it.
+    pub fn datagram(&mut self, from: SocketAddr, bytes: &[u8], at_ns: u64) -> Vec<ChallengerAction> {
+        let consent = self.record.consent.as_ref();
+        if consent.is_none_or(|c| c.message.control != from) {
+            return Vec::new();
+        }
         let Some(session) = &self.session else {
             return Vec::new();
         };
@@ -387,6 +385,7 @@ impl Challenger {
             prover,
         );
         if let (Some((_, round_trip)), true) = (opened, header.sent_ns == sent_ns) {
+            self.probes.heard_ns = at_ns;
             self.probes.round_trips.push((window, round_trip));
             self.probes.answered.push(sample);
         }
@@ -397,35 +396,33 @@ impl Challenger {
         let Ok(signed) = decode::<Signed>(body) else {
             return Vec::new();
         };
+        let Some(consent) = &self.record.consent else {
+            return Vec::new();
+        };
+        let to = consent.message.control;
+        if self.heard.iter().all(|h| h.signed != signed) {
+            let prover = self.record.notice.message.prover.key;
+            let commit = signed.open::<Commit>().ok().filter(|c| {
+                signed.key == prover && c.challenge == *self.record.challenge() && c.phase == 0
+            });
+            // Two that differ show all that there is to show.
+            let (Some(commit), true) = (commit, self.heard.len() < 2) else {
+                return Vec::new();
+            };
+            self.heard.push(Heard {
+                at_ns,
+                signed,
+                commit,
+            });
+        }
         let ack = self
             .session
             .as_ref()
             .map(|k| rtt::ack(self.record.challenge(), self.index, at_ns, k));
-        let statement = Statement::Commit(signed);
-        let fresh = self.committed.is_none();
-        // A conflicting second commitment is refused by the record, and not acknowledged.
-        match self.record.absorb(&statement) {
-            Ok(_) => {}
-            Err(Refusal::Conflict(_)) => {
-                self.second
-                    .get_or_insert((at_ns, statement.signed().clone()));
-                return Vec::new();
-            }
-            Err(_) => return Vec::new(),
-        }
-        let mut actions = Vec::new();
-        if let (true, Some(kept)) = (fresh, &self.record.commit) {
-            self.committed = Some((at_ns, kept.message.clone()));
-            // The queue that the flood filled drains before the idle probes go out.
-            self.probes.rest_until(at_ns + SETTLE_NS);
-            actions.push(ChallengerAction::Stop);
-        }
-        if let (Some(ack), Some(consent)) = (ack, &self.record.consent) {
+        let mut actions = vec![ChallengerAction::Stop];
+        if let Some(ack) = ack {
             self.control_sent += 1;
-            actions.push(ChallengerAction::Send(
-                consent.message.control,
-                ack.to_vec(),
-            ));
+            actions.push(ChallengerAction::Send(to, ack.to_vec()));
         }
         actions
     }
@@ -438,8 +435,8 @@ impl Challenger {
         now_ns: u64,
     ) -> Vec<ChallengerAction> {
         let mut actions: Vec<ChallengerAction> = self.probe(now_ns).into_iter().collect();
-        let prepared = self.up() || self.leaves.is_some();
-        if !self.said_ready && prepared && self.probes.done(Window::Before, now_ns) {
+        let prepared = self.up() || self.prepared;
+        if !self.said_ready && prepared && self.session.is_some() && self.probes.done(now_ns) {
             self.said_ready = true;
             let ready = Ready {
                 challenge: *self.record.challenge(),
@@ -447,20 +444,20 @@ impl Challenger {
                 rho_ns: self.probes.smallest_ns(),
                 reached: self.reached(),
             };
-            match self.say(Statement::Ready(Signed::new(key, &ready))) {
-                Ok(said) => actions.push(said),
-                Err(refusal) => actions.push(ChallengerAction::Fail(refusal.to_string())),
-            }
+            actions.push(ChallengerAction::Say(Statement::Ready(Signed::new(
+                key, &ready,
+            ))));
         }
         if self.up() {
-            actions.extend(self.receive(key, settlement, now_ns));
+            actions.extend(self.receive(key, settlement));
             return actions;
         }
-        if !self.done
-            && self.record.reveal.is_some()
-            && self.flooded.is_some()
-            && self.probes.done(Window::After, now_ns)
+        if let Some(flooding) = &self.flooding
+            && now_ns.saturating_sub(self.probes.heard_ns.max(flooding.start_ns)) > ECHO_FRESH_NS
         {
+            actions.push(ChallengerAction::Stop);
+        }
+        if !self.done && self.record.reveal.is_some() && self.flooded.is_some() {
             self.done = true;
             actions.extend(self.report(key, settlement));
         }
@@ -474,15 +471,16 @@ impl Challenger {
 
     fn window(&self, now_ns: u64) -> Option<Window> {
         self.session.as_ref()?;
-        if self.committed.is_some() {
-            return Some(Window::After);
+        if !self.heard.is_empty() {
+            return None;
         }
-        match &self.flooding {
-            None if self.record.start.is_some() => None,
-            None => Some(Window::Before),
-            Some(f) if (f.start_ns..f.deadline_ns).contains(&now_ns) => Some(Window::During),
-            Some(_) => None,
-        }
+        let during = match (&self.flooding, &self.record.start) {
+            (Some(f), _) => f.start_ns..f.deadline_ns,
+            (None, Some(_)) if self.up() => self.uplink.during(),
+            (None, Some(_)) => return None,
+            (None, None) => return Some(Window::Before),
+        };
+        during.contains(&now_ns).then_some(Window::During)
     }
 
     fn probe(&mut self, now_ns: u64) -> Option<ChallengerAction> {
@@ -496,12 +494,10 @@ impl Challenger {
         Some(ChallengerAction::Send(to, bytes.to_vec()))
     }
 
-    /// Packets of mine that the prover proved: its count, if its root is the one my own leaves give.
-    fn proved(&self) -> u32 {
+    /// Packets of mine that the prover proved: its count, if its root is the one that my own train gives.
+    fn proved(&self, commit: &Commit) -> u32 {
         let at = usize::from(self.index);
-        let (Some(reveal), Some((_, commit)), Some(leaves)) =
-            (&self.record.reveal, &self.committed, &self.leaves)
-        else {
+        let (Some(reveal), Some(train)) = (&self.record.reveal, &self.train) else {
             return 0;
         };
         let reveal = &reveal.message;
@@ -512,15 +508,15 @@ impl Challenger {
         ) else {
             return 0;
         };
-        let opens = keystream::response(&commit.challenge, 0, &commit.counts, &reveal.roots)
-            == commit.response;
+        let opens =
+            keystream::response(&commit.challenge, 0, &commit.counts, &reveal.roots) == commit.response;
         let packets: u32 = bitmap.iter().map(|b| b.count_ones()).sum();
-        // A number past the cap has no leaf, and then the groups are not mine.
-        let leaf = |s| leaves.get(usize::try_from(s).ok()?).copied();
-        let mine = keystream::groups(bitmap, leaf).map(|groups| {
-            keystream::root(bitmap.len(), keystream::words(bitmap), groups.into_iter())
-        });
-        if opens && packets == *count && mine == Some(*root) {
+        // A few groups at a time: what is in memory does not grow with the claim.
+        let mut train = train.clone();
+        let pieces = (0..bitmap.len().div_ceil(8)).step_by(GROUPS_A_PIECE);
+        let groups = pieces.flat_map(|from| train.groups(bitmap, from..from + GROUPS_A_PIECE));
+        let mine = keystream::root(bitmap.len(), keystream::words(bitmap), groups);
+        if opens && packets == *count && mine == *root {
             *count
         } else {
             0
@@ -528,48 +524,47 @@ impl Challenger {
     }
 
     fn report(&mut self, key: &NetworkKey, settlement: &dyn Settlement) -> Vec<ChallengerAction> {
-        let (Some(flooded), Some((e, commit))) = (self.flooded.clone(), self.committed.clone())
-        else {
+        let Some(flooded) = self.flooded.clone() else {
             return Vec::new();
         };
         let Some(s) = flooded.first_ns else {
             return vec![ChallengerAction::Fail("no packet could be sent".into())];
         };
-        let summary = rtt::summarise(
-            &self.probes.round_trips,
-            self.known,
-            self.record.notice.message.terms.duration_ns(),
-        );
-        let span = e.saturating_sub(s);
+        let on_record = self.record.commit.as_ref().map(|kept| &kept.signed);
+        // What is on record is what I report on, if it reached me; the other one is shown: both are signed.
+        self.heard.sort_by_key(|h| Some(&h.signed) != on_record);
+        let Some(heard) = self.heard.first() else {
+            return vec![ChallengerAction::Fail("no commitment reached me".into())];
+        };
+        let other = self.heard.iter().find(|h| Some(&h.signed) != on_record);
+        let e = heard.at_ns;
+        let span_ns = e.saturating_sub(s);
         let mut report = Report {
             challenge: *self.record.challenge(),
             phase: 0,
             index: self.index,
             sent_first_ns: s,
             committed_ns: e,
+            window_us: u32::try_from(span_ns.div_ceil(1000)).unwrap_or(u32::MAX),
             rtts: std::mem::take(&mut self.probes.answered),
-            rho_ns: summary.rho_ns,
-            floor_ns: self.known.floor_ns,
-            known_ns: self.known.smallest_ns,
-            tt_ns: span.saturating_sub(summary.credited_ns),
-            tt_plus_ns: span.saturating_sub(self.known.floor_ns),
-            packets: self.proved(),
+            rho_ns: self.probes.smallest_ns(),
+            packets: self.proved(&heard.commit),
             sent: flooded.sent,
-            sent_last_ns: flooded.last_ns.unwrap_or(s),
+            sent_back: flooded.log.back_from(span_ns),
             control_sent: self.control_sent,
-            response: commit.response,
-            heard: self.heard.take(),
-            seed: self.seed(key),
-            ephemeral_secret: key.derive(EPHEMERAL, self.record.challenge()),
+            response: heard.commit.response,
+            heard: other.map(|h| h.signed.clone()),
+            seed: self.secrets.seed,
+            ephemeral_secret: self.secrets.ephemeral,
             clock: flooded.clock,
             clock_error_ns: flooded.clock_error_ns,
             arrivals: None,
             settlement: Vec::new(),
         };
         report.settlement = settlement.sign_report(&self.record.notice.message, &report);
-        match self.say(Statement::Report(Signed::new(key, &report))) {
-            Ok(said) => vec![said, ChallengerAction::Done],
-            Err(refusal) => vec![ChallengerAction::Fail(refusal.to_string())],
-        }
+        vec![
+            ChallengerAction::Say(Statement::Report(Signed::new(key, &report))),
+            ChallengerAction::Done,
+        ]
     }
 }

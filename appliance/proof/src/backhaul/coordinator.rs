@@ -112,12 +112,12 @@ impl Coordinator {
             ))];
         }
         if let (Some(at), false) = (self.judge_at_ns, self.judged) {
-            let wanted = self
-                .record
-                .consent
-                .as_ref()
-                .map_or(0, |c| c.message.senders.len());
-            if now_ns >= at || self.record.reports.iter().flatten().count() >= wanted {
+            let senders = self.record.consent.iter().flat_map(|c| &c.message.senders);
+            let here = |at: usize| {
+                let reported = self.record.reports.get(at).is_some_and(Option::is_some);
+                reported || self.record.out.get(at).is_some_and(Option::is_some)
+            };
+            if now_ns >= at || senders.map(|s| usize::from(s.index)).all(here) {
                 self.judged = true;
                 return vec![CoordinatorAction::Judge];
             }

@@ -1,26 +1,35 @@
-//! Judgement: named checks over a record, each naming the culprit; then the figures.
+//! Judgement: named checks over a record, each naming the culprit; then the bounds, and what they say.
 //!
-//! A pure function of the record: the coordinator computes it, the contract repeats its arithmetic,
-//! and `plumbline verify` replays it offline to the same result, bit for bit, on however many cores.
+//! ```text
+//!  V1 ─► V4 V13 commitment ─► of each report V2 seed · V3 root · V5 sums · V10 clock ─► V9 enough ─► verdict
+//! ```
+//!
+//! **Guarantees.** A pure function of the record: the coordinator computes it, the contract repeats the arithmetic of
+//! the bounds, and `plumbline verify` replays it offline to the same result, bit for bit, on however many cores.
+//! What one party says decides nothing of the others': its report counts or does not.
+//!
+//! **Limits.** Whether `Fail` or `Inconclusive` is said of a claim that does not pass rests on send logs and counters
+//! that are their author's word ([`super::offer`] says how far each is believed).
 
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 
 use plumbline_trust::session::{Ephemeral, SessionKey};
 
 use super::burst::{self, Burst};
-use super::doubt;
-use super::estimate::{Sample, estimate};
+use super::estimate::{self, Sample};
 use super::keystream::{self, Train};
-use super::messages::{Commit, Consent, Report, Window};
-use super::params::{
-    Direction, V5_SLACK_PERCENT, V6_SLACK_PERCENT, V10_DURATION_PART, V11_OFFERED_PERCENT,
-};
+use super::messages::{Commit, Report};
+use super::offer::{self, Offer, Tried};
+use super::params::{Direction, LAYER1_BYTES, ROUND_TRIPS, Terms};
 use super::record::{Kept, Record};
 use super::replay::{Claim, Found, replay};
-use super::rtt::{self, Known};
 use super::uplink;
 pub use super::verdict::{Check, Judgement, Standing, Verdict};
-use super::verdict::{decide, unless};
+
+/// Bytes of an Ethernet header, which interfaces count.
+const ETHERNET_BYTES: u64 = 14;
+const _: () = assert!(ETHERNET_BYTES < LAYER1_BYTES as u64);
 
 /// Judges a record that has a reveal, on all cores.
 pub fn judge(record: &Record) -> Judgement {
@@ -30,68 +39,54 @@ pub fn judge(record: &Record) -> Judgement {
 
 /// Judges on so many threads; their number changes nothing of the result.
 pub fn judge_on(record: &Record, threads: NonZeroUsize) -> Judgement {
-    let terms = record.notice.message.terms;
-    if terms.direction == Direction::Up {
-        return uplink::judge::judge(record);
-    }
     let mut bench = Bench {
         record,
+        terms: record.notice.message.terms,
         checks: Vec::new(),
         flags: vec![Vec::new(); record.seeds.len()],
     };
-    bench.note(
-        "V1",
-        "signatures, registration, selection",
-        true,
-        None,
-        format!(
-            "{} challengers drawn from {} candidates",
-            terms.n,
-            record.notice.message.candidates.len()
-        ),
+    let drawn = format!(
+        "{} challengers drawn from {} candidates",
+        bench.terms.n,
+        record.notice.message.candidates.len()
     );
+    bench.note("V1", "signatures, registration, selection", true, None, drawn);
     let commitment_ok = bench.commitment();
-    let mut samples: Vec<(usize, Sample)> = Vec::new();
-    let found = if commitment_ok {
-        bench.replay(threads)
-    } else {
-        Vec::new()
-    };
-    for (index, report) in record.reports.iter().enumerate() {
-        match report {
-            Some(report) if commitment_ok => {
-                let found = found.get(index).and_then(Option::as_ref);
-                if let Some(sample) = bench.report(index, &report.message, found) {
-                    samples.push((index, sample));
-                }
-            }
-            Some(_) => bench.flag(index, "V4"),
-            None => bench.flag(index, "NoReport"),
+    let twice = bench.equivocation();
+    let mut counted = Vec::new();
+    if commitment_ok {
+        let found = bench.replay(threads);
+        for (index, found) in found.into_iter().enumerate() {
+            counted.extend(bench.report(index, found.as_ref()));
         }
     }
-    // Who signs two commitments has none; and without enough offered, timings say nothing about the link.
-    // What was delivered is paid all the same.
-    let void = bench.equivocation().or_else(|| {
-        let judged = commitment_ok.then_some(&samples)?;
-        bench.starved(judged)
-    });
-    bench.finish(&samples, commitment_ok, void)
+    for index in 0..record.reports.len() {
+        bench.missing(index);
+    }
+    bench.finish(&counted, commitment_ok, twice)
+}
+
+/// A report that counts.
+struct Counted<'a> {
+    index: usize,
+    report: &'a Report,
+    sample: Sample,
 }
 
 struct Bench<'a> {
     record: &'a Record,
+    terms: Terms,
     checks: Vec<Check>,
     flags: Vec<Vec<String>>,
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
     fn note(&mut self, check: &str, name: &str, ok: bool, culprit: Option<String>, detail: String) {
-        let culprit = if ok { None } else { culprit };
         self.checks.push(Check {
             check: check.into(),
             name: name.into(),
             ok,
-            culprit,
+            culprit: culprit.filter(|_| !ok),
             detail,
         });
     }
@@ -102,62 +97,51 @@ impl Bench<'_> {
         }
     }
 
-    /// V4 and the opening of C: the prover's own sums.
+    fn up(&self) -> bool {
+        self.terms.direction == Direction::Up
+    }
+
+    /// V4: the prover's own sums, and the opening of C.
     fn commitment(&mut self) -> bool {
-        let name = "commitment: counts, bitmaps, roots";
-        let prover = Some("prover".to_owned());
+        let (name, prover) = ("commitment: counts, bitmaps, roots", Some("prover".to_owned()));
         let (Some(commit), Some(reveal)) = (&self.record.commit, &self.record.reveal) else {
-            self.note(
-                "V4",
-                name,
-                false,
-                prover,
-                "no commitment or no reveal".into(),
-            );
+            let why = "no commitment or no reveal".into();
+            self.note("V4", name, false, prover, why);
             return false;
         };
         let (commit, reveal) = (&commit.message, &reveal.message);
-        let terms = self.record.notice.message.terms;
-        let m = terms.per_challenger();
-        let pops = reveal
-            .bitmaps
-            .iter()
-            .map(|b| b.iter().map(|x| x.count_ones()).sum::<u32>());
-        let wrong = if !pops.eq(commit.counts.iter().copied()) {
+        let (most, target) = match self.terms.direction {
+            Direction::Down => (self.terms.counted_most(), self.terms.target()),
+            Direction::Up => (self.terms.cap_packets(), u64::MAX),
+        };
+        let ones = |b: &Vec<u8>| b.iter().map(|x| x.count_ones()).sum::<u32>();
+        let sum: u64 = commit.counts.iter().map(|c| u64::from(*c)).sum();
+        let opens = |roots| keystream::response(&commit.challenge, commit.phase, &commit.counts, roots);
+        let wrong = if !self.up() && !reveal.bitmaps.iter().map(ones).eq(commit.counts.iter().copied()) {
             Some("a count differs from its bitmap".to_owned())
-        } else if commit.counts.iter().any(|c| u64::from(*c) > m) {
-            Some(format!("a count exceeds m = {m}"))
-        } else if commit.counts.iter().map(|c| u64::from(*c)).sum::<u64>() != commit.packets
-            || commit.packets > terms.target()
-        {
-            Some(format!(
-                "the counts do not sum to {} within the target {}",
-                commit.packets,
-                terms.target()
-            ))
-        } else if keystream::response(
-            &commit.challenge,
-            commit.phase,
-            &commit.counts,
-            &reveal.roots,
-        ) != commit.response
-        {
+        } else if commit.counts.iter().any(|c| u64::from(*c) > most) {
+            Some(format!("a count exceeds {most}"))
+        } else if sum != commit.packets || sum > target {
+            Some(format!("the counts sum to {sum}, not to {} within {target}", commit.packets))
+        } else if self.up() && reveal.roots != uplink::prover::roots(commit.counts.len()) {
+            Some("there are roots of packets where none were received".to_owned())
+        } else if opens(&reveal.roots) != commit.response {
             Some("the roots do not open the response hash".to_owned())
         } else {
             None
         };
         let ok = wrong.is_none();
-        let detail = wrong.unwrap_or_else(|| {
-            format!("N' = {} of N = {}, m = {m}", commit.packets, terms.target())
-        });
+        let detail = wrong.unwrap_or_else(|| format!("{} packets", commit.packets));
         self.note("V4", name, ok, prover, detail);
         ok
     }
 
     /// V13: the prover told every challenger what it put on record. A report that shows otherwise does so by
     /// the prover's own signature.
-    fn equivocation(&mut self) -> Option<String> {
-        let kept = self.record.commit.as_ref()?;
+    fn equivocation(&mut self) -> bool {
+        let Some(kept) = &self.record.commit else {
+            return false;
+        };
         let prover = self.record.notice.message.prover.key;
         let other = |report: &Report| {
             let heard = report.heard.as_ref().filter(|h| h.key == prover)?;
@@ -177,12 +161,13 @@ impl Bench<'_> {
         };
         let prover = Some("prover".to_owned());
         self.note("V13", "one commitment", shown.is_none(), prover, detail);
-        let (index, _) = shown?;
-        self.flag(usize::from(index), "Equivocation");
-        Some("the prover signed two commitments to one phase".into())
+        if let Some((index, _)) = shown {
+            self.flag(index.into(), "Equivocation");
+        }
+        shown.is_some()
     }
 
-    /// What the reports whose seed and session key open their commitments (V2) come to.
+    /// What the reports whose seed and session key open their commitments (V2) come to, by index.
     fn replay(&self, threads: NonZeroUsize) -> Vec<Option<Found>> {
         let notice = &self.record.notice.message;
         let claims: Vec<Option<Claim<'_>>> = (0..self.record.reports.len())
@@ -197,12 +182,12 @@ impl Bench<'_> {
             .collect()
     }
 
-    fn claim(&self, index: usize) -> Option<Claim<'_>> {
+    fn claim(&self, index: usize) -> Option<Claim<'a>> {
         let report = &self.record.reports.get(index)?.as_ref()?.message;
         if !self.record.seed_opens(index, &report.seed) {
             return None;
         }
-        let session = self.session(index, report, &self.record.consent.as_ref()?.message)?;
+        let session = self.session(index, report)?;
         let notice = &self.record.notice.message;
         let train = Train::new(
             &report.seed,
@@ -211,122 +196,77 @@ impl Bench<'_> {
             0,
             report.index,
             session.clone(),
-        )
-        .of_size(notice.terms.size());
+        );
         Some(Claim {
             index: report.index,
-            train,
+            train: train.of_size(self.terms.size()),
             session,
             bitmap: self.record.reveal.as_ref()?.message.bitmaps.get(index)?,
             rtts: &report.rtts,
         })
     }
 
-    /// V2, V3, V5, V7, V10 of one report.
-    fn report(&mut self, index: usize, report: &Report, found: Option<&Found>) -> Option<Sample> {
-        let who = || Some(format!("challenger {index}"));
-        let terms = self.record.notice.message.terms;
-        let commit = self.record.commit.as_ref()?.message.clone();
-        self.note(
-            "V2",
-            &format!("seed of challenger {index}"),
-            found.is_some(),
-            who(),
-            "seed and session key open their commitments".into(),
-        );
-        let Some(found) = found else {
-            self.flag(index, "V2");
-            return None;
-        };
-
-        let counted = self.root_holds(index, found);
-        let fits = counted == Some(report.packets) && report.response == commit.response;
-        // Either of the two may have lied, so neither is charged: the report does not count.
-        self.note(
-            "V3",
-            &format!("root of challenger {index}"),
-            fits,
-            Some(format!("challenger {index} or prover")),
-            format!("{} packets recomputed from the seed", report.packets),
-        );
-        if !fits {
-            self.flag(index, "V3");
-            return None;
-        }
-
-        let (round_trips, all_open) = round_trips(report, found);
-        let known = Known {
-            smallest_ns: report.known_ns,
-            floor_ns: report.floor_ns,
-        };
-        let summary = rtt::summarise(&round_trips, known, terms.duration_ns());
-        let span = report.committed_ns.saturating_sub(report.sent_first_ns);
-        let sums = all_open
-            && report.rho_ns == summary.rho_ns
-            && report.tt_ns == span.saturating_sub(summary.credited_ns)
-            && report.tt_plus_ns == span.saturating_sub(report.floor_ns)
-            && report.tt_ns > 0;
-        // V5: it takes packets/r to offer them, whatever the link does.
-        let bytes = u128::from(terms.packet_bytes);
-        let least = u128::from(report.packets) * 8 * bytes * 1_000_000_000
-            / u128::from(terms.offer_each_bps());
-        let possible = u128::from(span) * 100 >= least * u128::from(100 - V5_SLACK_PERCENT);
-        self.note(
-            "V5",
-            &format!("timing of challenger {index}"),
-            sums && possible && report.packets > 0,
-            who(),
-            format!(
-                "tt {} us, round trip {} us, {} packets",
-                report.tt_ns / 1000,
-                report.rho_ns / 1000,
-                report.packets
-            ),
-        );
-        if !(sums && possible && report.packets > 0) {
-            self.flag(index, "V5");
-            return None;
-        }
-        self.note(
-            "V7",
-            &format!("round trips of challenger {index}"),
-            !summary.inflated,
-            Some("prover".into()),
-            format!(
-                "idle before {}, after {}; loaded {}",
-                microseconds(summary.before_ns),
-                microseconds(summary.after_ns),
-                microseconds(summary.during_ns)
-            ),
-        );
-        if summary.inflated {
-            self.flag(index, "RttInflation");
-        }
-        let clock_ok = report.clock_error_ns <= terms.duration_ns() / V10_DURATION_PART;
-        self.note(
-            "V10",
-            &format!("clock of challenger {index}"),
-            clock_ok,
-            who(),
-            format!("{} ± {} ns", report.clock, report.clock_error_ns),
-        );
-        if !clock_ok {
-            self.flag(index, "ClockError");
-        }
-        Some(Sample {
-            tt_ns: report.tt_ns,
-            tt_plus_ns: report.tt_plus_ns,
-            packets: report.packets.into(),
-        })
-    }
-
-    fn session(&self, index: usize, report: &Report, consent: &Consent) -> Option<SessionKey> {
+    fn session(&self, index: usize, report: &Report) -> Option<SessionKey> {
         let ephemeral = Ephemeral::from_secret(report.ephemeral_secret);
         let said = self.record.seeds.get(index)?.as_ref()?;
         if said.message.ephemeral != ephemeral.public() {
             return None;
         }
+        let consent = &self.record.consent.as_ref()?.message;
         ephemeral.agree(&consent.ephemeral, self.record.challenge(), report.index)
+    }
+
+    /// V2, V3, V5 and V10 of one report; nothing if it does not count.
+    fn report(&mut self, index: usize, found: Option<&Found>) -> Option<Counted<'a>> {
+        let record = self.record;
+        let report = &record.reports.get(index)?.as_ref()?.message;
+        let commit = &record.commit.as_ref()?.message;
+        let who = Some(format!("challenger {index}"));
+        let about = |what: &str| format!("{what} of challenger {index}");
+        let opened = "seed and session key open their commitments".to_owned();
+        self.note("V2", &about("seed"), found.is_some(), who.clone(), opened);
+        let Some(found) = found else {
+            self.flag(index, "V2");
+            return None;
+        };
+        if !self.up() {
+            let proved = self.root_holds(index, found) == Some(report.packets)
+                && report.response == commit.response;
+            let detail = format!("{} packets recomputed from the seed", report.packets);
+            // Either of the two may have lied, so neither is charged: the report does not count.
+            let either = Some(format!("challenger {index} or prover"));
+            self.note("V3", &about("root"), proved, either, detail);
+            if !proved {
+                self.flag(index, "V3");
+                return None;
+            }
+        }
+        let wrong = match self.terms.direction {
+            Direction::Down => self.wrong(report, found),
+            Direction::Up => uplink::judge::wrong(record, index, report, found),
+        };
+        let adds_up = wrong.is_none();
+        let detail = wrong.unwrap_or_else(|| {
+            let (us, rho_us) = (report.window_us, report.rho_ns / 1000);
+            format!("{} packets in {us} us, round trip {rho_us} us", report.packets)
+        });
+        self.note("V5", &about("report"), adds_up, who.clone(), detail);
+        let steady = report.clock_error_ns <= self.terms.clock_bound_ns();
+        let clock = format!("{} ± {} ns", report.clock, report.clock_error_ns);
+        self.note("V10", &about("clock"), steady, who, clock);
+        for (good, flag) in [(adds_up, "V5"), (steady, "ClockError")] {
+            if !good {
+                self.flag(index, flag);
+            }
+        }
+        (adds_up && steady).then_some(Counted {
+            index,
+            report,
+            sample: Sample {
+                packets: report.packets.into(),
+                window_us: report.window_us,
+            },
+        })
     }
 
     /// V3: the revealed root is the one that seed and bitmap give; how many packets it stands for.
@@ -336,231 +276,261 @@ impl Bench<'_> {
         (found.root == *reveal.roots.get(index)?).then(|| packets.sum())
     }
 
-    /// V11: before a claim is called false, whether it was put to the test at all. f liars can neither
-    /// bring the sum below what n−f honest ones offer, nor raise it beyond their own shares.
-    fn starved(&mut self, samples: &[(usize, Sample)]) -> Option<String> {
-        let terms = self.record.notice.message.terms;
-        let list: Vec<Sample> = samples.iter().map(|(_, s)| *s).collect();
-        let result = estimate(&list, terms.f, terms.offer_total_bps(), terms.packet_bytes);
-        let mut slow = Vec::new();
-        let reports = self.record.reports.iter().flatten().map(|r| &r.message);
-        let offered: u64 = reports
-            .clone()
-            .map(|r| offered_bps(r, terms.packet_bytes).min(terms.offer_each_bps()))
-            .sum();
-        let needed = u128::from(terms.claim_bps) * u128::from(V11_OFFERED_PERCENT) / 100;
-        let guaranteed = result.curve.last().copied().unwrap_or(0);
-        let (verdict, _) = decide(
-            &terms,
-            true,
-            true,
-            samples.len(),
-            result.point_bps,
-            guaranteed,
-        );
-        // Too few valid reports are V9's affair.
-        let few = (samples.len() as u64) < terms.honest();
-        let tested = few || verdict == Verdict::Pass || u128::from(offered) >= needed;
-        self.note(
-            "V11",
-            "the claim was put to the test",
-            tested,
-            Some("challengers".into()),
-            format!("{offered} bit/s offered, {needed} needed to call a claim false"),
-        );
-        if tested {
-            return None;
+    /// V5 towards the prover: why what a report says cannot be.
+    fn wrong(&self, report: &Report, found: &Found) -> Option<String> {
+        let span_ns = report.committed_ns.saturating_sub(report.sent_first_ns);
+        if span_ns == 0 || u64::from(report.window_us) != span_ns.div_ceil(1000) {
+            let said = report.window_us;
+            return Some(format!("{span_ns} ns between first send and commitment, {said} us said"));
         }
-        for report in reports {
-            if offered_bps(report, terms.packet_bytes) < terms.offer_each_bps() {
-                slow.push(report.index);
-            }
+        let logged: u64 = report.sent_back.iter().map(|n| u64::from(*n)).sum();
+        if report.packets == 0 || u64::from(report.packets) > report.sent || logged > report.sent {
+            let (counted, sent) = (report.packets, report.sent);
+            return Some(format!("{counted} packets counted, {logged} in the send log, {sent} sent"));
         }
-        for index in slow {
-            self.flag(index.into(), "UnderOffered");
-        }
-        Some(format!(
-            "the challengers offered {offered} bit/s, too little to tell: {} arrived, {needed} must be offered",
-            result.point_bps
-        ))
+        round_trips(report, found).err()
     }
 
-    /// V12: whether the link was fast for a moment only.
-    fn burst(&mut self, commitment_ok: bool) -> Option<Burst> {
-        let reveal = self.record.reveal.as_ref().filter(|_| commitment_ok)?;
-        let told = &reveal.message.accounting;
-        let terms = self.record.notice.message.terms;
-        // The slice in which a challenger reached m is the first that is not whole.
-        let steady = usize::try_from(told.uncapped).map_or(usize::MAX, |whole| whole + 1);
-        let slices = &told.histogram[..told.histogram.len().min(steady)];
-        let found = burst::find(slices, terms.slice_ns(), terms.packet_bytes.into());
-        let detail = match &found {
-            None => format!("no shift within {} slices", slices.len()),
-            Some(burst) => format!(
-                "burst of {} bytes at {} bit/s, sustained {} bit/s{}",
-                burst.burst_bytes,
-                burst.peak_bps,
-                burst.sustained_bps,
-                if burst.outweighed {
-                    ""
-                } else {
-                    "; not outweighed four times: measure longer"
-                }
-            ),
+    /// Why there is no report of a challenger, for whoever it concerns.
+    fn missing(&mut self, index: usize) {
+        let record = self.record;
+        if record.reports.get(index).is_some_and(Option::is_some) {
+            return;
+        }
+        let said = |slot: Option<bool>| slot.unwrap_or(false);
+        let consented = record.consent.as_ref().is_some_and(|c| {
+            let senders = &c.message.senders;
+            senders.iter().any(|s| usize::from(s.index) == index)
+        });
+        let ready = said(record.ready.get(index).map(Option::is_some));
+        let out = said(record.out.get(index).map(Option::is_some));
+        let flag = match (out, consented, ready && record.start.is_some()) {
+            (true, ..) => "GaveUp",
+            (_, false, _) => "NotConsented",
+            (_, _, true) => "Withheld",
+            _ => "NoReport",
         };
-        self.note(
-            "V12",
-            "the rate is sustained",
-            found.is_none(),
-            None,
-            detail,
-        );
-        found
+        self.flag(index, flag);
     }
 
-    /// Packets that the prover says came, and that count for nothing: of challengers without a valid report,
-    /// beyond a challenger's share, and what came twice.
-    fn uncounted(&self, samples: &[(usize, Sample)]) -> u64 {
+    /// The prover's slices, looked at for a burst: for people.
+    fn burst(&self) -> Option<Burst> {
+        let told = &self.record.reveal.as_ref()?.message.accounting;
+        burst::find(&told.histogram, self.terms.slice_ns(), self.terms.packet_bytes.into())
+    }
+
+    /// Bytes that came at the IP layer, whatever became of them; those that this host dropped among them.
+    fn came_bytes(&self) -> u64 {
         let (Some(commit), Some(reveal)) = (&self.record.commit, &self.record.reveal) else {
             return 0;
         };
-        let valid = |i: &usize| samples.iter().any(|(index, _)| index == i);
-        let counts = commit.message.counts.iter().enumerate();
-        let lost: u64 = counts
-            .filter(|(i, _)| !valid(i))
-            .map(|(_, c)| u64::from(*c))
-            .sum();
-        let fates = &reveal.message.accounting.fates;
-        let beside = fates
+        let told = &reveal.message.accounting;
+        let packet = u64::from(self.terms.packet_bytes);
+        let received: u64 = told.received.iter().fold(0, |sum, n| sum.saturating_add(*n));
+        let ours = received.max(commit.message.packets).saturating_mul(packet);
+        let interface = told.interface.map_or(0, |(frames, bytes)| {
+            bytes.saturating_sub(frames.saturating_mul(ETHERNET_BYTES))
+        });
+        ours.max(interface)
+            .saturating_add(told.host_dropped.saturating_mul(packet))
+    }
+
+    /// What each counted report says was offered, and whose own access may have been the limit.
+    fn offers(&mut self, counted: &[Counted<'_>]) -> Vec<Offer> {
+        let told = self.record.reveal.as_ref().map(|r| &r.message.accounting.received);
+        let carried = |c: &Counted<'_>| {
+            let received = told.and_then(|t| t.get(c.index)).copied().unwrap_or(0);
+            received.max(c.sample.packets)
+        };
+        let network = |c: &Counted<'_>| {
+            let seed = self.record.seeds.get(c.index)?.as_ref()?;
+            network_of(seed.message.data.ip())
+        };
+        let parts: Vec<_> = counted
             .iter()
-            .filter(|(name, _)| matches!(name.as_str(), "duplicate" | "over_cap"));
-        beside.fold(lost, |sum, (_, count)| sum.saturating_add(*count))
+            .map(|c| (carried(c), c.report.sent, network(c)))
+            .collect();
+        let narrow = offer::narrow(&parts);
+        for (c, narrow) in counted.iter().zip(&narrow) {
+            if *narrow {
+                self.flag(c.index, "Narrow");
+            }
+        }
+        let offers = counted.iter().zip(narrow).map(|(c, narrow)| Offer {
+            sent: c.report.sent_back.clone(),
+            window_us: c.sample.window_us,
+            narrow,
+        });
+        offers.collect()
+    }
+
+    fn tried(&mut self, counted: &[Counted<'_>]) -> Option<Tried> {
+        let silent = self.record.reports.len() - counted.len();
+        if self.up() {
+            return uplink::judge::tried(self.record, counted.iter().map(|c| c.sample.packets).collect(), silent);
+        }
+        let offers = self.offers(counted);
+        offer::tried(&self.terms, &offers, silent, self.came_bytes())
     }
 
     fn finish(
         mut self,
-        samples: &[(usize, Sample)],
+        counted: &[Counted<'_>],
         commitment_ok: bool,
-        void: Option<String>,
+        twice: bool,
     ) -> Judgement {
-        let terms = self.record.notice.message.terms;
-        let offered = terms.offer_total_bps();
-        let list: Vec<Sample> = samples.iter().map(|(_, s)| *s).collect();
-        let unbounded = estimate(&list, terms.f, u64::MAX, terms.packet_bytes);
-        let burst = self.burst(commitment_ok);
-        let sustained = burst.map(|b| b.sustained_bps);
-        let result = estimate(&list, terms.f, offered, terms.packet_bytes).within(sustained);
-        let limit = u128::from(offered) * u128::from(100 + V6_SLACK_PERCENT) / 100;
-        let within = u128::from(unbounded.point_bps) <= limit;
-        self.note(
-            "V6",
-            "estimate within what was offered",
-            within,
-            Some("challengers or prover".into()),
-            format!("{} of {offered} bit/s", unbounded.point_bps),
-        );
-        let mut paid = vec![false; self.flags.len()];
-        for ((index, _), outlier) in samples.iter().zip(&result.outlier) {
-            self.note(
-                "V8",
-                &format!("challenger {index} agrees with the median"),
-                !outlier,
-                Some(format!("challenger {index}")),
-                "within max(3·MAD, 5 %)".into(),
-            );
-            if *outlier {
-                self.flag(*index, "Outlier");
-            }
-            if let Some(p) = paid.get_mut(*index) {
-                *p = !outlier;
-            }
-        }
-        let needed = usize::try_from(terms.honest()).unwrap_or(usize::MAX);
-        let enough = samples.len() >= needed;
+        let samples: Vec<Sample> = counted.iter().map(|c| c.sample).collect();
+        let curve = estimate::curve(&self.terms, &samples);
+        let timed: Vec<(Sample, u64)> =
+            counted.iter().map(|c| (c.sample, c.report.rho_ns)).collect();
+        let tried = self.tried(counted);
+        let needed = self.terms.honest();
+        let enough = counted.len() as u64 >= needed;
         self.note(
             "V9",
-            "enough valid reports",
+            "enough reports",
             enough,
             Some("prover or challengers".into()),
-            format!("{} valid, {needed} needed", samples.len()),
+            format!("{} count, {needed} needed", counted.len()),
         );
-        let void = void.or_else(|| {
-            let excuse = doubt::excuse(&terms, &list, sustained, self.uncounted(samples));
-            self.note(
-                "V14",
-                "what decided was the link",
-                excuse.is_none(),
-                None,
-                excuse
-                    .clone()
-                    .unwrap_or_else(|| "the figures stand, whatever did not count".into()),
+        let mut judgement = Judgement {
+            verdict: Verdict::Inconclusive,
+            reason: None,
+            measured_bps: estimate::measured(&self.terms, &timed),
+            curve: curve.iter().map(|b| b.bps).collect(),
+            spans_us: curve.iter().map(|b| b.span_us).collect(),
+            packets: samples.iter().map(|s| s.packets).sum(),
+            asked_bps: tried.map(|t| t.asked_bps),
+            came_bps: tried.map(|t| t.came_bps),
+            burst: self.burst(),
+            commitment_ok,
+            standings: Vec::new(),
+            checks: Vec::new(),
+        };
+        let passes = estimate::passes(&self.terms, judgement.lower_bps(), judgement.guaranteed_bps());
+        let (verdict, reason) = if !commitment_ok {
+            (Verdict::Inconclusive, Some("the prover's commitment does not hold".to_owned()))
+        } else if twice {
+            (Verdict::Inconclusive, Some("the prover signed two commitments to one phase".to_owned()))
+        } else if !enough {
+            let why = format!("{} reports count, {needed} are needed{}", counted.len(), self.who());
+            (Verdict::Inconclusive, Some(why))
+        } else if passes {
+            (Verdict::Pass, None)
+        } else if let Some(t) = tried.filter(|t| t.short) {
+            let why = format!(
+                "asked for {} bit/s over {} ms, {} bit/s came: {} was not free on the path from these senders. Provisional: a second draw confirms it",
+                t.asked_bps, t.slots * self.terms.offer_slot_ns() / 1_000_000, t.came_bps, self.terms.claim_bps
             );
-            excuse
-        });
-        let decided = decide(
-            &terms,
-            commitment_ok,
-            enough,
-            samples.len(),
-            result.point_bps,
-            result.curve.last().copied().unwrap_or(0),
+            (Verdict::Fail, Some(why))
+        } else {
+            (Verdict::Inconclusive, Some(self.undecided(counted, &judgement)))
+        };
+        (judgement.verdict, judgement.reason) = (verdict, reason);
+        judgement.standings = (0u16..)
+            .zip(self.flags)
+            .map(|(index, flags)| Standing {
+                index,
+                valid: counted.iter().any(|c| c.index == usize::from(index)),
+                flags,
+            })
+            .collect();
+        judgement.checks = self.checks;
+        judgement
+    }
+
+    /// Who is missing or limited, by flag: `; Withheld: challenger 3`.
+    fn who(&self) -> String {
+        let mut words = String::new();
+        for (index, flags) in self.flags.iter().enumerate().filter(|(_, f)| !f.is_empty()) {
+            words.push_str(&format!("; challenger {index}: {}", flags.join(", ")));
+            let said = self.record.out.get(index).and_then(Option::as_ref);
+            if let Some(said) = said {
+                words.push_str(&format!(" ({})", said.message.why));
+            }
+        }
+        words
+    }
+
+    /// Why the figures neither pass nor fail: the receiver, the duration, or what was offered.
+    fn undecided(&self, counted: &[Counted<'_>], judgement: &Judgement) -> String {
+        let figures = format!(
+            "at least {} bit/s, {} though {} lie",
+            judgement.lower_bps(),
+            judgement.guaranteed_bps(),
+            self.terms.f
         );
-        let (verdict, reason) = unless(void.filter(|_| commitment_ok), decided);
-        let standings =
-            self.flags
-                .into_iter()
-                .zip(paid)
-                .enumerate()
-                .map(|(index, (flags, paid))| Standing {
-                    index: u16::try_from(index).unwrap_or(u16::MAX),
-                    valid: samples.iter().any(|(i, _)| *i == index),
-                    paid,
-                    flags,
-                });
-        Judgement {
-            verdict,
-            reason,
-            point_bps: result.point_bps,
-            packets: result.packets,
-            burst,
-            commitment_ok,
-            standings: standings.collect(),
-            checks: self.checks,
-            curve: result.curve,
+        let reveal = self.record.reveal.as_ref();
+        let dropped = reveal.map_or(0, |r| r.message.accounting.host_dropped);
+        let span_us = u128::from(judgement.spans_us.first().copied().unwrap_or(0)).max(1);
+        let lost = 8_000_000 * u128::from(dropped) * u128::from(self.terms.packet_bytes) / span_us;
+        let bar = u128::from(self.terms.claim_bps) * 95 / 100;
+        if dropped > 0 && u128::from(judgement.lower_bps()) + lost >= bar {
+            return format!("receiver: the prover's own host dropped {dropped} packets; {figures}{}", self.who());
+        }
+        let mut round_trips: Vec<u64> = counted.iter().map(|c| c.report.rho_ns).collect();
+        round_trips.sort_unstable_by(|a, b| b.cmp(a));
+        let rho_ns = round_trips.get(usize::from(self.terms.f)).copied().unwrap_or(0);
+        if !self.terms.is_long_enough(rho_ns) {
+            return format!(
+                "duration: a round trip of {} us is long beside {} ms, measure {} ms or longer; {figures}{}",
+                rho_ns / 1000,
+                self.terms.duration_ms,
+                rho_ns.saturating_mul(ROUND_TRIPS).div_ceil(1_000_000),
+                self.who()
+            );
+        }
+        let offered = match (judgement.asked_bps, judgement.came_bps) {
+            (Some(asked), Some(came)) => {
+                format!("a link of the claim was asked for {asked} bit/s, {came} came")
+            }
+            _ => "nobody trusted sent for long enough".to_owned(),
+        };
+        format!("offered: {offered}; {figures}{}", self.who())
+    }
+}
+
+/// Every echo opens, each probe's once, and ρ is the smallest round trip.
+///
+/// # Errors
+/// In words, what does not hold.
+pub(super) fn round_trips(report: &Report, found: &Found) -> Result<(), String> {
+    let mut numbers = std::collections::BTreeSet::new();
+    let mut smallest = None;
+    for opened in &found.echoes {
+        let Some((number, round_trip)) = *opened else {
+            return Err("an echo does not open".into());
+        };
+        if !numbers.insert(number) {
+            return Err("an echo is there twice".into());
+        }
+        smallest = Some(smallest.map_or(round_trip, |s: u64| s.min(round_trip)));
+    }
+    if smallest != Some(report.rho_ns) {
+        return Err(format!("the smallest round trip is not {} ns", report.rho_ns));
+    }
+    Ok(())
+}
+
+/// The access network that a public address is of: the /24, or over IPv6 the /48. Private and loopback addresses
+/// are those of one site or a laboratory, and say nothing of whose access it is.
+fn network_of(address: IpAddr) -> Option<[u8; 6]> {
+    match address.to_canonical() {
+        IpAddr::V4(a) if a.is_private() || a.is_loopback() || a.is_link_local() => None,
+        IpAddr::V4(a) => {
+            let [x, y, z, _] = a.octets();
+            Some([4, x, y, z, 0, 0])
+        }
+        IpAddr::V6(a) if a.is_unique_local() || a.is_loopback() || a.is_unicast_link_local() => None,
+        IpAddr::V6(a) => {
+            let mut network = [0; 6];
+            network.copy_from_slice(&a.octets()[..6]);
+            Some(network)
         }
     }
 }
 
-/// The report's round trips, each probe's once, and whether every echo opens and is counted.
-fn round_trips(report: &Report, found: &Found) -> (Vec<(Window, u64)>, bool) {
-    let mut numbers = std::collections::BTreeSet::new();
-    let opened: Vec<_> = report
-        .rtts
-        .iter()
-        .zip(&found.echoes)
-        .filter_map(|(r, opened)| {
-            let (number, round_trip) = (*opened)?;
-            numbers.insert(number).then_some((r.window, round_trip))
-        })
-        .collect();
-    let all = opened.len() == report.rtts.len();
-    (opened, all)
-}
-
-fn microseconds(ns: Option<u64>) -> String {
-    ns.map_or_else(|| "none".into(), |ns| format!("{} us", ns / 1000))
-}
-
-/// What a challenger gave to its kernel between its first and its last send, bit/s. One burst has no
-/// duration and counts as in full.
-fn offered_bps(report: &Report, packet_bytes: u16) -> u64 {
-    let span = report.sent_last_ns.saturating_sub(report.sent_first_ns);
-    let bits = u128::from(report.sent) * 8 * u128::from(packet_bytes);
-    let rate = (bits * 1_000_000_000).checked_div(u128::from(span));
-    rate.map_or(u64::MAX, |r| u64::try_from(r).unwrap_or(u64::MAX))
-}
-
-/// The samples that entered a judgement, with their index, as the contract is given them.
+/// The reports that count, with their index, as the contract is given them.
 pub fn valid_reports<'a>(record: &'a Record, judgement: &Judgement) -> Vec<&'a Kept<Report>> {
     record
         .reports

@@ -7,7 +7,7 @@
 //!        │◄─── Consent ──────►│          who may send, from where, how much, until when
 //!      Begun ─────►│────────►│           the set-up is anchored on the chain
 //!        │         │◄────── Ready        packets made, path probed
-//!        │       Start ─────►│           T0
+//!        │       Start ─────►│           T0; who hears it too late says so (Abort) and does not send
 //!        ╎         ╎  flood  ╎           over UDP: data, probes, Commit, acks
 //!        │◄─── Commit, Reveal►│          all that was received; what opens it
 //!        │◄──────────────── Report       timings, seed, raw samples
@@ -161,7 +161,7 @@ pub struct Start {
     pub challenge: ChallengeId,
     /// Phase, from 0.
     pub phase: u8,
-    /// Unix nanoseconds at which the first packets are to arrive.
+    /// Unix nanoseconds at which everyone begins to send, by its own clock.
     pub t0_ns: u64,
 }
 
@@ -191,10 +191,15 @@ pub struct Accounting {
     pub control_received: u64,
     /// Counted packets that came after one with a higher number (RFC 4737, reordered).
     pub reordered: u64,
-    /// Arrivals of counted packets in each fiftieth of the duration since the first.
+    /// Packets of each challenger that carried its tag, whatever became of them.
+    pub received: Vec<u64>,
+    /// Frames that this host lost after the link had carried them: rings, buffers, queues without a socket.
+    pub host_dropped: u64,
+    /// Frames and bytes (Ethernet header included) that the interface took meanwhile, whosever they were.
+    pub interface: Option<(u64, u64)>,
+    /// Arrivals of counted packets in each fiftieth of the duration since the first. The prover's word: shown,
+    /// and nothing rests on it.
     pub histogram: Vec<u32>,
-    /// So many of these slices ended before any challenger had reached m.
-    pub uncapped: u32,
     /// From the last counted packet's arrival to the commitment's first datagram, ns.
     pub commit_latency_ns: u64,
     /// Which packet path was used: receiver, XDP mode, UMEM, timestamps.
@@ -226,8 +231,6 @@ pub enum Window {
     Before,
     /// While packets flow: rides the full queue.
     During,
-    /// After the commitment.
-    After,
 }
 
 /// One echoed probe, with the prover's signature, raw.
@@ -264,28 +267,22 @@ pub struct Report {
     pub phase: u8,
     /// Place in the draw.
     pub index: u16,
-    /// s: first send, unix ns.
+    /// s: stamped before the first packet is handed to the kernel, unix ns. Uplink: begin of the common window.
     pub sent_first_ns: u64,
-    /// e: arrival of the commitment, unix ns, same clock.
+    /// e: arrival of the commitment's first copy, unix ns, same clock. Uplink: end of the common window.
     pub committed_ns: u64,
+    /// w: e − s in µs, rounded up. Uplink: the window, twice the clock bound, and the longest round trip.
+    pub window_us: u32,
     /// Every probe that was answered.
     pub rtts: Vec<Rtt>,
     /// ρ: smallest of them, ns.
     pub rho_ns: u64,
-    /// Round trip that the prover cannot have inflated (0 where nothing better is known), ns.
-    pub floor_ns: u64,
-    /// Smallest round trip to this prover that I remember from before, ns; the largest number where none.
-    pub known_ns: u64,
-    /// tt = e − s − the round trip credited ([`super::rtt::RttSummary::credited_ns`]).
-    pub tt_ns: u64,
-    /// tt⁺ = e − s − floor.
-    pub tt_plus_ns: u64,
-    /// np: packets of mine that the prover counted and proved.
+    /// np: packets of mine that the prover counted and proved. Uplink: that I counted.
     pub packets: u32,
     /// Data packets that the kernel took from me.
     pub sent: u64,
-    /// When it took the last of them, unix ns.
-    pub sent_last_ns: u64,
+    /// How many of them in each twentieth of the duration before e, the last first.
+    pub sent_back: Vec<u32>,
     /// Probes and acknowledgements that I sent.
     pub control_sent: u64,
     /// The response hash I was given.
@@ -309,8 +306,8 @@ pub struct Report {
 /// Most bytes of the words of an [`Abort`].
 pub const ABORT_WORDS_MAX: usize = 1000;
 
-/// Prover or challenger → everyone, before the start: I do not go on, and why. The prover's word ends the
-/// session; a challenger's only its own part.
+/// Prover or challenger → everyone: I do not go on, and why. The prover's word ends the session, and comes before
+/// the start; a challenger's only its own part, and comes before its report.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Abort {
     /// The challenge.

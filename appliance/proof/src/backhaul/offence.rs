@@ -3,13 +3,13 @@
 //! | accused | offence | shown by |
 //! |---|---|---|
 //! | coordinator | posted a bundle that does not replay, or of another measurement | V0, V1 of the posted bundle |
-//! | coordinator | posted a result that its own bundle does not give | B, B_g(f), verdict |
+//! | coordinator | posted a result that its own bundle does not give | B_g(0), B_g(f), verdict |
 //! | prover | revealed what its signed commitment does not say | V4 |
 //! | prover | told a challenger another commitment than it put on record | V13 |
 //! | challenger | revealed a seed or key that its signed commitment does not open | V2 |
 //!
 //! Each stands by signatures of the accused alone. What two parties say differently of each other (V3), and
-//! what a bad network does as well as a liar (V5 to V12), lowers a figure or a pay and convicts nobody.
+//! what a bad network does as well as a liar (V5, V10), lowers a figure or a pay and convicts nobody.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use plumbline_trust::encoding::{Digest, decode, encode};
@@ -34,8 +34,8 @@ pub struct Posted {
     pub bundle: Digest,
     /// As computed by the contract: 1 pass, 2 fail, 3 inconclusive; 4: annulled since.
     pub verdict: u8,
-    /// B as computed by the contract, bit/s.
-    pub point_bps: u64,
+    /// B_g(0) as computed by the contract, bit/s.
+    pub lower_bps: u64,
     /// B_g(f) as computed by the contract, bit/s.
     pub guaranteed_bps: u64,
 }
@@ -124,18 +124,18 @@ fn of_coordinator(subject: &Digest, posted: &Posted, verified: &Verified) -> Fin
         return Finding::offence("the posted bundle is of another measurement");
     }
     let verdict = judgement.verdict as u8;
-    let same = judgement.point_bps == posted.point_bps
+    let same = judgement.lower_bps() == posted.lower_bps
         && judgement.guaranteed_bps() == posted.guaranteed_bps
         && (verdict == posted.verdict || posted.verdict == ANNULLED);
     if same {
         return Finding::nothing("the posted result is the one that its bundle gives");
     }
     Finding::offence(format!(
-        "the bundle gives verdict {verdict}, B {} and B_g {} bit/s; posted: verdict {}, B {} and B_g {} bit/s",
-        judgement.point_bps,
+        "the bundle gives verdict {verdict}, B_g(0) {} and B_g(f) {} bit/s; posted: verdict {}, {} and {} bit/s",
+        judgement.lower_bps(),
         judgement.guaranteed_bps(),
         posted.verdict,
-        posted.point_bps,
+        posted.lower_bps,
         posted.guaranteed_bps
     ))
 }

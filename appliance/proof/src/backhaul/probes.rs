@@ -1,16 +1,22 @@
 //! The echo probes of one challenger: when the next is due, which are unanswered, what came back.
+//!
+//! A probe's number is drawn from the seed: nobody answers a probe that did not reach it.
 
 use std::collections::BTreeMap;
+
+use plumbline_trust::encoding::{domain, hash};
 
 use super::messages::{Rtt, Window};
 use super::params::{PROBE_GAP_NS, PROBE_TIMEOUT_NS, PROBES_IDLE};
 
 /// A challenger's probes over all windows.
-#[derive(Default)]
 pub(super) struct Probes {
-    sent: [u64; 3],
+    sent: [u64; 2],
     next_ns: u64,
-    number: u64,
+    drawn: u64,
+    seed: [u8; 32],
+    /// When the last answer came, unix ns.
+    pub(super) heard_ns: u64,
     waiting: BTreeMap<u64, (Window, u64)>,
     /// Echoes as received, for the report.
     pub(super) answered: Vec<Rtt>,
@@ -19,6 +25,28 @@ pub(super) struct Probes {
 }
 
 impl Probes {
+    /// None yet; their numbers are drawn from `seed`.
+    pub(super) fn new(seed: [u8; 32]) -> Self {
+        Self {
+            sent: [0; 2],
+            next_ns: 0,
+            drawn: 0,
+            seed,
+            heard_ns: 0,
+            waiting: BTreeMap::new(),
+            answered: Vec::new(),
+            round_trips: Vec::new(),
+        }
+    }
+
+    fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        let digest = hash(domain::PROBE, &[&self.seed, &self.drawn.to_le_bytes()]);
+        let mut number = [0; 8];
+        number.copy_from_slice(&digest[..8]);
+        u64::from_le_bytes(number)
+    }
+
     /// Number of the probe to send now, if one is due; under load they are `loaded_gap_ns` apart.
     pub(super) fn due(&mut self, window: Window, now_ns: u64, loaded_gap_ns: u64) -> Option<u64> {
         let loaded = window == Window::During;
@@ -28,14 +56,9 @@ impl Probes {
         }
         *sent += 1;
         self.next_ns = now_ns + if loaded { loaded_gap_ns } else { PROBE_GAP_NS };
-        self.number += 1;
-        self.waiting.insert(self.number, (window, now_ns));
-        Some(self.number)
-    }
-
-    /// No probe before `ns`.
-    pub(super) fn rest_until(&mut self, ns: u64) {
-        self.next_ns = ns;
+        let number = self.draw();
+        self.waiting.insert(number, (window, now_ns));
+        Some(number)
     }
 
     /// When the next one is due, unix ns.
@@ -48,10 +71,11 @@ impl Probes {
         self.waiting.remove(&number)
     }
 
-    /// All idle probes of `window` are sent, and each is answered or lost.
-    pub(super) fn done(&self, window: Window, now_ns: u64) -> bool {
-        let open = |(w, sent): &(Window, u64)| *w == window && now_ns < sent + PROBE_TIMEOUT_NS;
-        self.sent[window as usize] >= PROBES_IDLE && !self.waiting.values().any(open)
+    /// All probes before the flood are sent, and each is answered or lost.
+    pub(super) fn done(&self, now_ns: u64) -> bool {
+        let open =
+            |(w, sent): &(Window, u64)| *w == Window::Before && now_ns < sent + PROBE_TIMEOUT_NS;
+        self.sent[Window::Before as usize] >= PROBES_IDLE && !self.waiting.values().any(open)
     }
 
     /// Smallest round trip so far, ns; 0 before the first.
@@ -65,25 +89,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_is_done_when_each_probe_is_answered_or_lost() {
-        let mut probes = Probes::default();
+    fn the_window_is_done_when_each_probe_is_answered_or_lost() {
+        let mut probes = Probes::new([1; 32]);
         let mut now = 1_000;
-        for number in 1..=PROBES_IDLE {
-            assert_eq!(probes.due(Window::Before, now, 0), Some(number));
+        let mut numbers = Vec::new();
+        for _ in 0..PROBES_IDLE {
+            numbers.push(probes.due(Window::Before, now, 0).unwrap());
             assert_eq!(probes.due(Window::Before, now + PROBE_GAP_NS - 1, 0), None);
             now += PROBE_GAP_NS;
         }
         assert_eq!(probes.due(Window::Before, now, 0), None);
-        for number in 1..PROBES_IDLE {
-            assert!(probes.answer(number).is_some());
-            assert!(
-                probes.answer(number).is_none(),
-                "only the first answer counts"
-            );
+        for number in &numbers[1..] {
+            assert!(probes.answer(*number).is_some());
+            assert!(probes.answer(*number).is_none(), "only the first answer counts");
         }
-        let last = now - PROBE_GAP_NS;
-        assert!(!probes.done(Window::Before, last + PROBE_TIMEOUT_NS - 1));
-        assert!(probes.done(Window::Before, last + PROBE_TIMEOUT_NS));
-        assert!(!probes.done(Window::After, u64::MAX - PROBE_TIMEOUT_NS));
+        let first = 1_000;
+        assert!(!probes.done(first + PROBE_TIMEOUT_NS - 1));
+        assert!(probes.done(first + PROBE_TIMEOUT_NS));
+    }
+
+    #[test]
+    fn numbers_are_another_seeds_own() {
+        let of = |seed| Probes::new([seed; 32]).due(Window::Before, 0, 0);
+        assert_ne!(of(1), of(2));
     }
 }

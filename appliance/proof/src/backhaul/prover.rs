@@ -5,22 +5,22 @@
 //!  Seeds ──all or timeout──► Consented ──begun & ready──► Started ──(tally commits)──► reveal()
 //!    └── too few ──► Failed      └── too few ready ──► Failed, said as an Abort
 //! ```
+//! What it says itself takes effect on the record when it comes back in the log; a line that the log should not
+//! hold is skipped.
 
 use std::net::SocketAddr;
 
 use plumbline_trust::identity::{NetworkKey, Signed};
 use plumbline_trust::session::{Ephemeral, SessionKey};
+use zeroize::Zeroizing;
 
 use super::messages::{
     Abort, Accounting, Commit, Consent, Reveal, Sender, Settlement, Start, Statement,
 };
-use super::params::{DEADLINE_DURATIONS, Direction, START_LEAD_NS, STEP_TIMEOUT_NS};
+use super::params::{DEADLINE_DURATIONS, Direction, LEAD_NS, STEP_TIMEOUT_NS};
 use super::record::{Record, Refusal};
 use super::tally::Tally;
 use super::uplink;
-
-/// Context from which the prover's X25519 secret of a challenge is derived.
-const EPHEMERAL: &str = "plumbline 2026-11 backhaul prover ephemeral v1";
 
 /// What the prover wants done.
 pub enum ProverAction {
@@ -63,6 +63,9 @@ pub struct Prover {
     pub(super) record: Record,
     /// What is to be sent is made; nothing is, towards the prover.
     pub(super) made: bool,
+    /// T0, once it is said.
+    pub(super) t0_ns: Option<u64>,
+    secret: Zeroizing<[u8; 32]>,
     data: SocketAddr,
     control: SocketAddr,
     step: Step,
@@ -70,10 +73,11 @@ pub struct Prover {
 
 impl Prover {
     /// Opens a session with the coordinator's notice. `data` and `control` are the measured
-    /// addresses that challengers will be told.
+    /// addresses that challengers will be told, `ephemeral` an X25519 secret drawn for this session.
     pub fn new(
         notice: &Statement,
         key: &NetworkKey,
+        ephemeral: [u8; 32],
         data: SocketAddr,
         control: SocketAddr,
         now_ns: u64,
@@ -87,6 +91,8 @@ impl Prover {
         }
         Ok(Self {
             made: record.notice.message.terms.direction == Direction::Down,
+            t0_ns: None,
+            secret: Zeroizing::new(ephemeral),
             record,
             data,
             control,
@@ -101,15 +107,15 @@ impl Prover {
         &self.record
     }
 
-    /// Takes a line of the session's log.
+    /// Takes a line of the session's log. One that does not belong there changes nothing.
     pub fn hear(
         &mut self,
         key: &NetworkKey,
         statement: &Statement,
         now_ns: u64,
-    ) -> Result<Vec<ProverAction>, Refusal> {
-        self.record.absorb(statement)?;
-        Ok(self.tick(key, now_ns))
+    ) -> Vec<ProverAction> {
+        let _skipped = self.record.absorb(statement);
+        self.tick(key, now_ns)
     }
 
     /// Goes on if a step is complete or its time is up. Call at least every 50 ms.
@@ -170,11 +176,11 @@ impl Prover {
     /// Ends the session before its start, and tells everyone why.
     pub fn give_up(&mut self, key: &NetworkKey, why: &str) -> Vec<ProverAction> {
         let abort = Abort::new(self.record.challenge(), None, why);
-        let said = self.say(Statement::Abort(Signed::new(key, &abort)), Vec::new());
         self.step = Step::Failed;
-        said.into_iter()
-            .chain([ProverAction::Fail(why.to_owned())])
-            .collect()
+        vec![
+            ProverAction::Say(Statement::Abort(Signed::new(key, &abort))),
+            ProverAction::Fail(why.to_owned()),
+        ]
     }
 
     /// So many challengers gave up that those left are not enough.
@@ -206,14 +212,9 @@ impl Prover {
         senders.into_iter().all(said)
     }
 
-    fn fail(&mut self, why: String) -> Vec<ProverAction> {
-        self.step = Step::Failed;
-        vec![ProverAction::Fail(why)]
-    }
-
     fn consent(&mut self, key: &NetworkKey, now_ns: u64) -> Vec<ProverAction> {
         let notice = &self.record.notice.message;
-        let ephemeral = Ephemeral::from_secret(key.derive(EPHEMERAL, &notice.challenge));
+        let ephemeral = Ephemeral::from_secret(*self.secret);
         let said: Vec<Sender> = self
             .record
             .seeds
@@ -262,15 +263,15 @@ impl Prover {
         self.step = Step::Consented {
             until_ns: now_ns + STEP_TIMEOUT_NS + 2 * notice.terms.duration_ns(),
         };
-        self.say(
-            Statement::Consent(Signed::new(key, &consent)),
-            vec![ProverAction::Open(opening)],
-        )
+        vec![
+            ProverAction::Open(opening),
+            ProverAction::Say(Statement::Consent(Signed::new(key, &consent))),
+        ]
     }
 
     fn start(&mut self, key: &NetworkKey, now_ns: u64) -> Vec<ProverAction> {
         let notice = &self.record.notice.message;
-        let t0_ns = now_ns + START_LEAD_NS + 2 * self.slowest_ns();
+        let t0_ns = now_ns + (4 * self.slowest_ns()).clamp(*LEAD_NS.start(), *LEAD_NS.end());
         let deadline_ns = t0_ns
             + match notice.terms.direction {
                 Direction::Down => DEADLINE_DURATIONS * notice.terms.duration_ns(),
@@ -282,56 +283,32 @@ impl Prover {
             t0_ns,
         };
         self.step = Step::Started;
-        self.say(
-            Statement::Start(Signed::new(key, &start)),
-            vec![ProverAction::Arm { t0_ns, deadline_ns }],
-        )
+        self.t0_ns = Some(t0_ns);
+        vec![
+            ProverAction::Arm { t0_ns, deadline_ns },
+            ProverAction::Say(Statement::Start(Signed::new(key, &start))),
+        ]
     }
 
-    /// The longest round trip that a challenger reported, ns; what a liar can add by it is bounded.
+    /// The (f+1)-th longest round trip that was reported, ns: f that delay their echoes stop nobody.
     pub fn slowest_ns(&self) -> u64 {
-        let slowest = self
-            .record
-            .ready
-            .iter()
-            .flatten()
-            .map(|r| r.message.rho_ns)
-            .max();
-        slowest.unwrap_or(0).min(START_LEAD_NS)
-    }
-
-    /// Puts our own word on record, after `first` is done.
-    pub(super) fn say(
-        &mut self,
-        statement: Statement,
-        mut first: Vec<ProverAction>,
-    ) -> Vec<ProverAction> {
-        match self.record.absorb(&statement) {
-            Ok(_) => {
-                first.push(ProverAction::Say(statement));
-                first
-            }
-            Err(refusal) => self.fail(format!(
-                "own {} would be refused: {refusal}",
-                statement.name()
-            )),
-        }
-    }
-
-    /// The commitment as a statement for the log.
-    pub fn committed(&mut self, signed: Signed) -> Vec<ProverAction> {
-        self.say(Statement::Commit(signed), Vec::new())
+        let ready = self.record.ready.iter().flatten();
+        let mut round_trips: Vec<u64> = ready.map(|r| r.message.rho_ns).collect();
+        round_trips.sort_unstable_by(|a, b| b.cmp(a));
+        let at = usize::from(self.record.notice.message.terms.f);
+        let slowest = round_trips.get(at).copied().unwrap_or(0);
+        slowest.min(*LEAD_NS.end() / 4)
     }
 
     /// Opens the commitment, once no more packets come.
     pub fn reveal(
-        &mut self,
+        &self,
         key: &NetworkKey,
         settlement: &dyn Settlement,
         tally: &Tally,
         (commit, roots): (&Commit, Vec<[u8; 32]>),
         accounting: Accounting,
-    ) -> Vec<ProverAction> {
+    ) -> Statement {
         let reveal = Reveal {
             challenge: commit.challenge,
             phase: commit.phase,
@@ -340,6 +317,6 @@ impl Prover {
             accounting,
             settlement: settlement.sign_commit(&self.record.notice.message, commit),
         };
-        self.say(Statement::Reveal(Signed::new(key, &reveal)), Vec::new())
+        Statement::Reveal(Signed::new(key, &reveal))
     }
 }

@@ -8,16 +8,20 @@ use plumbline_trust::identity::{Signed, SignedError, VerifyingKey, binding_messa
 use plumbline_trust::selection;
 
 use super::messages::{
-    ABORT_WORDS_MAX, Abort, Begun, ChallengeId, Commit, Consent, Notice, Ready, Report, Reveal,
-    SeedCommitment, Start, Statement,
+    ABORT_WORDS_MAX, Abort, Begun, ChallengeId, Commit, Consent, Member, Notice, Ready, Report,
+    Reveal, SeedCommitment, Start, Statement,
 };
-use super::params::TermsError;
+use super::params::{DEADLINE_DURATIONS, OFFER_SLOTS, TermsError};
 use super::uplink;
 
 /// Most probes whose echoes a report may carry: bounds the work of whoever checks it.
 pub const MAX_RTTS: usize = 4096;
 /// Most bytes of any one statement's body: a reveal of 64 bitmaps at the largest cap.
 pub const MAX_BODY: usize = 40 << 20;
+/// Most bytes of the body of a kind that holds no bitmaps: a report of [`MAX_RTTS`] echoes of some 150 bytes each.
+pub const MAX_WORDS: usize = 1 << 20;
+/// Most slots of a send log: the deadline's, and a duration besides.
+pub const MAX_SENT_BACK: usize = ((DEADLINE_DURATIONS + 1) * OFFER_SLOTS) as usize;
 
 /// Why a statement was not taken. The names are the API's error codes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -113,6 +117,8 @@ pub struct Record {
     pub abort: Option<Kept<Abort>>,
     /// By index: challengers that do not go on.
     pub out: Vec<Option<Kept<Abort>>>,
+    /// By index: the network key did not sign for the account. Such a one keeps its place and cannot speak.
+    pub unbound: Vec<bool>,
 }
 
 impl Record {
@@ -127,23 +133,25 @@ impl Record {
         let notice: Notice = signed.open()?;
         author("notice", "its coordinator", signed, notice.coordinator.key)?;
         notice.terms.check()?;
-        for member in notice
-            .challengers
-            .iter()
-            .chain([&notice.prover, &notice.coordinator])
-        {
+        let bound = |member: &Member| {
             let binding = binding_message(notice.chain_id, &notice.participants, &member.address);
-            member
+            let signed = member
                 .key
-                .verify(domain::BINDING, &binding, &member.binding)
-                .map_err(|_| Refusal::Field {
+                .verify(domain::BINDING, &binding, &member.binding);
+            signed.is_ok()
+        };
+        for member in [&notice.prover, &notice.coordinator] {
+            if !bound(member) {
+                return Err(Refusal::Field {
                     what: "notice.registration",
                     why: format!(
                         "network key {} did not sign for {}",
                         member.key, member.address
                     ),
-                })?;
+                });
+            }
         }
+        let unbound = notice.challengers.iter().map(|m| !bound(m)).collect();
         let drawn = selection::draw(
             &notice.beacon,
             &notice.challenge,
@@ -172,6 +180,7 @@ impl Record {
             reports: vec![None; n],
             abort: None,
             out: vec![None; n],
+            unbound,
         })
     }
 
@@ -199,10 +208,14 @@ impl Record {
     /// Takes one more statement. `Ok(false)`: it was already there, word for word.
     pub fn absorb(&mut self, statement: &Statement) -> Result<bool, Refusal> {
         let what = statement.name();
-        if statement.signed().body.len() > MAX_BODY {
+        let most = match statement {
+            Statement::Reveal(_) => MAX_BODY,
+            _ => MAX_WORDS,
+        };
+        if statement.signed().body.len() > most {
             return Err(Refusal::Field {
                 what,
-                why: format!("is longer than {MAX_BODY} bytes"),
+                why: format!("is longer than {most} bytes"),
             });
         }
         if self.abort.is_some() && !matches!(statement, Statement::Notice(_) | Statement::Abort(_))
@@ -299,7 +312,19 @@ impl Record {
                         why: format!("has {} entries; at most {MAX_RTTS}", message.rtts.len()),
                     });
                 }
+                if message.sent_back.len() > MAX_SENT_BACK {
+                    return Err(Refusal::Field {
+                        what: "report.sent_back",
+                        why: format!("has {} slots; at most {MAX_SENT_BACK}", message.sent_back.len()),
+                    });
+                }
                 let at = self.challenger(what, s, message.index)?;
+                if self.out[at].is_some() {
+                    return Err(Refusal::TooEarly {
+                        what,
+                        missing: "a new request; this challenger gave this one up",
+                    });
+                }
                 uplink::record::report(&self.notice.message, &message)?;
                 keep(what, &mut self.reports[at], s, message)
             }
@@ -318,8 +343,14 @@ impl Record {
             Some(index) => Some(self.challenger(what, signed, index)?),
         };
         let field = |what, why: String| Err(Refusal::Field { what, why });
-        if self.start.is_some() {
-            return field("abort", "comes after the start, when all go on".into());
+        match at {
+            None if self.start.is_some() => {
+                return field("abort", "comes after the start, when all go on".into());
+            }
+            Some(at) if self.reports[at].is_some() => {
+                return field("abort", "comes after this challenger's report".into());
+            }
+            _ => {}
         }
         // It is shown to people as it is.
         if message.why.len() > ABORT_WORDS_MAX || message.why.chars().any(char::is_control) {
@@ -368,6 +399,12 @@ impl Record {
             signed,
             member.key,
         )?;
+        if self.unbound[at] {
+            return Err(Refusal::Field {
+                what,
+                why: format!("network key {} did not sign for {}", member.key, member.address),
+            });
+        }
         Ok(at)
     }
 
@@ -384,6 +421,17 @@ impl Record {
         // Those of the senders are as they committed themselves: looked at there.
         self.family("consent.data", consent.data)?;
         self.family("consent.control", consent.control)?;
+        // Echoes from the one show that the other is the prover's.
+        if consent.data.ip() != consent.control.ip() {
+            return field(
+                "consent.data",
+                format!(
+                    "is {}; data goes only to the address that echoes come from, {}",
+                    consent.data.ip(),
+                    consent.control.ip()
+                ),
+            );
+        }
         if !consent.senders.is_sorted_by(|a, b| a.index < b.index) {
             return field(
                 "consent.senders",

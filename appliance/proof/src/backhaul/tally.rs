@@ -130,7 +130,7 @@ impl Tally {
                 .into_iter()
                 .map(|k| k.map(|key| Lane::new(key, cap)))
                 .collect(),
-            per_challenger: terms.per_challenger(),
+            per_challenger: terms.counted_most(),
             target: terms.target(),
             slice_ns: terms.slice_ns(),
             committed: AtomicBool::new(false),
@@ -407,15 +407,6 @@ impl Tally {
         let used = bins.iter().rposition(|b| *b != 0).map_or(0, |i| i + 1);
         bins.truncate(used);
         bins
-    }
-
-    /// Whole slices before the first one in which a challenger reached m: from there on packets of it come
-    /// and are not counted, so that the histogram says less than the link carried.
-    pub fn uncapped(&self) -> usize {
-        let full = |lane: &&Lane| lane.admitted.load(Relaxed) == self.per_challenger;
-        let lanes = self.lanes.iter().flatten().filter(full);
-        let last = lanes.filter_map(|lane| lane.slices().max());
-        last.min().map_or(HISTOGRAM, usize::from)
     }
 
     /// Admitted packets that came after one of their challenger's with a higher number.

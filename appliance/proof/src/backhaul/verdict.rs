@@ -1,19 +1,25 @@
-//! What a judgement is made of, and the rule that turns figures into a verdict. The rule is the
-//! contract's, word for word (`Backhaul.sol`), in integers.
+//! What a judgement is made of, and the rule that turns figures into a verdict.
+//!
+//! ```text
+//!  the commitment holds? ─no─► Inconclusive         V4, V13
+//!  bounds carry the claim ───► Pass                 the contract computes this itself
+//!  n−f reports?  ────────no─► Inconclusive          who is missing, and what each said
+//!  asked K, and less came ──► Fail                  offer.rs
+//!  else ─────────────────────► Inconclusive         receiver · duration · offered: who, what, how much
+//! ```
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::Serialize;
 
 use super::burst::Burst;
-use super::params::Terms;
 
 /// What the measurement says about the claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
 #[borsh(use_discriminant = true)]
 pub enum Verdict {
-    /// The claim holds: B ≥ 0.95·K and B_g ≥ 0.95·α·K.
+    /// The claim holds: B_g(0) ≥ 0.95·K and B_g(f) ≥ 0.95·α·K.
     Pass = 1,
-    /// Measured, and it does not.
+    /// A link of K was asked for enough, and did not carry it from these senders at that time.
     Fail = 2,
     /// Could not be measured. Not a verdict on the prover.
     Inconclusive = 3,
@@ -22,7 +28,7 @@ pub enum Verdict {
 /// Outcome of one named check.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
 pub struct Check {
-    /// V1 … V14.
+    /// V1 … V13.
     pub check: String,
     /// What it is about.
     pub name: String,
@@ -39,12 +45,10 @@ pub struct Check {
 pub struct Standing {
     /// Place in the draw.
     pub index: u16,
-    /// Its report entered the estimate.
+    /// Its report counts, and it is paid for its packets.
     pub valid: bool,
-    /// It is paid: valid and not an outlier (V8).
-    pub paid: bool,
-    /// Flags that do not invalidate it: `RttInflation`, `ClockError`, `Outlier`, and what made it
-    /// invalid: `NoReport`, `V2`, `V3` …
+    /// What is to be said of it: `Narrow` (its own access may have been the limit), and what keeps its report from
+    /// counting: `NotConsented`, `GaveUp`, `NoReport`, `Withheld` (it began, and gave no seed), `V2` …
     pub flags: Vec<String>,
 }
 
@@ -55,13 +59,19 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Why not Pass, in words.
     pub reason: Option<String>,
-    /// B, bit/s at the IP layer.
-    pub point_bps: u64,
+    /// The measured figure, round trips credited, bit/s at the IP layer: shown, never judged.
+    pub measured_bps: u64,
     /// B_g(0..=f), bit/s.
     pub curve: Vec<u64>,
-    /// N': packets that entered the estimate.
+    /// The T that gives each, µs.
+    pub spans_us: Vec<u32>,
+    /// N': packets that entered the bounds.
     pub packets: u64,
-    /// The link was faster at first: B and B_g are at most what came after (V12).
+    /// What a link of the claim would have been asked to carry at least, bit/s; none if nobody sent long enough.
+    pub asked_bps: Option<u64>,
+    /// All that came, whatever became of it, over the same time, bit/s.
+    pub came_bps: Option<u64>,
+    /// The link was faster at first, by the prover's own slices: shown, never judged.
     pub burst: Option<Burst>,
     /// The prover's commitment is whole: the contract can take it.
     pub commitment_ok: bool,
@@ -72,96 +82,22 @@ pub struct Judgement {
 }
 
 impl Judgement {
+    /// B_g(0), bit/s: what the link carried at least, if nobody lies.
+    pub fn lower_bps(&self) -> u64 {
+        self.curve.first().copied().unwrap_or(0)
+    }
+
     /// B_g(f), bit/s.
     pub fn guaranteed_bps(&self) -> u64 {
         self.curve.last().copied().unwrap_or(0)
     }
 
-    /// The rate after a burst, bit/s; the largest number where none was seen. No figure exceeds it.
-    pub fn sustained_bps(&self) -> u64 {
-        self.burst.map_or(u64::MAX, |burst| burst.sustained_bps)
-    }
-}
-
-/// The same, where something is found that the figures do not show: nothing is said of the claim.
-pub(super) fn unless(
-    void: Option<String>,
-    decided: (Verdict, Option<String>),
-) -> (Verdict, Option<String>) {
-    match void {
-        Some(why) => (Verdict::Inconclusive, Some(why)),
-        None => decided,
-    }
-}
-
-/// The contract's rule, word for word.
-pub(super) fn decide(
-    terms: &Terms,
-    commitment_ok: bool,
-    enough: bool,
-    valid: usize,
-    point: u64,
-    guaranteed: u64,
-) -> (Verdict, Option<String>) {
-    if !commitment_ok {
-        return (
-            Verdict::Inconclusive,
-            Some("the prover's commitment does not hold".into()),
-        );
-    }
-    if !enough {
-        return (
-            Verdict::Inconclusive,
-            Some(format!(
-                "{valid} valid reports; {} are needed",
-                terms.honest()
-            )),
-        );
-    }
-    let claim = u128::from(terms.claim_bps);
-    let honest = u128::from(terms.honest());
-    let trusted = honest.saturating_sub(u128::from(terms.f));
-    if u128::from(point) * 100 < claim * 95 {
-        return (
-            Verdict::Fail,
-            Some(format!(
-                "measured {point} bit/s, below 95 % of the claimed {}",
-                terms.claim_bps
-            )),
-        );
-    }
-    if u128::from(guaranteed) * 100 * honest < claim * 95 * trusted {
-        return (
-            Verdict::Fail,
-            Some(format!(
-                "guaranteed {guaranteed} bit/s, below 95 % of {trusted}/{honest} of the claimed {}",
-                terms.claim_bps
-            )),
-        );
-    }
-    (Verdict::Pass, None)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backhaul::params::Terms;
-
-    #[test]
-    fn the_rule_has_both_sides() {
-        let terms = Terms::downlink(1000, 4, 1, 100);
-        let v = |point, guaranteed| decide(&terms, true, true, 4, point, guaranteed).0;
-        // α = 2/3: 0.95·α·K = 633.3
-        assert_eq!(v(950, 634), Verdict::Pass);
-        assert_eq!(v(949, 634), Verdict::Fail);
-        assert_eq!(v(950, 633), Verdict::Fail);
-        assert_eq!(
-            decide(&terms, true, false, 2, 950, 950).0,
-            Verdict::Inconclusive
-        );
-        assert_eq!(
-            decide(&terms, false, true, 4, 950, 950).0,
-            Verdict::Inconclusive
-        );
+    /// What the line sustains at least, bit/s, if it has a bucket of `burst_bytes`: over T the bucket adds at most
+    /// 8·σ/T to B_g(f).
+    pub fn sustained_bps(&self, burst_bytes: u64) -> u64 {
+        let span_us = u128::from(self.spans_us.last().copied().unwrap_or(0));
+        let added = (8_000_000 * u128::from(burst_bytes)).checked_div(span_us);
+        let added = added.map_or(u64::MAX, |bps| u64::try_from(bps).unwrap_or(u64::MAX));
+        self.guaranteed_bps().saturating_sub(added)
     }
 }

@@ -3,11 +3,11 @@
 
 use plumbline_trust::identity::{NetworkKey, Signed};
 
-use super::super::challenger::{Challenger, ChallengerAction, EPHEMERAL};
-use super::super::messages::{Arrivals, Report, Rtt, Settlement, Statement};
+use super::super::challenger::{Challenger, ChallengerAction};
+use super::super::messages::{Arrivals, Report, Rtt, Settlement, Start, Statement};
 use super::super::params::Direction;
 use super::arrivals::Counter;
-use super::{LEAD_MOST_NS, LINGER_NS, Window, flood_ns};
+use super::{LINGER_NS, Window, flood_ns, span_us};
 
 /// What to count, and until when.
 pub struct Counting {
@@ -37,6 +37,13 @@ pub struct Receiving {
     counted: Option<Counted>,
 }
 
+impl Receiving {
+    /// When probes ride the full queue, unix ns: while the common window lasts.
+    pub(in super::super) fn during(&self) -> std::ops::Range<u64> {
+        self.window.map_or(0..0, |w| w.from_ns..w.until_ns())
+    }
+}
+
 impl Challenger {
     pub(in super::super) fn up(&self) -> bool {
         self.record.notice.message.terms.direction == Direction::Up
@@ -47,15 +54,13 @@ impl Challenger {
         self.probes.answered.first().filter(|_| self.up()).cloned()
     }
 
-    /// Goes on with counting and reporting.
+    /// Reports, once the counting is over and the reveal is here.
     pub(in super::super) fn receive(
         &mut self,
         key: &NetworkKey,
         settlement: &dyn Settlement,
-        now_ns: u64,
     ) -> Vec<ChallengerAction> {
         match (self.uplink.window, &self.uplink.counted) {
-            (None, _) => self.count(now_ns).into_iter().collect(),
             (Some(window), Some(_)) if !self.done && self.record.reveal.is_some() => {
                 self.done = true;
                 self.received(key, settlement, window)
@@ -64,25 +69,19 @@ impl Challenger {
         }
     }
 
-    fn count(&mut self, now_ns: u64) -> Option<ChallengerAction> {
-        let t0_ns = self.record.start.as_ref()?.message.t0_ns;
+    /// Counts from the start on.
+    pub(in super::super) fn count(&mut self, start: &Start) -> Vec<ChallengerAction> {
         let notice = &self.record.notice.message;
-        let window = Window::new(&notice.terms, t0_ns);
+        let window = Window::new(&notice.terms, start.t0_ns);
         self.uplink.window = Some(window);
-        // The kernel stamps what comes before I hear of it; but a window that is over, or one far ahead, is
-        // of another clock than mine.
-        if now_ns >= window.until_ns() || t0_ns.saturating_sub(now_ns) > LEAD_MOST_NS {
-            return Some(ChallengerAction::Fail(format!(
-                "the start was heard at {now_ns} unix ns for {t0_ns}; it must be heard before its window ends, and at most {} ms ahead: are both clocks synchronised?",
-                LEAD_MOST_NS / 1_000_000
-            )));
-        }
-        let (key, consent) = (self.session.clone()?, self.record.consent.as_ref()?);
-        Some(ChallengerAction::Count(Box::new(Counting {
+        let (Some(key), Some(consent)) = (self.session.clone(), &self.record.consent) else {
+            return Vec::new();
+        };
+        vec![ChallengerAction::Count(Box::new(Counting {
             counter: Counter::new(notice, self.index, key, window),
             from: consent.message.data.ip(),
-            until_ns: t0_ns + flood_ns(&notice.terms) + LINGER_NS,
-        })))
+            until_ns: start.t0_ns + flood_ns(&notice.terms) + LINGER_NS,
+        }))]
     }
 
     /// The counting is over.
@@ -102,25 +101,23 @@ impl Challenger {
         };
         let counts = &counted.arrivals.histogram;
         let packets = counts.iter().fold(0u32, |sum, n| sum.saturating_add(*n));
+        let longest_ns = self.probes.round_trips.iter().map(|r| r.1).max();
         let mut report = Report {
             challenge: *self.record.challenge(),
             phase: 0,
             index: self.index,
             sent_first_ns: window.from_ns,
             committed_ns: window.until_ns(),
+            window_us: span_us(&self.record.notice.message.terms, longest_ns.unwrap_or(0)),
             rho_ns: self.probes.smallest_ns(),
             rtts: std::mem::take(&mut self.probes.answered),
-            known_ns: self.known.smallest_ns,
-            floor_ns: self.known.floor_ns,
-            tt_ns: window.length_ns(),
-            tt_plus_ns: window.length_ns(),
             packets,
             sent: 0,
-            sent_last_ns: window.from_ns,
+            sent_back: Vec::new(),
             control_sent: self.control_sent,
             response: commit.message.response,
-            seed: self.seed(key),
-            ephemeral_secret: key.derive(EPHEMERAL, self.record.challenge()),
+            seed: self.secrets.seed,
+            ephemeral_secret: self.secrets.ephemeral,
             clock: counted.clock,
             clock_error_ns: counted.clock_error_ns,
             arrivals: Some(counted.arrivals),
@@ -128,9 +125,9 @@ impl Challenger {
             settlement: Vec::new(),
         };
         report.settlement = settlement.sign_report(&self.record.notice.message, &report);
-        match self.say(Statement::Report(Signed::new(key, &report))) {
-            Ok(said) => vec![said, ChallengerAction::Done],
-            Err(refusal) => vec![ChallengerAction::Fail(refusal.to_string())],
-        }
+        vec![
+            ChallengerAction::Say(Statement::Report(Signed::new(key, &report))),
+            ChallengerAction::Done,
+        ]
     }
 }

@@ -9,18 +9,22 @@
 //!  i counts           ├─ s₁ ─┼─ s₂ ─┼─ s₃ ─┼─ … sub-intervals ───┤                     │
 //!                     └──────── W, the same for everyone ─────────┘        Report ◄──────┘
 //!
-//!  rate_i = 8·L·packets_i / W       B = Σ rate_i       B_g(j) = Σ of the (reports − j) smallest rates
+//!  w_i = W + 2δ + the longest round trip of i     c'_i(T) = packets_i if w_i ≤ T, else 0
+//!  B_g(j) = max over T of 8·L·( Σ c'_i(T) − the j largest ) / T
 //! ```
 //!
-//! Claim: with at most f of n challengers corrupt, B_g(f) does not exceed what the link carried: the sum
-//! of the (reports − f) smallest rates is at most that of as many honest ones. Nobody is flooded who has
-//! not signed for its address and shown an echo that was sent there ([`record`]).
-//! Not promised: that bytes crossed the link rather than being made at its far end by someone with the
-//! prover's session keys; and the sum is of one instant only as far as the challengers' clocks are: honest
-//! clocks that differ by Δ let a prover who knows it overstate by at most Δ/W, because all that is counted
-//! arrived within W + Δ. Sums run over whole windows of one length, so that a difference moves packets
-//! from one window's edge to the other's and not the rate of a steady flow.
-//! Tests: `tests` runs whole proofs on virtual time.
+//! **Guarantees.** With at most j faulty, the link carried B_g(j) over some T. *Proof.* Fix T. An honest i with
+//! w_i ≤ T counted its packets in its window of W. Its clock errs by δ at most, and the way behind the link takes at
+//! most a round trip, queues included: they crossed the link within W + 2δ + ρ_i ≤ T, all of them within one such
+//! span, because all windows have one beginning. The faulty sum to at most the j largest. ∎
+//! A prover that serves one challenger after the other gains nothing: what is outside the window is not counted. An
+//! inflated round trip only lowers the figure. Nobody is flooded who has not signed for its address and shown an
+//! echo that was sent there ([`record`]).
+//!
+//! **Limits.** Bytes may have been made at the link's far end by someone with the prover's session keys. δ is what
+//! the terms grant ([`Terms::clock_bound_ns`]); nobody sees a clock that is further off.
+//!
+//! **Tests.** `tests` runs whole proofs on virtual time.
 
 pub mod arrivals;
 pub mod challenger;
@@ -44,12 +48,8 @@ const SLOTS_LEAST: u64 = 10;
 /// The prover goes on sending at least so long after D, ns: what a challenger's clock may be ahead of or
 /// behind the prover's before its window has an end without packets.
 const SLACK_NS: u64 = 50_000_000;
-/// A start further ahead than this is nobody's: three leads is the most that a prover adds, ns.
-const LEAD_MOST_NS: u64 = 1_000_000_000;
 /// A challenger listens this long after the last packet may have left, ns: a long queue and a long path.
 const LINGER_NS: u64 = 500_000_000;
-
-const _: () = assert!(3 * super::params::START_LEAD_NS < LEAD_MOST_NS);
 
 /// The common window of a phase, on each challenger's own clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,16 @@ impl Window {
     pub fn until_ns(&self) -> u64 {
         self.from_ns.saturating_add(self.length_ns())
     }
+}
+
+/// w of a challenger whose longest round trip took so long, µs, rounded up: all that it counted crossed the link
+/// within that time.
+pub fn span_us(terms: &Terms, longest_ns: u64) -> u32 {
+    let window_ns = Window::new(terms, 0).length_ns();
+    let span_ns = window_ns
+        .saturating_add(2 * terms.clock_bound_ns())
+        .saturating_add(longest_ns);
+    u32::try_from(span_ns.div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 /// How long the prover sends to each challenger, ns: D and some slack, at most 2·D.

@@ -8,7 +8,6 @@ use plumbline_trust::identity::{NetworkKey, Signed};
 
 use super::super::keystream::{self, Train};
 use super::super::messages::{Accounting, Commit, Reveal, Settlement, Statement};
-use super::super::params::START_LEAD_NS;
 use super::super::prover::{Opening, Prover, ProverAction};
 use super::{flood_ns, packets_each, train};
 
@@ -31,7 +30,7 @@ pub struct Flood {
     pub to: SocketAddr,
     /// r, bit/s at the IP layer.
     pub rate_bps: u64,
-    /// First packet leaves, unix ns: T0 − ρ/2, so that all windows see the same instant.
+    /// First packet leaves, unix ns: T0.
     pub start_ns: u64,
     /// Sending ends at the latest, unix ns.
     pub deadline_ns: u64,
@@ -71,21 +70,18 @@ impl Prover {
     /// What to send, once the start is said: to those that consented to it, have shown that they
     /// receive at their address, and are ready.
     pub fn floods(&self) -> Vec<Flood> {
-        let (Some(start), Some(consent)) = (&self.record.start, &self.record.consent) else {
+        let (Some(t0_ns), Some(consent)) = (self.t0_ns, &self.record.consent) else {
             return Vec::new();
         };
         let terms = &self.record.notice.message.terms;
         let to = consent.message.senders.iter().filter_map(|sender| {
-            let ready = self.record.ready.get(usize::from(sender.index))?.as_ref()?;
-            // What a liar can gain by it is bounded, and concerns its own packets only.
-            let half = ready.message.rho_ns.min(START_LEAD_NS) / 2;
-            let start_ns = start.message.t0_ns.saturating_sub(half);
+            self.record.ready.get(usize::from(sender.index))?.as_ref()?;
             Some(Flood {
                 index: sender.index,
                 to: sender.data,
                 rate_bps: terms.offer_each_bps(),
-                start_ns,
-                deadline_ns: start_ns.saturating_add(flood_ns(terms)),
+                start_ns: t0_ns,
+                deadline_ns: t0_ns.saturating_add(flood_ns(terms)),
             })
         });
         to.collect()
@@ -93,7 +89,7 @@ impl Prover {
 
     /// Says what was sent, signed for the record and for the contract.
     pub fn sent(
-        &mut self,
+        &self,
         key: &NetworkKey,
         settlement: &dyn Settlement,
         sent: Sent,
@@ -116,16 +112,14 @@ impl Prover {
             accounting: sent.accounting,
             settlement: settlement.sign_commit(notice, &commit),
         };
-        let commit = Statement::Commit(Signed::new(key, &commit));
-        let mut actions = self.say(commit, Vec::new());
-        if !matches!(actions.as_slice(), [ProverAction::Fail(_)]) {
-            actions.extend(self.say(Statement::Reveal(Signed::new(key, &reveal)), Vec::new()));
-        }
-        actions
+        vec![
+            ProverAction::Say(Statement::Commit(Signed::new(key, &commit))),
+            ProverAction::Say(Statement::Reveal(Signed::new(key, &reveal))),
+        ]
     }
 }
 
 /// C_1 … C_n of a prover that received nothing: the digest of no packets, each.
-pub(super) fn roots(n: usize) -> Vec<Digest> {
+pub(in super::super) fn roots(n: usize) -> Vec<Digest> {
     vec![keystream::root(0, std::iter::empty(), std::iter::empty()); n]
 }

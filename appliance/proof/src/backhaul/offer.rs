@@ -1,0 +1,227 @@
+//! When a claim may be called false: what a link of K would have been asked to carry, against all that came.
+//!
+//! ```text
+//!   slots of D/20, counted back from each one's e    … │ 3 │ 2 │ 1 │ 0 ┤ e
+//!   asked in a slot: min( Σ sent, without the f−s largest of that slot ; K·slot )
+//!   U(T) = asked in the slots of the last T, over T       V(T) = everything that came, whenever, over T
+//!
+//!   Fail: for some T in question, U(T) ≥ 0.8·K and V(T) < 0.93·U(T)
+//! ```
+//!
+//! **Guarantees.** Nothing here makes a claim pass. f challengers that stay silent, begin late, lie about what they
+//! sent or send what does not count cannot make a true claim of a free link false; the margin is what the adversary
+//! search left standing. What the prover's own host dropped came over the link, and counts as delivered.
+//!
+//! **Limits.** "False" is said of the path from these senders at that time: neighbours' traffic on the same link
+//! cannot be told from a short one. A prover gets `Inconclusive` instead of `Fail` by claiming that more came.
+//!
+//! **Tests.** Below; `cargo xtask eval --search` looks for a true claim that is failed.
+
+use super::params::{
+    Direction, FAIL_OFFERED_PERCENT, FAIL_SHORT_PERCENT, NARROW_PERCENT, OFFER_SLOTS, T_MIN_PERCENT, Terms,
+};
+
+/// What one challenger says it sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// Packets of each slot of D/20, the last one before e first.
+    pub sent: Vec<u32>,
+    /// w: from its first send until it heard the commitment, µs.
+    pub window_us: u32,
+    /// Its own access was the limit, or may have been: it counts as having sent nothing.
+    pub narrow: bool,
+}
+
+/// What the link was asked to carry, and what came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// T, in slots of D/20.
+    pub slots: u64,
+    /// U(T), bit/s: at least so much was asked of a link of K.
+    pub asked_bps: u64,
+    /// V(T), bit/s.
+    pub came_bps: u64,
+    /// The claim was put to the test, and so much less came that it is false.
+    pub short: bool,
+}
+
+/// Looks for the T that speaks most against the claim; `None` if nobody sent for as long as T_min. `silent` are
+/// the challengers whose reports do not count, `came_bytes` all that came, at the IP layer.
+pub fn tried(terms: &Terms, offers: &[Offer], silent: usize, came_bytes: u64) -> Option<Tried> {
+    let slot_ns = terms.offer_slot_ns();
+    let untrusted = usize::from(terms.f).saturating_sub(silent);
+    let mut windows: Vec<u32> = offers.iter().map(|o| o.window_us).collect();
+    windows.sort_unstable_by(|a, b| b.cmp(a));
+    // Of the f−s+1 longest windows one is honest: so long somebody honest sent.
+    let longest = u64::from(*windows.get(untrusted)?) * 1000 / slot_ns;
+    let first = OFFER_SLOTS * T_MIN_PERCENT / 100;
+    let packet = 8 * u128::from(terms.packet_bytes);
+    let most = u128::from(terms.claim_bps) * u128::from(slot_ns) / 1_000_000_000;
+    let mut asked: u128 = 0;
+    let mut worst: Option<Tried> = None;
+    for slot in 0..longest {
+        let at = usize::try_from(slot).unwrap_or(usize::MAX);
+        let sent = offers.iter().filter(|o| !o.narrow);
+        let mut sent: Vec<u32> = sent
+            .map(|o| o.sent.get(at).copied().unwrap_or(0))
+            .collect();
+        sent.sort_unstable_by(|a, b| b.cmp(a));
+        let sum: u128 = sent.iter().skip(untrusted).map(|n| u128::from(*n)).sum();
+        asked += (sum * packet).min(most);
+        let slots = slot + 1;
+        if slots < first {
+            continue;
+        }
+        let rate = |bits: u128| {
+            let bps = bits * 1_000_000_000 / (u128::from(slots) * u128::from(slot_ns));
+            u64::try_from(bps).unwrap_or(u64::MAX)
+        };
+        let (asked_bps, came_bps) = (rate(asked), rate(8 * u128::from(came_bytes)));
+        let tested = u128::from(asked_bps) * 100
+            >= u128::from(terms.claim_bps) * u128::from(FAIL_OFFERED_PERCENT);
+        let less = u128::from(came_bps) * 100 < u128::from(asked_bps) * u128::from(FAIL_SHORT_PERCENT);
+        let this = Tried {
+            slots,
+            asked_bps,
+            came_bps,
+            short: tested && less,
+        };
+        // What fails it first; else where most was asked.
+        let rank = |t: &Tried| (t.short, t.asked_bps);
+        if worst.is_none_or(|w| rank(&this) > rank(&w)) {
+            worst = Some(this);
+        }
+    }
+    worst
+}
+
+/// Where the prover sends: what came at most if the f that say they got least, silent ones among them, kept it to
+/// themselves and had got as much as the best; bit/s over the common window.
+pub fn received_at_most(terms: &Terms, packets: &[u64], silent: usize, length_ns: u64) -> u64 {
+    debug_assert!(terms.direction == Direction::Up);
+    let best = packets.iter().copied().max().unwrap_or(0);
+    let mut told = packets.to_vec();
+    told.resize(packets.len() + silent, 0);
+    told.sort_unstable();
+    for least in told.iter_mut().take(usize::from(terms.f)) {
+        *least = best;
+    }
+    let bits = told.iter().map(|n| u128::from(*n)).sum::<u128>() * 8 * u128::from(terms.packet_bytes);
+    let bps = bits * 1_000_000_000 / u128::from(length_ns.max(1));
+    u64::try_from(bps).unwrap_or(u64::MAX)
+}
+
+/// Whose carried part of what they sent is below 80 % of the median part, and who shares an access network with
+/// another: their own access may have been the limit. `parts` are (carried, sent, network).
+pub fn narrow<N: PartialEq>(parts: &[(u64, u64, Option<N>)]) -> Vec<bool> {
+    let part = |(carried, sent, _): &(u64, u64, Option<N>)| {
+        u128::from(*carried) * 1_000_000 / u128::from((*sent).max(1))
+    };
+    let mut all: Vec<u128> = parts.iter().map(part).collect();
+    all.sort_unstable();
+    let middle = all.get(all.len() / 2).copied().unwrap_or(0);
+    let shared = |at: usize, network: &Option<N>| {
+        let mut others = parts.iter().enumerate().filter(|(i, _)| *i != at);
+        network.is_some() && others.any(|(_, other)| other.2 == *network)
+    };
+    parts
+        .iter()
+        .enumerate()
+        .map(|(at, one)| part(one) * 100 < middle * NARROW_PERCENT || shared(at, &one.2))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// n = 4, f = 1, K = 12 Mbit/s over 1 s: slots of 50 ms take 50 packets of a link of K.
+    fn terms() -> Terms {
+        Terms::downlink(12_000_000, 4, 1, 1000)
+    }
+
+    /// Each sends 19 packets a slot: three are 57, more than a link of K takes.
+    fn offers() -> Vec<Offer> {
+        let one = Offer {
+            sent: vec![19; 20],
+            window_us: 1_000_000,
+            narrow: false,
+        };
+        vec![one; 4]
+    }
+
+    fn short(offers: &[Offer], silent: usize, packets: u64) -> bool {
+        tried(&terms(), offers, silent, packets * 1500).is_some_and(|t| t.short)
+    }
+
+    #[test]
+    fn full_offers_and_too_little_is_false_and_both_sides_of_it() {
+        // 50 packets a slot were asked; 93 % of 17 slots are 790.5 packets, of 20 slots 930.
+        let at = |packets| tried(&terms(), &offers(), 0, packets * 1500).unwrap();
+        assert_eq!(at(929).asked_bps, 12_000_000);
+        assert!(short(&offers(), 0, 929));
+        assert!(!short(&offers(), 0, 930));
+    }
+
+    #[test]
+    fn what_the_largest_say_is_not_believed() {
+        let mut liar = offers();
+        for o in &mut liar[1..] {
+            o.sent = vec![6; 20];
+        }
+        // The loudest says 10⁶ a slot: 18 packets are left, below 0.8 K.
+        liar[0].sent = vec![1_000_000; 20];
+        assert!(!short(&liar, 0, 0));
+        // With one silent nobody is left to be disbelieved.
+        assert!(short(&liar[..3], 1, 0));
+    }
+
+    #[test]
+    fn nothing_is_said_unless_enough_was_asked_for_long_enough() {
+        let mut few = offers();
+        // 13 packets of three are 39 a slot: 0.78 K. 14 are 42.
+        for o in &mut few {
+            o.sent = vec![13; 20];
+        }
+        assert!(!short(&few, 0, 0));
+        for o in &mut few {
+            o.sent = vec![14; 20];
+        }
+        assert!(short(&few, 0, 0));
+        // The two longest windows: below 17 slots there is no T.
+        for o in &mut few[1..] {
+            o.window_us = 849_999;
+        }
+        assert!(!short(&few, 0, 0));
+        few[1].window_us = 850_000;
+        assert!(short(&few, 0, 0));
+        assert_eq!(tried(&terms(), &[], 4, 0), None);
+    }
+
+    #[test]
+    fn whose_access_was_the_limit_counts_as_not_offered() {
+        let of = |carried, net: u8| (carried, 100u64, (net != 0).then_some(net));
+        assert_eq!(narrow(&[of(90, 0), of(88, 0), of(71, 0), of(70, 0)]), [
+            false, false, false, true
+        ]);
+        assert_eq!(narrow(&[of(90, 1), of(88, 2), of(88, 1)]), [true, false, true]);
+        assert_eq!(narrow::<u8>(&[]), [] as [bool; 0]);
+        let mut two = offers();
+        two[0].narrow = true;
+        two[1].narrow = true;
+        assert!(!short(&two, 0, 0));
+    }
+
+    #[test]
+    fn uplink_reports_of_the_least_are_taken_as_the_best() {
+        let up = Terms {
+            direction: Direction::Up,
+            ..terms()
+        };
+        // 250, 250, 250 and a liar's 0 in 0.9 s: 1000 packets.
+        let of = |packets: &[u64], silent| received_at_most(&up, packets, silent, 900_000_000);
+        assert_eq!(of(&[250, 0, 250, 250], 0), of(&[250; 4], 0));
+        assert_eq!(of(&[250; 3], 1), of(&[250; 4], 0));
+        assert_eq!(of(&[250; 4], 0), 13_333_333);
+    }
+}
