@@ -294,7 +294,10 @@ impl Challenger {
             return Some("late: the start came before my packets could be made".into());
         }
         if self.probes.answered.is_empty() {
-            return Some("no echo came from the prover's address: nobody is flooded who did not answer".into());
+            return Some(
+                "no echo came from the prover's address: nobody is flooded who did not answer"
+                    .into(),
+            );
         }
         None
     }
@@ -307,7 +310,12 @@ impl Challenger {
         let start = start.message.clone();
         let to = consent.message.data;
         // Who gave up before hears of the start as everyone does.
-        if self.record.out.get(usize::from(self.index)).is_some_and(Option::is_some) {
+        if self
+            .record
+            .out
+            .get(usize::from(self.index))
+            .is_some_and(Option::is_some)
+        {
             return Vec::new();
         }
         if let Some(why) = self.disobeyed(&start, now_ns) {
@@ -332,7 +340,12 @@ impl Challenger {
     }
 
     /// Takes a datagram `from` somewhere; `at_ns` is when the kernel received it.
-    pub fn datagram(&mut self, from: SocketAddr, bytes: &[u8], at_ns: u64) -> Vec<ChallengerAction> {
+    pub fn datagram(
+        &mut self,
+        from: SocketAddr,
+        bytes: &[u8],
+        at_ns: u64,
+    ) -> Vec<ChallengerAction> {
         let consent = self.record.consent.as_ref();
         if consent.is_none_or(|c| c.message.control != from) {
             return Vec::new();
@@ -508,8 +521,8 @@ impl Challenger {
         ) else {
             return 0;
         };
-        let opens =
-            keystream::response(&commit.challenge, 0, &commit.counts, &reveal.roots) == commit.response;
+        let opens = keystream::response(&commit.challenge, 0, &commit.counts, &reveal.roots)
+            == commit.response;
         let packets: u32 = bitmap.iter().map(|b| b.count_ones()).sum();
         // A few groups at a time: what is in memory does not grow with the claim.
         let mut train = train.clone();

@@ -50,7 +50,13 @@ pub fn judge_on(record: &Record, threads: NonZeroUsize) -> Judgement {
         bench.terms.n,
         record.notice.message.candidates.len()
     );
-    bench.note("V1", "signatures, registration, selection", true, None, drawn);
+    bench.note(
+        "V1",
+        "signatures, registration, selection",
+        true,
+        None,
+        drawn,
+    );
     let commitment_ok = bench.commitment();
     let twice = bench.equivocation();
     let mut counted = Vec::new();
@@ -103,7 +109,10 @@ impl<'a> Bench<'a> {
 
     /// V4: the prover's own sums, and the opening of C.
     fn commitment(&mut self) -> bool {
-        let (name, prover) = ("commitment: counts, bitmaps, roots", Some("prover".to_owned()));
+        let (name, prover) = (
+            "commitment: counts, bitmaps, roots",
+            Some("prover".to_owned()),
+        );
         let (Some(commit), Some(reveal)) = (&self.record.commit, &self.record.reveal) else {
             let why = "no commitment or no reveal".into();
             self.note("V4", name, false, prover, why);
@@ -116,13 +125,23 @@ impl<'a> Bench<'a> {
         };
         let ones = |b: &Vec<u8>| b.iter().map(|x| x.count_ones()).sum::<u32>();
         let sum: u64 = commit.counts.iter().map(|c| u64::from(*c)).sum();
-        let opens = |roots| keystream::response(&commit.challenge, commit.phase, &commit.counts, roots);
-        let wrong = if !self.up() && !reveal.bitmaps.iter().map(ones).eq(commit.counts.iter().copied()) {
+        let opens =
+            |roots| keystream::response(&commit.challenge, commit.phase, &commit.counts, roots);
+        let wrong = if !self.up()
+            && !reveal
+                .bitmaps
+                .iter()
+                .map(ones)
+                .eq(commit.counts.iter().copied())
+        {
             Some("a count differs from its bitmap".to_owned())
         } else if commit.counts.iter().any(|c| u64::from(*c) > most) {
             Some(format!("a count exceeds {most}"))
         } else if sum != commit.packets || sum > target {
-            Some(format!("the counts sum to {sum}, not to {} within {target}", commit.packets))
+            Some(format!(
+                "the counts sum to {sum}, not to {} within {target}",
+                commit.packets
+            ))
         } else if self.up() && reveal.roots != uplink::prover::roots(commit.counts.len()) {
             Some("there are roots of packets where none were received".to_owned())
         } else if opens(&reveal.roots) != commit.response {
@@ -248,7 +267,10 @@ impl<'a> Bench<'a> {
         let adds_up = wrong.is_none();
         let detail = wrong.unwrap_or_else(|| {
             let (us, rho_us) = (report.window_us, report.rho_ns / 1000);
-            format!("{} packets in {us} us, round trip {rho_us} us", report.packets)
+            format!(
+                "{} packets in {us} us, round trip {rho_us} us",
+                report.packets
+            )
         });
         self.note("V5", &about("report"), adds_up, who.clone(), detail);
         let steady = report.clock_error_ns <= self.terms.clock_bound_ns();
@@ -281,12 +303,16 @@ impl<'a> Bench<'a> {
         let span_ns = report.committed_ns.saturating_sub(report.sent_first_ns);
         if span_ns == 0 || u64::from(report.window_us) != span_ns.div_ceil(1000) {
             let said = report.window_us;
-            return Some(format!("{span_ns} ns between first send and commitment, {said} us said"));
+            return Some(format!(
+                "{span_ns} ns between first send and commitment, {said} us said"
+            ));
         }
         let logged: u64 = report.sent_back.iter().map(|n| u64::from(*n)).sum();
         if report.packets == 0 || u64::from(report.packets) > report.sent || logged > report.sent {
             let (counted, sent) = (report.packets, report.sent);
-            return Some(format!("{counted} packets counted, {logged} in the send log, {sent} sent"));
+            return Some(format!(
+                "{counted} packets counted, {logged} in the send log, {sent} sent"
+            ));
         }
         round_trips(report, found).err()
     }
@@ -316,7 +342,11 @@ impl<'a> Bench<'a> {
     /// The prover's slices, looked at for a burst: for people.
     fn burst(&self) -> Option<Burst> {
         let told = &self.record.reveal.as_ref()?.message.accounting;
-        burst::find(&told.histogram, self.terms.slice_ns(), self.terms.packet_bytes.into())
+        burst::find(
+            &told.histogram,
+            self.terms.slice_ns(),
+            self.terms.packet_bytes.into(),
+        )
     }
 
     /// Bytes that came at the IP layer, whatever became of them; those that this host dropped among them.
@@ -326,7 +356,10 @@ impl<'a> Bench<'a> {
         };
         let told = &reveal.message.accounting;
         let packet = u64::from(self.terms.packet_bytes);
-        let received: u64 = told.received.iter().fold(0, |sum, n| sum.saturating_add(*n));
+        let received: u64 = told
+            .received
+            .iter()
+            .fold(0, |sum, n| sum.saturating_add(*n));
         let ours = received.max(commit.message.packets).saturating_mul(packet);
         let interface = told.interface.map_or(0, |(frames, bytes)| {
             bytes.saturating_sub(frames.saturating_mul(ETHERNET_BYTES))
@@ -337,7 +370,11 @@ impl<'a> Bench<'a> {
 
     /// What each counted report says was offered, and whose own access may have been the limit.
     fn offers(&mut self, counted: &[Counted<'_>]) -> Vec<Offer> {
-        let told = self.record.reveal.as_ref().map(|r| &r.message.accounting.received);
+        let told = self
+            .record
+            .reveal
+            .as_ref()
+            .map(|r| &r.message.accounting.received);
         let carried = |c: &Counted<'_>| {
             let received = told.and_then(|t| t.get(c.index)).copied().unwrap_or(0);
             received.max(c.sample.packets)
@@ -367,22 +404,23 @@ impl<'a> Bench<'a> {
     fn tried(&mut self, counted: &[Counted<'_>]) -> Option<Tried> {
         let silent = self.record.reports.len() - counted.len();
         if self.up() {
-            return uplink::judge::tried(self.record, counted.iter().map(|c| c.sample.packets).collect(), silent);
+            return uplink::judge::tried(
+                self.record,
+                counted.iter().map(|c| c.sample.packets).collect(),
+                silent,
+            );
         }
         let offers = self.offers(counted);
         offer::tried(&self.terms, &offers, silent, self.came_bytes())
     }
 
-    fn finish(
-        mut self,
-        counted: &[Counted<'_>],
-        commitment_ok: bool,
-        twice: bool,
-    ) -> Judgement {
+    fn finish(mut self, counted: &[Counted<'_>], commitment_ok: bool, twice: bool) -> Judgement {
         let samples: Vec<Sample> = counted.iter().map(|c| c.sample).collect();
         let curve = estimate::curve(&self.terms, &samples);
-        let timed: Vec<(Sample, u64)> =
-            counted.iter().map(|c| (c.sample, c.report.rho_ns)).collect();
+        let timed: Vec<(Sample, u64)> = counted
+            .iter()
+            .map(|c| (c.sample, c.report.rho_ns))
+            .collect();
         let tried = self.tried(counted);
         let needed = self.terms.honest();
         let enough = counted.len() as u64 >= needed;
@@ -407,24 +445,44 @@ impl<'a> Bench<'a> {
             standings: Vec::new(),
             checks: Vec::new(),
         };
-        let passes = estimate::passes(&self.terms, judgement.lower_bps(), judgement.guaranteed_bps());
+        let passes = estimate::passes(
+            &self.terms,
+            judgement.lower_bps(),
+            judgement.guaranteed_bps(),
+        );
         let (verdict, reason) = if !commitment_ok {
-            (Verdict::Inconclusive, Some("the prover's commitment does not hold".to_owned()))
+            (
+                Verdict::Inconclusive,
+                Some("the prover's commitment does not hold".to_owned()),
+            )
         } else if twice {
-            (Verdict::Inconclusive, Some("the prover signed two commitments to one phase".to_owned()))
+            (
+                Verdict::Inconclusive,
+                Some("the prover signed two commitments to one phase".to_owned()),
+            )
         } else if !enough {
-            let why = format!("{} reports count, {needed} are needed{}", counted.len(), self.who());
+            let why = format!(
+                "{} reports count, {needed} are needed{}",
+                counted.len(),
+                self.who()
+            );
             (Verdict::Inconclusive, Some(why))
         } else if passes {
             (Verdict::Pass, None)
         } else if let Some(t) = tried.filter(|t| t.short) {
             let why = format!(
                 "asked for {} bit/s over {} ms, {} bit/s came: {} was not free on the path from these senders. Provisional: a second draw confirms it",
-                t.asked_bps, t.slots * self.terms.offer_slot_ns() / 1_000_000, t.came_bps, self.terms.claim_bps
+                t.asked_bps,
+                t.slots * self.terms.offer_slot_ns() / 1_000_000,
+                t.came_bps,
+                self.terms.claim_bps
             );
             (Verdict::Fail, Some(why))
         } else {
-            (Verdict::Inconclusive, Some(self.undecided(counted, &judgement)))
+            (
+                Verdict::Inconclusive,
+                Some(self.undecided(counted, &judgement)),
+            )
         };
         (judgement.verdict, judgement.reason) = (verdict, reason);
         judgement.standings = (0u16..)
@@ -466,11 +524,17 @@ impl<'a> Bench<'a> {
         let lost = 8_000_000 * u128::from(dropped) * u128::from(self.terms.packet_bytes) / span_us;
         let bar = u128::from(self.terms.claim_bps) * 95 / 100;
         if dropped > 0 && u128::from(judgement.lower_bps()) + lost >= bar {
-            return format!("receiver: the prover's own host dropped {dropped} packets; {figures}{}", self.who());
+            return format!(
+                "receiver: the prover's own host dropped {dropped} packets; {figures}{}",
+                self.who()
+            );
         }
         let mut round_trips: Vec<u64> = counted.iter().map(|c| c.report.rho_ns).collect();
         round_trips.sort_unstable_by(|a, b| b.cmp(a));
-        let rho_ns = round_trips.get(usize::from(self.terms.f)).copied().unwrap_or(0);
+        let rho_ns = round_trips
+            .get(usize::from(self.terms.f))
+            .copied()
+            .unwrap_or(0);
         if !self.terms.is_long_enough(rho_ns) {
             return format!(
                 "duration: a round trip of {} us is long beside {} ms, measure {} ms or longer; {figures}{}",
@@ -507,7 +571,10 @@ pub(super) fn round_trips(report: &Report, found: &Found) -> Result<(), String> 
         smallest = Some(smallest.map_or(round_trip, |s: u64| s.min(round_trip)));
     }
     if smallest != Some(report.rho_ns) {
-        return Err(format!("the smallest round trip is not {} ns", report.rho_ns));
+        return Err(format!(
+            "the smallest round trip is not {} ns",
+            report.rho_ns
+        ));
     }
     Ok(())
 }
@@ -521,7 +588,9 @@ fn network_of(address: IpAddr) -> Option<[u8; 6]> {
             let [x, y, z, _] = a.octets();
             Some([4, x, y, z, 0, 0])
         }
-        IpAddr::V6(a) if a.is_unique_local() || a.is_loopback() || a.is_unicast_link_local() => None,
+        IpAddr::V6(a) if a.is_unique_local() || a.is_loopback() || a.is_unicast_link_local() => {
+            None
+        }
         IpAddr::V6(a) => {
             let mut network = [0; 6];
             network.copy_from_slice(&a.octets()[..6]);

@@ -18,7 +18,8 @@
 //! **Tests.** Below; `cargo xtask eval --search` looks for a true claim that is failed.
 
 use super::params::{
-    Direction, FAIL_OFFERED_PERCENT, FAIL_SHORT_PERCENT, NARROW_PERCENT, OFFER_SLOTS, T_MIN_PERCENT, Terms,
+    Direction, FAIL_OFFERED_PERCENT, FAIL_SHORT_PERCENT, NARROW_PERCENT, OFFER_SLOTS,
+    T_MIN_PERCENT, Terms,
 };
 
 /// What one challenger says it sent.
@@ -62,9 +63,7 @@ pub fn tried(terms: &Terms, offers: &[Offer], silent: usize, came_bytes: u64) ->
     for slot in 0..longest {
         let at = usize::try_from(slot).unwrap_or(usize::MAX);
         let sent = offers.iter().filter(|o| !o.narrow);
-        let mut sent: Vec<u32> = sent
-            .map(|o| o.sent.get(at).copied().unwrap_or(0))
-            .collect();
+        let mut sent: Vec<u32> = sent.map(|o| o.sent.get(at).copied().unwrap_or(0)).collect();
         sent.sort_unstable_by(|a, b| b.cmp(a));
         let sum: u128 = sent.iter().skip(untrusted).map(|n| u128::from(*n)).sum();
         asked += (sum * packet).min(most);
@@ -79,7 +78,8 @@ pub fn tried(terms: &Terms, offers: &[Offer], silent: usize, came_bytes: u64) ->
         let (asked_bps, came_bps) = (rate(asked), rate(8 * u128::from(came_bytes)));
         let tested = u128::from(asked_bps) * 100
             >= u128::from(terms.claim_bps) * u128::from(FAIL_OFFERED_PERCENT);
-        let less = u128::from(came_bps) * 100 < u128::from(asked_bps) * u128::from(FAIL_SHORT_PERCENT);
+        let less =
+            u128::from(came_bps) * 100 < u128::from(asked_bps) * u128::from(FAIL_SHORT_PERCENT);
         let this = Tried {
             slots,
             asked_bps,
@@ -106,7 +106,8 @@ pub fn received_at_most(terms: &Terms, packets: &[u64], silent: usize, length_ns
     for least in told.iter_mut().take(usize::from(terms.f)) {
         *least = best;
     }
-    let bits = told.iter().map(|n| u128::from(*n)).sum::<u128>() * 8 * u128::from(terms.packet_bytes);
+    let bits =
+        told.iter().map(|n| u128::from(*n)).sum::<u128>() * 8 * u128::from(terms.packet_bytes);
     let bps = bits * 1_000_000_000 / u128::from(length_ns.max(1));
     u64::try_from(bps).unwrap_or(u64::MAX)
 }
@@ -157,7 +158,7 @@ mod tests {
     #[test]
     fn full_offers_and_too_little_is_false_and_both_sides_of_it() {
         // 50 packets a slot were asked; 93 % of 17 slots are 790.5 packets, of 20 slots 930.
-        let at = |packets| tried(&terms(), &offers(), 0, packets * 1500).unwrap();
+        let at = |packets: u64| tried(&terms(), &offers(), 0, packets * 1500).unwrap();
         assert_eq!(at(929).asked_bps, 12_000_000);
         assert!(short(&offers(), 0, 929));
         assert!(!short(&offers(), 0, 930));
@@ -201,10 +202,14 @@ mod tests {
     #[test]
     fn whose_access_was_the_limit_counts_as_not_offered() {
         let of = |carried, net: u8| (carried, 100u64, (net != 0).then_some(net));
-        assert_eq!(narrow(&[of(90, 0), of(88, 0), of(71, 0), of(70, 0)]), [
-            false, false, false, true
-        ]);
-        assert_eq!(narrow(&[of(90, 1), of(88, 2), of(88, 1)]), [true, false, true]);
+        assert_eq!(
+            narrow(&[of(90, 0), of(88, 0), of(71, 0), of(70, 0)]),
+            [false, false, false, true]
+        );
+        assert_eq!(
+            narrow(&[of(90, 1), of(88, 2), of(88, 1)]),
+            [true, false, true]
+        );
         assert_eq!(narrow::<u8>(&[]), [] as [bool; 0]);
         let mut two = offers();
         two[0].narrow = true;

@@ -101,7 +101,10 @@ mod tests {
         assert_eq!(probes.due(Window::Before, now, 0), None);
         for number in &numbers[1..] {
             assert!(probes.answer(*number).is_some());
-            assert!(probes.answer(*number).is_none(), "only the first answer counts");
+            assert!(
+                probes.answer(*number).is_none(),
+                "only the first answer counts"
+            );
         }
         let first = 1_000;
         assert!(!probes.done(first + PROBE_TIMEOUT_NS - 1));

@@ -315,7 +315,10 @@ impl Record {
                 if message.sent_back.len() > MAX_SENT_BACK {
                     return Err(Refusal::Field {
                         what: "report.sent_back",
-                        why: format!("has {} slots; at most {MAX_SENT_BACK}", message.sent_back.len()),
+                        why: format!(
+                            "has {} slots; at most {MAX_SENT_BACK}",
+                            message.sent_back.len()
+                        ),
                     });
                 }
                 let at = self.challenger(what, s, message.index)?;
@@ -402,7 +405,10 @@ impl Record {
         if self.unbound[at] {
             return Err(Refusal::Field {
                 what,
-                why: format!("network key {} did not sign for {}", member.key, member.address),
+                why: format!(
+                    "network key {} did not sign for {}",
+                    member.key, member.address
+                ),
             });
         }
         Ok(at)

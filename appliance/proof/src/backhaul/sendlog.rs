@@ -63,11 +63,18 @@ mod tests {
     fn slots_are_counted_back_from_the_end_and_nothing_after_it_counts() {
         // D = 64 ms: slots of 3.2 ms, fine ones of 100 µs.
         let mut log = SendLog::new(&Terms::downlink(1_000_000, 4, 1, 64));
-        for (at_us, packets) in [(0, 1), (99, 2), (100, 4), (3_200, 8), (6_399, 16), (6_400, 32)] {
+        for (at_us, packets) in [
+            (0, 1),
+            (99, 2),
+            (100, 4),
+            (3_200, 8),
+            (6_399, 16),
+            (6_400, 32),
+        ] {
             log.add(at_us * 1000, packets);
         }
         assert_eq!(log.back_from(6_400_000), [24, 7]);
-        assert_eq!(log.back_from(6_500_000), [32 + 24, 4, 3]);
+        assert_eq!(log.back_from(6_500_000), [32 + 16, 8 + 4, 3]);
         assert_eq!(log.back_from(100_000), [3]);
         assert_eq!(log.back_from(1), [3], "a fine slot belongs where it begins");
         assert_eq!(log.back_from(0), [0; 0]);

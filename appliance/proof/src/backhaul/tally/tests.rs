@@ -115,7 +115,8 @@ fn every_packet_has_one_fate() {
     assert_eq!(t.lanes[0].as_ref().unwrap().place(5), None);
     assert!(offer(&t, 0, 4));
     assert!(!offer(&t, 0, 4)); // duplicate
-    assert!(!offer(&t, 0, 0)); // over m
+    assert!(offer(&t, 0, 0)); // 1.15·m, rounded up
+    assert!(!offer(&t, 0, 1)); // over it
     assert!(!offer(&t, 1, 5)); // past the cap
     assert!(!offer(&t, 3, 0)); // drawn, not consented
     assert!(!offer(&t, 9, 0)); // nobody
@@ -124,9 +125,8 @@ fn every_packet_has_one_fate() {
     assert!(!t.admit(&h, &raw)); // tag
     h.phase = 1;
     assert!(!t.admit(&h, &raw)); // phase
-    assert!(offer(&t, 1, 0));
     assert!(!t.complete());
-    assert!(offer(&t, 2, 3));
+    assert!(offer(&t, 1, 0));
     assert!(t.complete());
     assert!(!offer(&t, 2, 2)); // late
     let want = Refused {
@@ -138,8 +138,8 @@ fn every_packet_has_one_fate() {
     };
     assert_eq!(t.refused(), want);
     let (commit, roots) = t.commit().unwrap();
-    assert_eq!(commit.counts, [1, 1, 1, 0]);
-    assert_eq!(t.bitmaps(), [vec![16], vec![1], vec![8], vec![]]);
+    assert_eq!(commit.counts, [2, 1, 0, 0]);
+    assert_eq!(t.bitmaps(), [vec![17], vec![1], vec![], vec![]]);
     assert_eq!(commit.arrivals, (1000, 1004));
     adds_up(&t, &commit, &roots, 3 + 8);
 }

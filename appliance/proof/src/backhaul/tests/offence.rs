@@ -26,7 +26,7 @@ fn posted(bytes: &[u8], j: &Judgement) -> Posted {
         challengers: notice.challengers.iter().map(|c| c.address).collect(),
         bundle: bundle::address(bytes).unwrap(),
         verdict: j.verdict as u8,
-        point_bps: j.point_bps,
+        lower_bps: j.lower_bps(),
         guaranteed_bps: j.guaranteed_bps(),
     }
 }
@@ -126,7 +126,7 @@ fn a_coordinator_is_convicted_by_another_result_a_false_judgement_or_another_mea
     assert_eq!(convicted(&other, &bytes), [honest.coordinator]);
 
     let mut better = read(&bytes);
-    better.judgement.point_bps += 1;
+    better.judgement.curve[0] += 1;
     let (false_bytes, _) = bundle::write(&key(3), &better);
     let false_posted = posted(&false_bytes, &better.judgement);
     assert_eq!(convicted(&false_posted, &false_bytes), [honest.coordinator]);

@@ -43,7 +43,10 @@ pub(in super::super) fn wrong(
     let longest = found.echoes.iter().flatten().map(|(_, ns)| *ns).max();
     let span = span_us(terms, longest.unwrap_or(0));
     (report.window_us != span).then(|| {
-        format!("all crossed within {span} us at most, {} us said", report.window_us)
+        format!(
+            "all crossed within {span} us at most, {} us said",
+            report.window_us
+        )
     })
 }
 
@@ -58,8 +61,7 @@ pub(in super::super) fn tried(record: &Record, packets: Vec<u64>, silent: usize)
     let asked = (bits * 1_000_000_000 / flood_ns).min(u128::from(terms.claim_bps));
     let asked_bps = u64::try_from(asked).unwrap_or(u64::MAX);
     let came_bps = offer::received_at_most(terms, &packets, silent, window_ns);
-    let tested =
-        asked * 100 >= u128::from(terms.claim_bps) * u128::from(FAIL_OFFERED_PERCENT);
+    let tested = asked * 100 >= u128::from(terms.claim_bps) * u128::from(FAIL_OFFERED_PERCENT);
     Some(Tried {
         slots: OFFER_SLOTS,
         asked_bps,

@@ -16,7 +16,7 @@ use super::super::params::{Direction, Terms};
 use super::super::prover::{Prover, ProverAction};
 use super::super::record::{Record, Refusal};
 use super::super::rtt;
-use super::super::tests::{NoChain, addr, key, near, notice};
+use super::super::tests::{EPHEMERAL, NoChain, addr, key, near, notice, secrets};
 use super::challenger::{Counted, Counting};
 use super::prover::{Flood, Sent};
 
@@ -45,8 +45,6 @@ struct World {
     copies: usize,
     /// Packets arrive with a byte changed.
     bent: bool,
-    /// Three times as fast for this part of the duration, percent.
-    burst_percent: u64,
     /// Clock of challenger i is i of these ahead, ns.
     skew_ns: u64,
 }
@@ -65,7 +63,6 @@ impl World {
             withholds: None,
             copies: 1,
             bent: false,
-            burst_percent: 0,
             skew_ns: 0,
         }
     }
@@ -103,10 +100,10 @@ impl Sim {
         let notice = notice(world.terms);
         let coordinator = Coordinator::new(&key(3), &notice).unwrap();
         let first = coordinator.log()[0].clone();
-        let prover = Prover::new(&first, &key(2), addr(7301), addr(7302), 0).unwrap();
+        let prover = Prover::new(&first, &key(2), EPHEMERAL, addr(7301), addr(7302), 0).unwrap();
         let n = notice.challengers.len();
         let mut sim = Self {
-            now: 1_000 * MS,
+            now: 2_500 * MS,
             world,
             coordinator,
             prover,
@@ -120,7 +117,8 @@ impl Sim {
         for (i, m) in notice.challengers.iter().enumerate() {
             let key = key(m.address.0[0]);
             let (data, control) = (addr(8000 + i), addr(9000 + i));
-            let (machine, actions) = Challenger::new(&first, &key, data, control, 0).unwrap();
+            let (machine, actions) =
+                Challenger::new(&first, &key, secrets(m.address.0[0]), data, control).unwrap();
             let counting = None;
             sim.parties.push(Party {
                 key,
@@ -136,7 +134,8 @@ impl Sim {
     }
 
     fn publish(&mut self, statement: &Statement) {
-        for action in self.coordinator.hear(statement.clone(), self.now).unwrap() {
+        let actions = self.coordinator.hear(statement.clone(), self.now);
+        for action in actions.unwrap_or_default() {
             if let CoordinatorAction::Anchor(setup) = action {
                 self.coordinator.anchored(&key(3), setup).unwrap();
             }
@@ -152,15 +151,12 @@ impl Sim {
             let line = self.coordinator.log()[self.read[who]].clone();
             self.read[who] += 1;
             if who == self.parties.len() {
-                let actions = self.prover.hear(&key(2), &line, self.now).unwrap();
+                let actions = self.prover.hear(&key(2), &line, self.now);
                 self.prover_acts(actions);
             } else {
-                if who < self.world.liars && line.name() == "report" {
-                    // A liar's machine would be surprised by what is said in its name.
-                    continue;
-                }
                 let party = &mut self.parties[who];
-                let actions = party.machine.hear(&party.key, &line).unwrap();
+                let clock = self.now + who as u64 * self.world.skew_ns;
+                let actions = party.machine.hear(&party.key, &line, clock);
                 self.challenger_acts(who, actions);
             }
         }
@@ -236,7 +232,7 @@ impl Sim {
         let signature: Signature = key(2).sign(ECHO_DOMAIN, &echo[..TAGGED_LEN]);
         let datagram = [&echo[..], &encode(&signature)].concat();
         let at = sent + 2 * DELAY;
-        let actions = self.parties[i].machine.datagram(&datagram, at);
+        let actions = self.parties[i].machine.datagram(addr(7302), &datagram, at);
         self.challenger_acts(i, actions);
     }
 
@@ -275,17 +271,11 @@ impl Sim {
     fn flood(&mut self) {
         let floods = self.prover.floods();
         let sends = self.sends(&floods);
-        let sustained = 8 * 1500 * 1_000_000_000 / self.world.link_bps;
-        let fast = self.world.terms.duration_ns() * self.world.burst_percent / 100;
+        let gap = 8 * 1500 * 1_000_000_000 / self.world.link_bps;
         let mut counts = vec![0; self.parties.len()];
         let mut free = 0;
         for (at, i, k) in &sends {
             counts[*i] += 1;
-            let gap = if *at < sends[0].0 + fast {
-                sustained / 3
-            } else {
-                sustained
-            };
             if free > at + QUEUE * gap {
                 continue;
             }
@@ -390,9 +380,10 @@ fn a_true_claim_passes_and_the_figure_is_true() {
     let r = run(World::new(CLAIM));
     let j = &r.judgement;
     assert_eq!(j.verdict, Verdict::Pass, "{j:#?}");
-    assert!(near(j.point_bps, CLAIM, 2), "{}", j.point_bps);
-    assert!(j.guaranteed_bps() <= j.point_bps * 4 / 5);
-    assert!(j.standings.iter().all(|s| s.paid && s.flags.is_empty()));
+    assert!(near(j.measured_bps, CLAIM, 2), "{}", j.measured_bps);
+    assert!(near(j.lower_bps(), CLAIM, 5), "{}", j.lower_bps());
+    assert!(j.guaranteed_bps() <= j.lower_bps() * 4 / 5);
+    assert!(j.standings.iter().all(|s| s.valid && s.flags.is_empty()));
     let v = bundle::verify(&r.bytes);
     assert!(v.ok(), "{:#?}", v.checks);
     assert_eq!(v.judgement.as_ref(), Some(j));
@@ -402,19 +393,23 @@ fn a_true_claim_passes_and_the_figure_is_true() {
 fn a_link_of_half_its_claim_fails_with_the_true_figure() {
     let j = run(World::new(CLAIM / 2)).judgement;
     assert_eq!(j.verdict, Verdict::Fail);
-    assert!(near(j.point_bps, CLAIM / 2, 2), "{}", j.point_bps);
+    assert!(near(j.measured_bps, CLAIM / 2, 2), "{}", j.measured_bps);
 }
 
 #[test]
-fn a_prover_that_sends_less_has_itself_to_blame() {
+fn a_prover_that_sends_less_is_not_called_false_and_does_not_pass() {
     // 1.4375 K are due; half of that is below the claim.
     let j = run(World {
         pace_percent: 50,
         ..World::new(2 * CLAIM)
     })
     .judgement;
-    assert_eq!(j.verdict, Verdict::Fail);
-    assert!(near(j.point_bps, CLAIM * 1437 / 2000, 2), "{}", j.point_bps);
+    assert_eq!(j.verdict, Verdict::Inconclusive);
+    assert!(
+        near(j.measured_bps, CLAIM * 1437 / 2000, 2),
+        "{}",
+        j.measured_bps
+    );
     assert!(failed(&j).is_empty(), "{j:#?}");
 }
 
@@ -437,11 +432,11 @@ fn liars_cannot_raise_the_guarantee_above_the_link() {
             j.guaranteed_bps()
         );
         assert!(
-            j.point_bps > CLAIM / 2,
-            "their lie is in the point: {}",
-            j.point_bps
+            j.measured_bps > CLAIM / 2,
+            "their lie is in what is shown: {}",
+            j.measured_bps
         );
-        assert_eq!(j.verdict, Verdict::Fail);
+        assert_ne!(j.verdict, Verdict::Pass);
     }
 }
 
@@ -453,9 +448,9 @@ fn who_is_silent_before_the_start_is_not_sent_to_and_not_missed() {
     })
     .judgement;
     assert_eq!(j.verdict, Verdict::Pass, "{j:#?}");
-    assert!(near(j.point_bps, CLAIM, 2), "{}", j.point_bps);
+    assert!(near(j.measured_bps, CLAIM, 2), "{}", j.measured_bps);
     assert_eq!(j.standings[2].flags, ["NoReport"]);
-    assert!(!j.standings[2].paid && j.standings[3].paid);
+    assert!(!j.standings[2].valid && j.standings[3].valid);
 }
 
 #[test]
@@ -466,7 +461,7 @@ fn who_withholds_its_report_cannot_make_an_honest_prover_fail() {
     })
     .judgement;
     assert_eq!(j.verdict, Verdict::Inconclusive, "{j:#?}");
-    assert!(failed(&j).contains(&"V11"), "{j:#?}");
+    assert_eq!(j.standings[1].flags, ["Withheld"]);
     // Where the link is too slow even with its share, it is the link.
     let j = run(World {
         withholds: Some(1),
@@ -489,7 +484,7 @@ fn copies_are_counted_by_name_and_not_in_the_rate() {
         copies: 3,
         ..World::new(CLAIM)
     });
-    assert!(near(r.judgement.point_bps, CLAIM, 2));
+    assert!(near(r.judgement.measured_bps, CLAIM, 2));
     for report in r.reports.iter().flatten() {
         let genuine: u64 = ["early", "late", "over_cap"]
             .map(|n| fate(report, n))
@@ -517,34 +512,13 @@ fn bytes_that_are_not_the_streams_count_nothing() {
 }
 
 #[test]
-fn a_burst_is_told_from_the_sustained_rate_whatever_liars_say() {
-    for (liars, burst_percent) in [(0, 40), (1, 40), (1, 0)] {
-        let j = run(World {
-            liars,
-            burst_percent,
-            ..World::new(CLAIM / 3)
-        })
-        .judgement;
-        assert_eq!(j.verdict, Verdict::Fail, "{liars} {burst_percent}");
-        let Some(burst) = j.burst else {
-            assert_eq!(burst_percent, 0, "{j:#?}");
-            continue;
-        };
-        assert_eq!(burst_percent, 40, "{j:#?}");
-        assert!(near(burst.sustained_bps, CLAIM / 3, 10), "{burst:?}");
-        assert_eq!(j.point_bps, burst.sustained_bps);
-        assert!(j.curve.iter().all(|b| *b <= burst.sustained_bps));
-    }
-}
-
-#[test]
 fn clocks_apart_by_milliseconds_leave_the_sum_true() {
     let j = run(World {
         skew_ns: 2 * MS,
         ..World::new(CLAIM)
     })
     .judgement;
-    assert!(near(j.point_bps, CLAIM, 2), "{}", j.point_bps);
+    assert!(near(j.measured_bps, CLAIM, 2), "{}", j.measured_bps);
 }
 
 #[test]
@@ -601,7 +575,7 @@ fn a_report_that_cannot_be_does_not_count() {
     assert_eq!(flags(&claims(most)), Vec::<String>::new());
     assert_eq!(flags(&claims(most + 1)), ["V5"]);
     assert_eq!(flags(&|report| report.packets += 1), ["V5"]);
-    assert_eq!(flags(&|report| report.tt_ns -= 1), ["V5"]);
+    assert_eq!(flags(&|report| report.window_us -= 1), ["V5"]);
     assert_eq!(flags(&|report| report.sent_first_ns += 1), ["V5"]);
     assert_eq!(flags(&|report| report.rho_ns -= 1), ["V5"]);
     assert_eq!(flags(&|report| report.response[0] ^= 1), ["V5"]);
@@ -649,7 +623,7 @@ fn nobody_is_ready_who_shows_no_echo_of_its_own() {
 }
 
 #[test]
-fn a_start_is_heard_before_its_window_ends_and_not_far_ahead() {
+fn a_start_is_heard_before_t0_and_not_far_ahead() {
     let mut sim = Sim::new(World::new(CLAIM));
     while !sim.armed {
         sim.tick_all();
@@ -659,20 +633,28 @@ fn a_start_is_heard_before_its_window_ends_and_not_far_ahead() {
         Some(Statement::Start(s)) => s.open::<super::super::messages::Start>().unwrap().t0_ns,
         _ => unreachable!(),
     };
-    let until_ns = super::Window::new(&sim.world.terms, t0_ns).until_ns();
-    let ahead_ns = t0_ns - super::LEAD_MOST_NS;
+    let start = log.iter().find(|s| s.name() == "start").unwrap().clone();
+    let until = log.iter().position(|s| *s == start).unwrap();
+    let ahead_ns = t0_ns - super::super::params::AHEAD_MOST_NS;
     let heard = [
-        (until_ns - 1, true),
-        (until_ns, false),
+        (t0_ns - 1, true),
+        (t0_ns, false),
         (ahead_ns, true),
         (ahead_ns - 1, false),
     ];
-    // Each heard the start in the turn that armed the prover, and looks at the clock in its next.
     for (i, (now_ns, good)) in heard.into_iter().enumerate() {
         let party = &mut sim.parties[i];
-        let actions = party.machine.tick(&party.key, &NoChain, now_ns);
+        party.machine.record = Record::read(&sim.coordinator.log()[..until]).unwrap();
+        let actions = party.machine.hear(&party.key, &start, now_ns);
         let counts = matches!(actions.as_slice(), [ChallengerAction::Count(_)]);
         assert_eq!(counts, good, "{i}");
+        assert_eq!(
+            matches!(
+                actions.first(),
+                Some(ChallengerAction::Say(Statement::Abort(_)))
+            ),
+            !good
+        );
     }
 }
 
@@ -683,7 +665,7 @@ fn data_goes_only_where_probes_come_from() {
     let owner = key(n.challengers[0].address.0[0]);
     let elsewhere = std::net::SocketAddr::from(([10, 0, 0, 2], 8000));
     for (data, good) in [(addr(8000), true), (elsewhere, false)] {
-        let opened = Challenger::new(&first, &owner, data, addr(9000), 0);
+        let opened = Challenger::new(&first, &owner, secrets(1), data, addr(9000));
         assert_eq!(opened.is_ok(), good, "{data}");
     }
 }
@@ -706,7 +688,7 @@ fn windows_tile_the_duration() {
     assert_eq!(window(10_000), (100 * MS, 100 * MS, 99));
 }
 
-/// One of five keeps a part of what it received to itself, little enough not to be `LowShare` or more.
+/// One of five keeps a part of what it received to itself, however much.
 #[test]
 fn who_keeps_a_part_to_itself_does_not_make_a_true_claim_false() {
     let mut wrong = Vec::new();
