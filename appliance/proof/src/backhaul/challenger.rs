@@ -24,8 +24,22 @@ use super::record::{Record, Refusal, seed_hash};
 use super::rtt::{self, Known};
 use super::uplink::challenger::{Counting, Receiving};
 
-pub(super) const EPHEMERAL: &str = "plumbline 2026-11 backhaul challenger ephemeral v1";
-const SEED: &str = "plumbline 2026-11 backhaul challenger seed v1";
+/// What a challenger alone knows until it reports. Drawn for one session, kept in memory only: a second
+/// session of the same challenge, whoever asks for it, has nothing in common with the first.
+#[derive(zeroize::ZeroizeOnDrop)]
+pub struct Secrets {
+    /// Gives the packets' bytes.
+    pub(super) seed: [u8; 32],
+    /// X25519.
+    pub(super) ephemeral: [u8; 32],
+}
+
+impl Secrets {
+    /// Of two independent random values.
+    pub fn new(seed: [u8; 32], ephemeral: [u8; 32]) -> Self {
+        Self { seed, ephemeral }
+    }
+}
 
 /// What the challenger wants done.
 pub enum ChallengerAction {
@@ -75,15 +89,11 @@ pub struct Flooded {
     pub clock_error_ns: u64,
 }
 
-/// The secret seed that the holder of `key` commits to in a challenge.
-pub fn seed_of(key: &NetworkKey, challenge: &ChallengeId) -> [u8; 32] {
-    key.derive(SEED, challenge)
-}
-
 /// One challenge as one challenger lives it.
 pub struct Challenger {
     pub(super) record: Record,
     pub(super) index: u16,
+    pub(super) secrets: Secrets,
     data: SocketAddr,
     control: SocketAddr,
     pub(super) session: Option<SessionKey>,
@@ -105,11 +115,13 @@ pub struct Challenger {
 }
 
 impl Challenger {
-    /// Answers the coordinator's notice. `data` and `control` are where this challenger sends from;
+    /// Answers the coordinator's notice. `secrets` are fresh; `data` and `control` are where this challenger
+    /// sends from;
     /// `floor_ns` a round trip to this prover that it cannot have inflated, 0 if none is known.
     pub fn new(
         notice: &Statement,
         key: &NetworkKey,
+        secrets: Secrets,
         data: SocketAddr,
         control: SocketAddr,
         floor_ns: u64,
@@ -131,6 +143,7 @@ impl Challenger {
         let mut this = Self {
             record,
             index,
+            secrets,
             data,
             control,
             session: None,
@@ -153,8 +166,8 @@ impl Challenger {
         let commitment = SeedCommitment {
             challenge: *this.record.challenge(),
             index,
-            seed_hash: seed_hash(this.record.challenge(), &this.seed(key)),
-            ephemeral: this.ephemeral(key).public(),
+            seed_hash: seed_hash(this.record.challenge(), &this.secrets.seed),
+            ephemeral: this.ephemeral().public(),
             data,
             control,
         };
@@ -175,12 +188,8 @@ impl Challenger {
         answered.min()
     }
 
-    pub(super) fn seed(&self, key: &NetworkKey) -> [u8; 32] {
-        seed_of(key, self.record.challenge())
-    }
-
-    fn ephemeral(&self, key: &NetworkKey) -> Ephemeral {
-        Ephemeral::from_secret(key.derive(EPHEMERAL, self.record.challenge()))
+    fn ephemeral(&self) -> Ephemeral {
+        Ephemeral::from_secret(self.secrets.ephemeral)
     }
 
     pub(super) fn say(&mut self, statement: Statement) -> Result<ChallengerAction, Refusal> {
@@ -222,7 +231,7 @@ impl Challenger {
             (Err(refusal), _) => return Err(refusal),
         }
         Ok(match statement {
-            Statement::Consent(_) => self.consented(key),
+            Statement::Consent(_) => self.consented(),
             // In the uplink nothing is sent at the start: the next tick begins to count.
             Statement::Start(_) if !self.up() => self.start(),
             Statement::Abort(_) => self.left(),
@@ -265,7 +274,7 @@ impl Challenger {
             .collect()
     }
 
-    fn consented(&mut self, key: &NetworkKey) -> Vec<ChallengerAction> {
+    fn consented(&mut self) -> Vec<ChallengerAction> {
         let Some(consent) = self.record.consent.as_ref().map(|k| &k.message) else {
             return Vec::new();
         };
@@ -277,7 +286,7 @@ impl Challenger {
         }
         let challenge = *self.record.challenge();
         let Some(session) = self
-            .ephemeral(key)
+            .ephemeral()
             .agree(&consent.ephemeral, &challenge, self.index)
         else {
             return vec![ChallengerAction::Fail(
@@ -291,7 +300,7 @@ impl Challenger {
         let cap = usize::try_from(consent.cap_packets).unwrap_or(usize::MAX);
         let beacon = self.record.notice.message.beacon;
         let train = Train::new(
-            &self.seed(key),
+            &self.secrets.seed,
             &challenge,
             &beacon,
             0,
@@ -559,8 +568,8 @@ impl Challenger {
             control_sent: self.control_sent,
             response: commit.response,
             heard: self.heard.take(),
-            seed: self.seed(key),
-            ephemeral_secret: key.derive(EPHEMERAL, self.record.challenge()),
+            seed: self.secrets.seed,
+            ephemeral_secret: self.secrets.ephemeral,
             clock: flooded.clock,
             clock_error_ns: flooded.clock_error_ns,
             arrivals: None,

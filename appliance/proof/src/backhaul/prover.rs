@@ -19,9 +19,6 @@ use super::record::{Record, Refusal};
 use super::tally::Tally;
 use super::uplink;
 
-/// Context from which the prover's X25519 secret of a challenge is derived.
-const EPHEMERAL: &str = "plumbline 2026-11 backhaul prover ephemeral v1";
-
 /// What the prover wants done.
 pub enum ProverAction {
     /// Say this to the coordinator.
@@ -63,17 +60,20 @@ pub struct Prover {
     pub(super) record: Record,
     /// What is to be sent is made; nothing is, towards the prover.
     pub(super) made: bool,
+    /// Fresh; known to this process alone.
+    ephemeral: Ephemeral,
     data: SocketAddr,
     control: SocketAddr,
     step: Step,
 }
 
 impl Prover {
-    /// Opens a session with the coordinator's notice. `data` and `control` are the measured
-    /// addresses that challengers will be told.
+    /// Opens a session with the coordinator's notice. `ephemeral` is fresh; `data` and `control` are the
+    /// measured addresses that challengers will be told.
     pub fn new(
         notice: &Statement,
         key: &NetworkKey,
+        ephemeral: Ephemeral,
         data: SocketAddr,
         control: SocketAddr,
         now_ns: u64,
@@ -88,6 +88,7 @@ impl Prover {
         Ok(Self {
             made: record.notice.message.terms.direction == Direction::Down,
             record,
+            ephemeral,
             data,
             control,
             step: Step::Seeds {
@@ -213,7 +214,7 @@ impl Prover {
 
     fn consent(&mut self, key: &NetworkKey, now_ns: u64) -> Vec<ProverAction> {
         let notice = &self.record.notice.message;
-        let ephemeral = Ephemeral::from_secret(key.derive(EPHEMERAL, &notice.challenge));
+        let ephemeral = &self.ephemeral;
         let said: Vec<Sender> = self
             .record
             .seeds

@@ -10,10 +10,11 @@ use plumbline_trust::Signature;
 use plumbline_trust::encoding::{decode, domain, encode, hash};
 use plumbline_trust::identity::{Address, NetworkKey, Signed, binding_message};
 use plumbline_trust::selection;
+use plumbline_trust::session::Ephemeral;
 use plumbline_wire::header::{Header, Kind, TAGGED_LEN};
 
 use super::bundle::{self, Bundle};
-use super::challenger::{Challenger, ChallengerAction, Flooded};
+use super::challenger::{Challenger, ChallengerAction, Flooded, Secrets};
 use super::coordinator::{Coordinator, CoordinatorAction};
 use super::judge::{Judgement, Verdict, judge, judge_on};
 use super::keystream::Train;
@@ -42,6 +43,16 @@ impl Settlement for NoChain {
 
 pub(super) fn key(i: u8) -> NetworkKey {
     NetworkKey::from_secret(&[i; 32])
+}
+
+/// A challenger's, as if drawn.
+pub(super) fn secrets() -> Secrets {
+    Secrets::new([5; 32], [6; 32])
+}
+
+/// A prover's, as if drawn.
+pub(super) fn ephemeral() -> Ephemeral {
+    Ephemeral::from_secret([4; 32])
 }
 
 pub(super) fn addr(port: usize) -> SocketAddr {
@@ -143,7 +154,7 @@ impl Sim {
         let notice = notice(world.terms);
         let coordinator = Coordinator::new(&key(3), &notice).unwrap();
         let first = coordinator.log()[0].clone();
-        let prover = Prover::new(&first, &key(2), addr(7301), addr(7302), 0).unwrap();
+        let prover = Prover::new(&first, &key(2), ephemeral(), addr(7301), addr(7302), 0).unwrap();
         let mut sim = Self {
             now: 0,
             world,
@@ -159,7 +170,8 @@ impl Sim {
         for (i, m) in notice.challengers.iter().enumerate() {
             let key = key(m.address.0[0]);
             let (machine, actions) =
-                Challenger::new(&first, &key, addr(8000 + i), addr(9000 + i), 0).unwrap();
+                Challenger::new(&first, &key, secrets(), addr(8000 + i), addr(9000 + i), 0)
+                    .unwrap();
             sim.parties.push(Party {
                 key,
                 machine,
@@ -463,7 +475,14 @@ fn packets_that_count_the_headers_of_one_family_go_over_no_other() {
         let first = Signed::new(&key(3), &notice(terms));
         let place = notice(terms).challengers[0].address.0[0];
         let (data, control) = (data.parse().unwrap(), control.parse().unwrap());
-        let made = Challenger::new(&Statement::Notice(first), &key(place), data, control, 0);
+        let made = Challenger::new(
+            &Statement::Notice(first),
+            &key(place),
+            secrets(),
+            data,
+            control,
+            0,
+        );
         made.map(drop).map_err(|e| e.to_string())
     };
     let refused = |what: &str, result: Result<(), String>| {

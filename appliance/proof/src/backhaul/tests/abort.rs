@@ -10,7 +10,7 @@ use super::super::messages::{
 use super::super::params::Terms;
 use super::super::prover::{Prover, ProverAction};
 use super::super::record::{Record, Refusal};
-use super::{addr, key, notice};
+use super::{addr, ephemeral, key, notice, secrets};
 
 const PROVER: u8 = 2;
 const COORDINATOR: u8 = 3;
@@ -48,7 +48,7 @@ fn after_the_provers_word_nothing_is_taken_and_after_a_challengers_everything() 
     assert_eq!(record.absorb(&out), Ok(false), "word for word");
     let data = (addr(1), addr(2));
     let who = key(owner(&notice, 0));
-    let (_, said) = Challenger::new(&first, &who, data.0, data.1, 0).unwrap();
+    let (_, said) = Challenger::new(&first, &who, secrets(), data.0, data.1, 0).unwrap();
     let ChallengerAction::Say(seed) = &said[0] else {
         panic!("a seed is committed to first");
     };
@@ -153,7 +153,7 @@ fn after_the_start_nobody_gives_up() {
 #[test]
 fn f_that_give_up_stop_nobody_and_one_more_ends_the_session_for_everyone() {
     let (notice, first) = first();
-    let mut prover = Prover::new(&first, &key(PROVER), addr(1), addr(2), 0).unwrap();
+    let mut prover = Prover::new(&first, &key(PROVER), ephemeral(), addr(1), addr(2), 0).unwrap();
     let mut coordinator = Coordinator::new(&key(COORDINATOR), &notice).unwrap();
     let out = |index| abort(owner(&notice, index), Some(index), "the path is narrow");
     coordinator.hear(out(4), 0).unwrap();
@@ -175,7 +175,8 @@ fn f_that_give_up_stop_nobody_and_one_more_ends_the_session_for_everyone() {
     assert!(coordinator.tick(u64::MAX).is_empty() && resumed.tick(u64::MAX).is_empty());
 
     let place = owner(&notice, 0);
-    let (mut challenger, _) = Challenger::new(&first, &key(place), addr(3), addr(4), 0).unwrap();
+    let (mut challenger, _) =
+        Challenger::new(&first, &key(place), secrets(), addr(3), addr(4), 0).unwrap();
     assert!(challenger.hear(&key(place), &out(2)).unwrap().is_empty());
     let heard = challenger.hear(&key(place), said).unwrap();
     assert!(
@@ -188,12 +189,12 @@ fn f_that_give_up_stop_nobody_and_one_more_ends_the_session_for_everyone() {
 fn once_all_others_are_ready_the_prover_starts_without_who_gave_up() {
     let (notice, first) = first();
     let challenge = notice.challenge;
-    let mut prover = Prover::new(&first, &key(PROVER), addr(1), addr(2), 0).unwrap();
+    let mut prover = Prover::new(&first, &key(PROVER), ephemeral(), addr(1), addr(2), 0).unwrap();
     let mut said = Vec::new();
     for index in 0..5 {
         let (data, control) = (addr(10 + 2 * index), addr(11 + 2 * index));
         let who = key(owner(&notice, u16::try_from(index).unwrap()));
-        let (_, joins) = Challenger::new(&first, &who, data, control, 0).unwrap();
+        let (_, joins) = Challenger::new(&first, &who, secrets(), data, control, 0).unwrap();
         for action in joins {
             let ChallengerAction::Say(seed) = action else {
                 panic!("a seed is committed to first");

@@ -3,7 +3,7 @@
 
 use plumbline_trust::identity::{NetworkKey, Signed};
 
-use super::super::challenger::{Challenger, ChallengerAction, EPHEMERAL};
+use super::super::challenger::{Challenger, ChallengerAction};
 use super::super::messages::{Arrivals, Report, Rtt, Settlement, Statement};
 use super::super::params::Direction;
 use super::arrivals::Counter;
@@ -119,8 +119,8 @@ impl Challenger {
             sent_last_ns: window.from_ns,
             control_sent: self.control_sent,
             response: commit.message.response,
-            seed: self.seed(key),
-            ephemeral_secret: key.derive(EPHEMERAL, self.record.challenge()),
+            seed: self.secrets.seed,
+            ephemeral_secret: self.secrets.ephemeral,
             clock: counted.clock,
             clock_error_ns: counted.clock_error_ns,
             arrivals: Some(counted.arrivals),

@@ -16,7 +16,7 @@ use super::super::params::{Direction, Terms};
 use super::super::prover::{Prover, ProverAction};
 use super::super::record::{Record, Refusal};
 use super::super::rtt;
-use super::super::tests::{NoChain, addr, key, near, notice};
+use super::super::tests::{NoChain, addr, ephemeral, key, near, notice, secrets};
 use super::challenger::{Counted, Counting};
 use super::prover::{Flood, Sent};
 
@@ -103,7 +103,7 @@ impl Sim {
         let notice = notice(world.terms);
         let coordinator = Coordinator::new(&key(3), &notice).unwrap();
         let first = coordinator.log()[0].clone();
-        let prover = Prover::new(&first, &key(2), addr(7301), addr(7302), 0).unwrap();
+        let prover = Prover::new(&first, &key(2), ephemeral(), addr(7301), addr(7302), 0).unwrap();
         let n = notice.challengers.len();
         let mut sim = Self {
             now: 1_000 * MS,
@@ -120,7 +120,8 @@ impl Sim {
         for (i, m) in notice.challengers.iter().enumerate() {
             let key = key(m.address.0[0]);
             let (data, control) = (addr(8000 + i), addr(9000 + i));
-            let (machine, actions) = Challenger::new(&first, &key, data, control, 0).unwrap();
+            let (machine, actions) =
+                Challenger::new(&first, &key, secrets(), data, control, 0).unwrap();
             let counting = None;
             sim.parties.push(Party {
                 key,
@@ -683,7 +684,7 @@ fn data_goes_only_where_probes_come_from() {
     let owner = key(n.challengers[0].address.0[0]);
     let elsewhere = std::net::SocketAddr::from(([10, 0, 0, 2], 8000));
     for (data, good) in [(addr(8000), true), (elsewhere, false)] {
-        let opened = Challenger::new(&first, &owner, data, addr(9000), 0);
+        let opened = Challenger::new(&first, &owner, secrets(), data, addr(9000), 0);
         assert_eq!(opened.is_ok(), good, "{data}");
     }
 }
