@@ -15,8 +15,7 @@ use plumbline_wire::header::{HEADER_LEN, Header, Kind};
 
 use super::keystream::{self, Train};
 use super::messages::{
-    Abort, ChallengeId, Commit, Ready, Report, Rtt, SeedCommitment, Settlement, Statement, Window,
-    session_of,
+    Abort, Commit, Ready, Report, Rtt, SeedCommitment, Settlement, Statement, Window, session_of,
 };
 use super::params::{DEADLINE_DURATIONS, LEAD_PART, SETTLE_NS};
 use super::probes::Probes;
@@ -210,7 +209,7 @@ impl Challenger {
     /// Takes a line of the session's log.
     pub fn hear(
         &mut self,
-        key: &NetworkKey,
+        _key: &NetworkKey,
         statement: &Statement,
     ) -> Result<Vec<ChallengerAction>, Refusal> {
         match (self.record.absorb(statement), statement) {
