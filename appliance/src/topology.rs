@@ -30,6 +30,7 @@ use crate::config::{self, Config, PathChoice, Role};
 use crate::control::server;
 use crate::datapath::{self, Receiver, ReceiverConfig};
 use crate::host;
+use crate::journal::Journal;
 use crate::keyfile::Keys;
 use crate::metrics::Metrics;
 use crate::privilege;
@@ -143,12 +144,14 @@ async fn serve(
         if let Some(info) = equipment.as_ref().map(|e| e.receiver.info()) {
             metrics.datapath(info.xdp_mode, info.timestamps);
         }
+        let journal = Journal::open(&config.state_dir, &keys.address()).map_err(Failure::chain)?;
+        let us = (&keys, &journal);
         if let Some(part) = &config.coordinator {
-            api =
-                Some(coordinate(config, part, &keys, &metrics, conduct.clone(), &mut tasks).await?);
+            let open = coordinate(config, part, us, &metrics, conduct.clone(), &mut tasks);
+            api = Some(open.await?);
         }
         if let Some(part) = &config.node {
-            take_part(config, part, &keys, equipment, conduct, &mut tasks).await?;
+            take_part(config, part, us, equipment, conduct, &mut tasks).await?;
         }
         Ok::<(), Failure>(())
     };
@@ -206,7 +209,7 @@ fn view(info: &datapath::PathInfo) -> DatapathView {
 async fn coordinate(
     config: &Config,
     part: &config::Coordinator,
-    keys: &Arc<Keys>,
+    (keys, journal): (&Arc<Keys>, &Arc<Journal>),
     metrics: &Arc<Metrics>,
     conduct: Arc<dyn Conduct>,
     tasks: &mut JoinSet<Failure>,
@@ -243,7 +246,7 @@ async fn coordinate(
         keys.network.clone(),
         chain,
         engine,
-        store,
+        (store, journal.clone()),
         archive,
         &config.state_dir,
         metrics.clone(),
@@ -335,12 +338,12 @@ fn found_chain(
 async fn take_part(
     config: &Config,
     part: &config::Node,
-    keys: &Arc<Keys>,
+    (keys, journal): (&Arc<Keys>, &Arc<Journal>),
     equipment: Option<Equipment>,
     conduct: Arc<dyn Conduct>,
     tasks: &mut JoinSet<Failure>,
 ) -> Result<(), Failure> {
-    let node = Node::connect(part.coordinator.as_str(), keys)
+    let node = Node::connect(part.coordinator.as_str(), keys, journal.clone())
         .await
         .map_err(reach)?;
     let node = Arc::new(node);
@@ -407,6 +410,7 @@ async fn take_part(
             chain: node.chain.clone(),
             api: node.api.clone(),
             network: node.network.clone(),
+            journal: node.journal.clone(),
         };
         tasks.spawn(async move {
             juror.watch().await;

@@ -1,7 +1,7 @@
 //! How a party behaves: the one seam at which a test build departs from the protocol.
 //!
 //! ```text
-//!   challenger   say · packets · flood        each is asked once a session or less, never in a loop that
+//!   challenger   secrets · say · packets · flood        each is asked once a session or less, never in a loop that
 //!   prover       say · armed · echo_wait      packets pass
 //!   coordinator  tell · submission
 //! ```
@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plumbline_contracts::abi::backhaul::IBackhaul::Submission;
-use plumbline_proof::backhaul::challenger::Flood;
-use plumbline_proof::backhaul::messages::{Notice, Statement};
+use plumbline_proof::backhaul::challenger::{Flood, Secrets};
+use plumbline_proof::backhaul::messages::{ChallengeId, Notice, Statement};
 use plumbline_proof::backhaul::record::Record;
 use plumbline_trust::NetworkKey;
 use plumbline_trust::session::SessionKey;
@@ -59,6 +59,12 @@ pub trait Conduct: Send + Sync {
     fn say(&self, speaker: &Speaker<'_>, statement: Statement) -> Option<Statement> {
         let _ = speaker;
         Some(statement)
+    }
+
+    /// A challenger's secrets; `None` draws them at random.
+    fn secrets(&self, network: &NetworkKey, challenge: &ChallengeId) -> Option<Secrets> {
+        let _ = (network, challenge);
+        None
     }
 
     /// A challenger's packets, one after another, each of `length` bytes, before they are sent.

@@ -17,6 +17,7 @@ use plumbline_trust::evidence::{Evidence, EvidenceError, Finding};
 use super::outcome::units;
 use crate::chain::client::{ChainClient, ClientError, Sent};
 use crate::control::client::{Api, ApiError};
+use crate::journal::JournalError;
 
 /// How long evidence is offered to a coordinator that does not know the dispute yet.
 const UPLOAD_PATIENCE: Duration = Duration::from_secs(30);
@@ -32,6 +33,9 @@ pub enum DisputeError {
     /// The chain.
     #[error(transparent)]
     Chain(#[from] ClientError),
+    /// The vote could not be written down, so it was not signed.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The file is no evidence.
     #[error(transparent)]
     Evidence(#[from] EvidenceError),

@@ -16,7 +16,7 @@ use crate::encoding::{Digest, domain, hash};
 pub struct Ephemeral(StaticSecret);
 
 impl Ephemeral {
-    /// From 32 secret bytes (derived from the network key and the challenge, never reused).
+    /// From 32 secret bytes: random, for one session.
     pub fn from_secret(secret: [u8; 32]) -> Self {
         Self(StaticSecret::from(secret))
     }

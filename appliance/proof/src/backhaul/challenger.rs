@@ -42,6 +42,13 @@ pub struct Secrets {
     pub ephemeral: [u8; 32],
 }
 
+impl Secrets {
+    /// Of two independent random values.
+    pub fn new(seed: [u8; 32], ephemeral: [u8; 32]) -> Self {
+        Self { seed, ephemeral }
+    }
+}
+
 /// What the challenger wants done.
 pub enum ChallengerAction {
     /// Say this to the coordinator.

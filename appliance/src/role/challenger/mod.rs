@@ -20,7 +20,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use plumbline_proof::backhaul::challenger::{
-    Challenger as Machine, ChallengerAction, Flood, Flooded,
+    Challenger as Machine, ChallengerAction, Flood, Flooded, Secrets,
 };
 use plumbline_proof::backhaul::keystream::Train;
 use plumbline_proof::backhaul::messages::{ChallengeId, Statement};
@@ -29,16 +29,19 @@ use plumbline_proof::backhaul::uplink::challenger::{Counted, Counting};
 use plumbline_trust::Digest;
 use plumbline_trust::identity::Address;
 use plumbline_wire::header::IP_UDP_LEN;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use self::control::Control;
 pub use self::paths::Paths;
 use self::uplink::Ear;
 use super::conduct::{Conduct, Speaker};
-use super::node::Node;
+use super::node::{self, Node};
 use super::path;
 use crate::clock;
+use crate::config::Role;
 use crate::generator::{FloodPlan, flood};
+use crate::journal::{Kept, Seat};
 
 /// Longest wait for a datagram before statements and the machine's clock are looked at again.
 const PATIENCE: Duration = Duration::from_millis(5);
@@ -81,10 +84,13 @@ impl Challenger {
             .next(SESSION_LIMIT)
             .await
             .ok_or("the coordinator gave no notice")?;
-        let lifetime = self.node.check_notice(&first).await?.min(SESSION_LIMIT);
+        let checked = self.node.check_notice(&first).await?;
+        let lifetime = checked.lifetime.min(SESSION_LIMIT);
+        let begun = self.node.begin(Role::Challenger, &challenge, checked.asked);
+        let seat = begun.await?;
         let (heard_in, heard) = channel();
         let (say, mut said) = mpsc::channel(STATEMENTS);
-        let (session, prover) = Session::open(self, &first, heard, say)?;
+        let (session, prover) = Session::open(self, &seat, &first, heard, say)?;
         let stop = Arc::new(AtomicBool::new(false));
         let _when_dropped = StopWhenDropped(stop.clone());
         let thread = tokio::task::spawn_blocking({
@@ -115,7 +121,8 @@ impl Challenger {
             self.paths.remember(prover, ns);
         }
         // Why the talk ended says more than that the thread was stopped for it.
-        talked.and(ran)
+        talked.and(ran)?;
+        seat.delivered().map_err(|e| e.to_string())
     }
 }
 
@@ -131,6 +138,9 @@ impl Drop for StopWhenDropped {
 /// One session's thread.
 struct Session {
     node: Arc<Node>,
+    seat: Arc<Seat>,
+    /// Where the chain is asked from.
+    runtime: Handle,
     conduct: Arc<dyn Conduct>,
     machine: Machine,
     control: Control,
@@ -138,7 +148,7 @@ struct Session {
     /// Uplink only: open from the beginning, so that packets are stamped however late the start is heard.
     ear: Option<Ear>,
     heard: Receiver<Statement>,
-    say: mpsc::Sender<Statement>,
+    say: mpsc::Sender<Kept>,
     work_in: Sender<Work>,
     work: Receiver<Work>,
     packets: Vec<u8>,
@@ -152,9 +162,10 @@ struct Session {
 impl Session {
     fn open(
         role: &Challenger,
+        seat: &Arc<Seat>,
         notice: &Statement,
         heard: Receiver<Statement>,
-        say: mpsc::Sender<Statement>,
+        say: mpsc::Sender<Kept>,
     ) -> Result<(Self, Address), String> {
         let io = |e: std::io::Error| format!("cannot bind {}: {e}", role.address);
         let data = bind(role.address, role.data_port).map_err(io)?;
@@ -167,10 +178,14 @@ impl Session {
             data.local_addr().map_err(io)?,
             control.address().map_err(io)?,
         );
+        let key = &role.node.network;
+        let secrets = match role.conduct.secrets(key, seat.challenge()) {
+            Some(secrets) => secrets,
+            None => Secrets::new(node::random()?, node::random()?),
+        };
         // No round trip to this prover is known that it can never have inflated: the floor is 0.
-        let (machine, first) =
-            Machine::new(notice, &role.node.network, addresses.0, addresses.1, 0)
-                .map_err(|e| e.to_string())?;
+        let (machine, first) = Machine::new(notice, key, secrets, addresses.0, addresses.1, 0)
+            .map_err(|e| e.to_string())?;
         let prover = machine.record().notice.message.prover.address;
         let machine = match role.paths.smallest_ns(&prover) {
             Some(ns) => machine.remembering(ns),
@@ -182,6 +197,8 @@ impl Session {
         let (work_in, work) = channel();
         let session = Self {
             node: role.node.clone(),
+            seat: seat.clone(),
+            runtime: Handle::current(),
             conduct: role.conduct.clone(),
             machine,
             control,
@@ -223,9 +240,11 @@ impl Session {
             }
             while let Ok(statement) = self.heard.try_recv() {
                 actions.extend(
-                    self.machine
-                        .hear(&key, &statement)
-                        .map_err(|e| e.to_string())?,
+                    match self.believes(&statement) {
+                        Ok(()) => self.machine.hear(&key, &statement),
+                        Err(why) => Ok(self.machine.give_up(&key, &why)),
+                    }
+                    .map_err(|e| e.to_string())?,
                 );
             }
             self.try_path();
@@ -248,6 +267,24 @@ impl Session {
             }
         }
         Err("stopped".into())
+    }
+
+    /// What the chain must say too: where the prover is, and that this set-up is under way.
+    fn believes(&self, statement: &Statement) -> Result<(), String> {
+        let record = self.machine.record();
+        match statement {
+            Statement::Consent(signed) => match signed.open() {
+                Ok(consent) => {
+                    let notice = &record.notice.message;
+                    self.runtime
+                        .block_on(self.node.check_address(notice, &consent))
+                }
+                // The machine says what is wrong with it.
+                Err(_) => Ok(()),
+            },
+            Statement::Begun(_) => self.runtime.block_on(self.node.check_anchor(record)),
+            _ => Ok(()),
+        }
     }
 
     /// One packet as long as the flood's, while the probes go out: a router that it is too long for says so.
@@ -282,7 +319,12 @@ impl Session {
         let Some(statement) = self.conduct.say(&speaker, statement) else {
             return Ok(());
         };
-        let sent = self.say.blocking_send(statement);
+        if let Statement::Report(_) = statement {
+            let record = self.machine.record();
+            self.runtime.block_on(self.node.check_anchor(record))?;
+        }
+        let kept = self.seat.keep(statement).map_err(|e| e.to_string())?;
+        let sent = self.say.blocking_send(kept);
         sent.map_err(|_| "the session was given up".to_owned())
     }
 

@@ -15,16 +15,24 @@ use plumbline_proof::backhaul::rtt;
 
 use super::{Hub, Session};
 use crate::archive;
+use crate::journal::JUDGED;
 use crate::metrics::{Direction, Estimate, Link, Probe, Proof, Transaction};
 use crate::role::outcome;
 use crate::ui::results::MeasureResult;
 
 /// Judges a session, writes its bundle, posts the result.
 pub(super) async fn report(hub: &Arc<Hub>, id: B256, session: &Arc<Session>) -> Result<(), String> {
-    let (log, record) = session.read(|m| (m.log().to_vec(), m.record().clone()));
-    let key = hub.network.clone();
+    let (mut log, mut record) = session.read(|m| (m.log().to_vec(), m.record().clone()));
+    let (key, journal) = (hub.network.clone(), hub.journal.clone());
     // Recomputing every counted packet takes a core for a while: not on the server's threads.
     let judged = tokio::task::spawn_blocking(move || {
+        // A log is judged once: what came after an earlier process had judged it stays out of the bundle.
+        let lines = journal.decided(&id.0, JUDGED, log.len() as u64);
+        let lines = usize::try_from(lines.map_err(|e| e.to_string())?).unwrap_or(usize::MAX);
+        if lines < log.len() {
+            log.truncate(lines);
+            record = Record::read(&log).map_err(|(_, refusal)| refusal.to_string())?;
+        }
         let judgement = judge(&record);
         let (bytes, address) = bundle::write(
             &key,
@@ -33,9 +41,9 @@ pub(super) async fn report(hub: &Arc<Hub>, id: B256, session: &Arc<Session>) -> 
                 judgement: judgement.clone(),
             },
         );
-        (record, judgement, bytes, address)
+        Ok::<_, String>((record, judgement, bytes, address))
     });
-    let (record, judgement, bytes, address) = judged.await.map_err(|e| e.to_string())?;
+    let (record, judgement, bytes, address) = judged.await.map_err(|e| e.to_string())??;
     let path = hub.bundle_path(&address);
     tokio::task::spawn_blocking(move || keep(&path, &bytes))
         .await

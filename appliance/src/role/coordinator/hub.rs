@@ -7,15 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use plumbline_contracts::State;
 use plumbline_proof::backhaul::coordinator::{Coordinator as Machine, CoordinatorAction};
-use plumbline_proof::backhaul::messages::{ChallengeId, Notice, Statement};
+use plumbline_proof::backhaul::messages::{ChallengeId, Consent, Notice, Statement};
 use plumbline_proof::backhaul::record::Refusal;
-use plumbline_trust::NetworkKey;
+use plumbline_trust::{Digest, NetworkKey};
 use tokio::sync::{Notify, watch};
 
 use crate::archive::Archive;
 use crate::chain::{ChainClient, Engine};
 use crate::clock;
 use crate::control::SessionSummary;
+use crate::journal::{Journal, JournalError};
 use crate::metrics::Metrics;
 use crate::role::conduct::{Conduct, Honest};
 use crate::store::{Store, StoreError};
@@ -36,6 +37,15 @@ pub enum HearError {
     /// It could not be made durable, so it is not acknowledged.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The coordinator itself signed otherwise before.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The chain shows a set-up that is not this log's.
+    #[error(
+        "the chain shows set-up 0x{} as begun, and the log here does not hold it: it was lost or restored from an older copy; the request times out and the payer is refunded",
+        hex::encode(_0)
+    )]
+    Lost(Digest),
 }
 
 /// One session.
@@ -50,6 +60,7 @@ pub struct Session {
     machine: Mutex<Machine>,
     /// Lines of the log that are on disk; behind the machine only after the store failed.
     kept: Mutex<usize>,
+    journal: Arc<Journal>,
     lines: watch::Sender<usize>,
     /// Wakes the task that drives this session.
     pub wake: Notify,
@@ -64,6 +75,8 @@ pub struct Hub {
     pub chain: Arc<ChainClient>,
     /// What the chain runs on.
     pub engine: Engine,
+    /// What was signed.
+    pub journal: Arc<Journal>,
     /// Session logs and results on disk.
     pub store: Arc<Store>,
     /// Where bundles lie.
@@ -84,7 +97,7 @@ impl Hub {
         network: Arc<NetworkKey>,
         chain: Arc<ChainClient>,
         engine: Engine,
-        store: Store,
+        (store, journal): (Store, Arc<Journal>),
         archive: Archive,
         directory: &Path,
         metrics: Arc<Metrics>,
@@ -93,6 +106,7 @@ impl Hub {
             network,
             chain,
             engine,
+            journal,
             store: Arc::new(store),
             bundles: directory.join("bundles"),
             archive: Arc::new(archive),
@@ -107,14 +121,33 @@ impl Hub {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a session: resumes its log from the store, or begins one with `notice`.
+    /// Opens a session: resumes its log from the store, or begins one with `notice`. `anchored` is the set-up
+    /// that the chain shows as begun: nothing goes on with another one.
     ///
     /// # Errors
-    /// A notice that breaks the protocol's rules, or a store that cannot write.
-    pub fn open(&self, notice: &Notice) -> Result<Arc<Session>, HearError> {
+    /// A notice that breaks the protocol's rules or is not the one signed before, a log without the set-up
+    /// that was begun, or a store that cannot write.
+    pub fn open(
+        &self,
+        notice: &Notice,
+        anchored: Option<Digest>,
+    ) -> Result<Arc<Session>, HearError> {
         let kept = self.store.session(&notice.challenge)?;
+        let holds = |setup: &Digest| {
+            let consents = kept.iter().filter_map(|line| match line {
+                Statement::Consent(signed) => Some(Consent::setup_hash(signed)),
+                _ => None,
+            });
+            consents.into_iter().any(|c| c == *setup)
+        };
+        if let Some(lost) = anchored.filter(|setup| !holds(setup)) {
+            return Err(HearError::Lost(lost));
+        }
         let machine = if kept.is_empty() {
             let machine = Machine::new(&self.network, notice)?;
+            for line in machine.log() {
+                self.journal.keep(&notice.challenge, line.clone())?;
+            }
             self.store.append(&notice.challenge, 0, machine.log())?;
             machine
         } else {
@@ -127,6 +160,7 @@ impl Hub {
             changed: AtomicU64::new(0),
             ended: OnceLock::new(),
             kept: Mutex::new(machine.log().len()),
+            journal: self.journal.clone(),
             lines: watch::Sender::new(machine.log().len()),
             machine: Mutex::new(machine),
             wake: Notify::new(),
@@ -290,6 +324,10 @@ impl Session {
             (machine.log().len(), machine.log()[*kept..].to_vec())
         };
         if !fresh.is_empty() {
+            // Our own words: in the journal before they can be told.
+            for line in fresh.iter().filter(|l| matches!(l, Statement::Begun(_))) {
+                self.journal.keep(&self.id, line.clone())?;
+            }
             store.append(&self.id, *kept, &fresh)?;
             *kept = length;
         }

@@ -190,8 +190,12 @@ async fn run(hub: &Arc<Hub>, id: B256, asked: &Measurement, state: State) -> Res
         Some(session) => session,
         None => {
             let notice = notice(hub, id, asked).await?;
+            let anchored = match state {
+                State::Running => Some(asked_setup(hub, id).await?),
+                _ => None,
+            };
             let opening = hub.clone();
-            let opened = tokio::task::spawn_blocking(move || opening.open(&notice)).await;
+            let opened = tokio::task::spawn_blocking(move || opening.open(&notice, anchored)).await;
             opened
                 .map_err(|e| e.to_string())?
                 .map_err(|e| e.to_string())?

@@ -26,18 +26,20 @@ use plumbline_proof::backhaul::params::{
 };
 use plumbline_proof::backhaul::prover::{Opening, Prover as Machine, ProverAction};
 use plumbline_proof::backhaul::tally::Tally;
-use plumbline_trust::session::SessionKey;
+use plumbline_trust::session::{Ephemeral, SessionKey};
 use tokio::time::interval;
 
 pub use self::echo::Echo;
 use self::echo::{Guests, Peer};
 pub use self::sink::{Committed, Outgoing, Sink, Steps};
 use super::conduct::{Armed, Conduct, Speaker};
-use super::node::{Follow, Node};
+use super::node::{self, Follow, Node};
 use crate::clock;
+use crate::config::Role;
 use crate::datapath::{
     Counters, PathInfo, Receiver, Sender, SessionHandle, SessionSink, SessionSpec,
 };
+use crate::journal::Seat;
 
 /// How often a session's machine looks at the clock.
 const TICK: Duration = Duration::from_millis(10);
@@ -90,25 +92,48 @@ impl Prover {
             .next(SESSION_LIMIT)
             .await
             .ok_or("the coordinator gave no notice")?;
-        let lifetime = self.node.check_notice(&first).await?.min(SESSION_LIMIT);
+        let checked = self.node.check_notice(&first).await?;
+        let seat = self
+            .node
+            .begin(Role::Prover, &challenge, checked.asked)
+            .await?;
+        let served = self
+            .serve_seated(&seat, &first, &mut follow, checked.lifetime)
+            .await;
+        if served.is_ok() {
+            seat.delivered().map_err(|e| e.to_string())?;
+        }
+        served
+    }
+
+    async fn serve_seated(
+        &self,
+        seat: &Arc<Seat>,
+        first: &Statement,
+        follow: &mut Follow,
+        lifetime: Duration,
+    ) -> Result<(), String> {
+        let lifetime = lifetime.min(SESSION_LIMIT);
         let key = &self.node.network;
-        let mut machine = Machine::new(&first, key, self.data, self.control, clock::realtime_ns())
+        let now_ns = clock::realtime_ns();
+        let ephemeral = Ephemeral::from_secret(node::random()?);
+        let mut machine = Machine::new(first, key, ephemeral, self.data, self.control, now_ns)
             .map_err(|e| e.to_string())?;
         let terms = machine.record().notice.message.terms;
         if let Err(narrow) = self.receiver.carries(terms.packet_bytes) {
             let last = machine.give_up(key, &narrow.to_string());
-            return self.act(&machine, last, &mut None).await;
+            return self.act(seat, &machine, last, &mut None).await;
         }
         if terms.direction == Direction::Up {
-            let sending = self.run_uplink(&mut machine, &mut follow);
+            let sending = self.run_uplink(seat, &mut machine, follow);
             return match tokio::time::timeout(lifetime, sending).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(format!("no end after {} s", lifetime.as_secs())),
             };
         }
         let mut live: Option<Live> = None;
-        let outcome =
-            tokio::time::timeout(lifetime, self.run(&mut machine, &mut follow, &mut live)).await;
+        let running = self.run(seat, &mut machine, follow, &mut live);
+        let outcome = tokio::time::timeout(lifetime, running).await;
         if let Some(live) = live {
             // Ended early: consent is withdrawn, the sink and its counts are dropped.
             self.echo.dismiss(&live.guests);
@@ -117,8 +142,25 @@ impl Prover {
         outcome.unwrap_or_else(|_| Err(format!("no end after {} s", lifetime.as_secs())))
     }
 
+    /// What the machine makes of a line. That the set-up is anchored, the chain must say too.
+    async fn hear(
+        &self,
+        machine: &mut Machine,
+        statement: &Statement,
+    ) -> Result<Vec<ProverAction>, String> {
+        let key = &self.node.network;
+        if let Statement::Begun(_) = statement
+            && let Err(why) = self.node.check_anchor(machine.record()).await
+        {
+            return Ok(machine.give_up(key, &why));
+        }
+        let heard = machine.hear(key, statement, clock::realtime_ns());
+        heard.map_err(|e| e.to_string())
+    }
+
     async fn run(
         &self,
+        seat: &Arc<Seat>,
         machine: &mut Machine,
         follow: &mut Follow,
         live: &mut Option<Live>,
@@ -129,11 +171,11 @@ impl Prover {
             let actions = tokio::select! {
                 statement = follow.next(SESSION_LIMIT) => {
                     let statement = statement.ok_or("the coordinator went silent")?;
-                    machine.hear(&key, &statement, clock::realtime_ns()).map_err(|e| e.to_string())?
+                    self.hear(machine, &statement).await?
                 }
                 _ = ticks.tick() => machine.tick(&key, clock::realtime_ns()),
             };
-            self.act(machine, actions, live).await?;
+            self.act(seat, machine, actions, live).await?;
             if live.as_ref().is_some_and(|l| l.sink.committed().is_some()) {
                 break;
             }
@@ -141,8 +183,9 @@ impl Prover {
         let open = live.take().ok_or("no session is open")?;
         let closed = self.close(open, machine.slowest_ns()).await?;
         let committed = closed.sink.committed().ok_or(NO_COMMITMENT)?;
+        // In the journal before anything is signed that opens it.
         let actions = machine.committed(committed.signed.clone());
-        self.act(machine, actions, &mut None).await?;
+        self.act(seat, machine, actions, &mut None).await?;
         let opened = (&committed.commit, committed.roots.clone());
         let actions = machine.reveal(
             &key,
@@ -151,19 +194,20 @@ impl Prover {
             opened,
             closed.accounting,
         );
-        self.act(machine, actions, &mut None).await
+        self.act(seat, machine, actions, &mut None).await
     }
 
     async fn act(
         &self,
+        seat: &Arc<Seat>,
         machine: &Machine,
         actions: Vec<ProverAction>,
         live: &mut Option<Live>,
     ) -> Result<(), String> {
         for action in actions {
             match action {
-                ProverAction::Say(statement) => self.say(machine, statement).await?,
-                ProverAction::Open(opening) => *live = Some(self.open(machine, opening)?),
+                ProverAction::Say(statement) => self.say(seat, machine, statement).await?,
+                ProverAction::Open(opening) => *live = Some(self.open(seat, machine, opening)?),
                 ProverAction::Arm { t0_ns, deadline_ns } => {
                     if let Some(live) = live {
                         live.sink.commit_by(deadline_ns);
@@ -185,7 +229,12 @@ impl Prover {
         Ok(())
     }
 
-    async fn say(&self, machine: &Machine, statement: Statement) -> Result<(), String> {
+    async fn say(
+        &self,
+        seat: &Arc<Seat>,
+        machine: &Machine,
+        statement: Statement,
+    ) -> Result<(), String> {
         let speaker = Speaker {
             record: machine.record(),
             network: &self.node.network,
@@ -194,14 +243,16 @@ impl Prover {
         let Some(statement) = self.conduct.say(&speaker, statement) else {
             return Ok(());
         };
-        self.node
-            .api
-            .say(machine.record().challenge(), &statement)
-            .await
-            .map_err(|e| e.to_string())
+        let sitting = seat.clone();
+        let kept = tokio::task::spawn_blocking(move || sitting.keep(statement)).await;
+        let kept = kept
+            .map_err(|e| e.to_string())?
+            .map_err(|e| e.to_string())?;
+        let said = self.node.api.say(seat.challenge(), &kept).await;
+        said.map_err(|e| e.to_string())
     }
 
-    fn open(&self, machine: &Machine, opening: Opening) -> Result<Live, String> {
+    fn open(&self, seat: &Seat, machine: &Machine, opening: Opening) -> Result<Live, String> {
         let record = machine.record();
         let challenge = *record.challenge();
         let controls: BTreeMap<u16, SocketAddr> = opening.controls.iter().copied().collect();
@@ -220,7 +271,7 @@ impl Prover {
         let keys = opening.keys.clone();
         let tally = Tally::new(&challenge, 0, &record.notice.message.terms, opening.keys);
         let sink = Arc::new(Sink::new(
-            &challenge,
+            seat,
             tally,
             self.node.network.clone(),
             self.echo.socket(),

@@ -26,6 +26,7 @@ use super::echo::{Guests, Peer};
 use super::{Prover, SESSION_LIMIT, TICK};
 use crate::clock;
 use crate::generator::{FloodOutcome, FloodPlan, flood};
+use crate::journal::Seat;
 use crate::role::node::Follow;
 use crate::role::path;
 
@@ -52,6 +53,7 @@ impl Prover {
     /// Lives one uplink challenge to its end.
     pub(super) async fn run_uplink(
         &self,
+        seat: &Arc<Seat>,
         machine: &mut Machine,
         follow: &mut Follow,
     ) -> Result<(), String> {
@@ -63,7 +65,7 @@ impl Prover {
             let actions = tokio::select! {
                 statement = follow.next(SESSION_LIMIT) => {
                     let statement = statement.ok_or("the coordinator went silent")?;
-                    machine.hear(&key, &statement, clock::realtime_ns()).map_err(|e| e.to_string())?
+                    self.hear(machine, &statement).await?
                 }
                 _ = ticks.tick() => machine.tick(&key, clock::realtime_ns()),
             };
@@ -72,7 +74,7 @@ impl Prover {
             }
             for action in actions {
                 match action {
-                    ProverAction::Say(statement) => self.say(machine, statement).await?,
+                    ProverAction::Say(statement) => self.say(seat, machine, statement).await?,
                     ProverAction::Open(opening) => live = Some(self.open_uplink(machine, &opening)),
                     // The start follows among these actions: it is said before anything is sent.
                     ProverAction::Arm { .. } => armed = true,
@@ -87,7 +89,7 @@ impl Prover {
             .await?;
         for action in machine.sent(&key, &self.node.settler, sent) {
             match action {
-                ProverAction::Say(statement) => self.say(machine, statement).await?,
+                ProverAction::Say(statement) => self.say(seat, machine, statement).await?,
                 ProverAction::Fail(why) => return Err(why),
                 ProverAction::Open(_) | ProverAction::Arm { .. } => {}
             }

@@ -2,14 +2,23 @@
 
 use plumbline::role::conduct::{Conduct, Speaker};
 use plumbline_attack::switch::Attack;
-use plumbline_proof::backhaul::challenger::Flood;
-use plumbline_proof::backhaul::messages::{Report, Settlement as _, Statement};
+use plumbline_proof::backhaul::challenger::{Flood, Secrets};
+use plumbline_proof::backhaul::messages::{ChallengeId, Report, Settlement as _, Statement};
 use plumbline_proof::backhaul::params::{Terms, V5_SLACK_PERCENT};
-use plumbline_trust::Signed;
+use plumbline_trust::{NetworkKey, Signed};
 use plumbline_wire::header::HEADER_LEN;
 
 /// Part of its rate that one that holds back sends at: a report without a packet would not count.
 const NEXT_TO_NOTHING: u64 = 50;
+
+/// What an accomplice derives its secrets for, so that its prover knows them before they are said.
+const SEED: &str = "plumbline attack accomplice seed v1";
+const EPHEMERAL: &str = "plumbline attack accomplice ephemeral v1";
+
+/// The seed of the accomplice that holds `key`.
+pub(super) fn seed_of(key: &NetworkKey, challenge: &ChallengeId) -> [u8; 32] {
+    key.derive(SEED, challenge)
+}
 
 /// A challenger that commits one attack.
 pub(super) struct Corrupt(Attack);
@@ -63,6 +72,11 @@ impl Corrupt {
 }
 
 impl Conduct for Corrupt {
+    fn secrets(&self, network: &NetworkKey, challenge: &ChallengeId) -> Option<Secrets> {
+        let ephemeral = || network.derive(EPHEMERAL, challenge);
+        (self.0 == Attack::Rush).then(|| Secrets::new(seed_of(network, challenge), ephemeral()))
+    }
+
     fn say(&self, speaker: &Speaker<'_>, statement: Statement) -> Option<Statement> {
         match (self.0, &statement) {
             (Attack::SilentChallenger, Statement::SeedCommitment(_)) => Some(statement),
