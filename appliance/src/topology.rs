@@ -34,7 +34,7 @@ use crate::journal::Journal;
 use crate::keyfile::Keys;
 use crate::metrics::Metrics;
 use crate::privilege;
-use crate::role::challenger::{Challenger, Paths};
+use crate::role::challenger::Challenger;
 use crate::role::conduct::{Conduct, Honest};
 use crate::role::coordinator::{self, Hub};
 use crate::role::juror::Juror;
@@ -424,7 +424,6 @@ async fn take_part(
             data_port: c.data_port,
             control_port: c.control_port,
             conduct,
-            paths: Paths::default(),
         });
         tasks.spawn(async move {
             node.discover(|id| {

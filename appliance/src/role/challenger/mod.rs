@@ -10,7 +10,6 @@
 //! so that a busy scheduler does not lengthen anyone's round trip.
 
 mod control;
-mod paths;
 mod uplink;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -27,13 +26,11 @@ use plumbline_proof::backhaul::messages::{ChallengeId, Statement};
 use plumbline_proof::backhaul::params::Direction;
 use plumbline_proof::backhaul::uplink::challenger::{Counted, Counting};
 use plumbline_trust::Digest;
-use plumbline_trust::identity::Address;
 use plumbline_wire::header::IP_UDP_LEN;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use self::control::Control;
-pub use self::paths::Paths;
 use self::uplink::Ear;
 use super::conduct::{Conduct, Speaker};
 use super::node::{self, Node};
@@ -62,8 +59,6 @@ pub struct Challenger {
     pub control_port: u16,
     /// How it behaves.
     pub conduct: Arc<dyn Conduct>,
-    /// Smallest round trips to provers it has met.
-    pub paths: Paths,
 }
 
 /// What the worker threads of a session answer.
@@ -90,7 +85,7 @@ impl Challenger {
         let seat = begun.await?;
         let (heard_in, heard) = channel();
         let (say, mut said) = mpsc::channel(STATEMENTS);
-        let (session, prover) = Session::open(self, &seat, &first, heard, say)?;
+        let session = Session::open(self, &seat, &first, heard, say)?;
         let stop = Arc::new(AtomicBool::new(false));
         let _when_dropped = StopWhenDropped(stop.clone());
         let thread = tokio::task::spawn_blocking({
@@ -116,10 +111,7 @@ impl Challenger {
             .await
             .unwrap_or_else(|_| Err("no end in time".to_owned()));
         stop.store(true, Ordering::Relaxed);
-        let (ran, smallest_ns) = thread.await.map_err(|e| e.to_string())?;
-        if let Some(ns) = smallest_ns {
-            self.paths.remember(prover, ns);
-        }
+        let ran = thread.await.map_err(|e| e.to_string())?;
         // Why the talk ended says more than that the thread was stopped for it.
         talked.and(ran)?;
         seat.delivered().map_err(|e| e.to_string())
@@ -166,7 +158,7 @@ impl Session {
         notice: &Statement,
         heard: Receiver<Statement>,
         say: mpsc::Sender<Kept>,
-    ) -> Result<(Self, Address), String> {
+    ) -> Result<Self, String> {
         let io = |e: std::io::Error| format!("cannot bind {}: {e}", role.address);
         let data = bind(role.address, role.data_port).map_err(io)?;
         let control = bind(role.address, role.control_port).map_err(io)?;
@@ -183,19 +175,13 @@ impl Session {
             Some(secrets) => secrets,
             None => Secrets::new(node::random()?, node::random()?),
         };
-        // No round trip to this prover is known that it can never have inflated: the floor is 0.
-        let (machine, first) = Machine::new(notice, key, secrets, addresses.0, addresses.1, 0)
+        let (machine, first) = Machine::new(notice, key, secrets, addresses.0, addresses.1)
             .map_err(|e| e.to_string())?;
-        let prover = machine.record().notice.message.prover.address;
-        let machine = match role.paths.smallest_ns(&prover) {
-            Some(ns) => machine.remembering(ns),
-            None => machine,
-        };
         let data = Arc::new(data);
         let up = machine.record().notice.message.terms.direction == Direction::Up;
         let ear = up.then(|| Ear::new(data.clone())).transpose()?;
         let (work_in, work) = channel();
-        let session = Self {
+        Ok(Self {
             node: role.node.clone(),
             seat: seat.clone(),
             runtime: Handle::current(),
@@ -213,18 +199,17 @@ impl Session {
             halt: Arc::new(AtomicBool::new(false)),
             watch: clock::Watch::start(),
             first,
-        };
-        Ok((session, prover))
+        })
     }
 
-    /// To its end; and the smallest round trip that it saw.
-    fn run(mut self, stop: &AtomicBool) -> (Result<(), String>, Option<u64>) {
+    /// To its end.
+    fn run(mut self, stop: &AtomicBool) -> Result<(), String> {
         let first = std::mem::take(&mut self.first);
         let ended = self
             .act(first)
             .and_then(|done| if done { Ok(()) } else { self.turns(stop) });
         self.halt.store(true, Ordering::Relaxed);
-        (ended, self.machine.smallest_ns())
+        ended
     }
 
     fn turns(&mut self, stop: &AtomicBool) -> Result<(), String> {
@@ -235,17 +220,15 @@ impl Session {
             let wait = Duration::from_nanos(self.machine.wake_ns().saturating_sub(now))
                 .clamp(Duration::from_micros(200), PATIENCE);
             let mut actions = Vec::new();
-            if let Some((length, at_ns)) = self.control.receive(&mut buffer, wait) {
-                actions.extend(self.machine.datagram(&buffer[..length], at_ns));
+            if let Some((from, length, at_ns)) = self.control.receive(&mut buffer, wait) {
+                actions.extend(self.machine.datagram(from, &buffer[..length], at_ns));
             }
             while let Ok(statement) = self.heard.try_recv() {
-                actions.extend(
-                    match self.believes(&statement) {
-                        Ok(()) => self.machine.hear(&key, &statement),
-                        Err(why) => Ok(self.machine.give_up(&key, &why)),
-                    }
-                    .map_err(|e| e.to_string())?,
-                );
+                let now_ns = clock::realtime_ns();
+                actions.extend(match self.believes(&statement) {
+                    Ok(()) => self.machine.hear(&key, &statement, now_ns),
+                    Err(why) => self.machine.give_up(&key, &why),
+                });
             }
             self.try_path();
             while let Ok(work) = self.work.try_recv() {

@@ -154,8 +154,7 @@ impl Prover {
         {
             return Ok(machine.give_up(key, &why));
         }
-        let heard = machine.hear(key, statement, clock::realtime_ns());
-        heard.map_err(|e| e.to_string())
+        Ok(machine.hear(key, statement, clock::realtime_ns()))
     }
 
     async fn run(
@@ -184,17 +183,17 @@ impl Prover {
         let closed = self.close(open, machine.slowest_ns()).await?;
         let committed = closed.sink.committed().ok_or(NO_COMMITMENT)?;
         // In the journal before anything is signed that opens it.
-        let actions = machine.committed(committed.signed.clone());
-        self.act(seat, machine, actions, &mut None).await?;
+        let commit = Statement::Commit(committed.signed.clone());
+        self.say(seat, machine, commit).await?;
         let opened = (&committed.commit, committed.roots.clone());
-        let actions = machine.reveal(
+        let reveal = machine.reveal(
             &key,
             &self.node.settler,
             closed.sink.tally(),
             opened,
             closed.accounting,
         );
-        self.act(seat, machine, actions, &mut None).await
+        self.say(seat, machine, reveal).await
     }
 
     async fn act(
@@ -394,7 +393,6 @@ fn accounting(
         control_received: guests.received.load(Ordering::Relaxed),
         reordered: tally.reordered(),
         histogram: tally.histogram(),
-        uncapped: u32::try_from(tally.uncapped()).unwrap_or(u32::MAX),
         commit_latency_ns: committed.steps.send_ns,
         datapath: [
             ("receiver", info.receiver),
