@@ -40,8 +40,7 @@ impl Settlement for Settler {
         let domain = domain(notice.chain_id, Address::from(notice.contract.0));
         let timing = Timing {
             index: report.index,
-            tt_ns: report.tt_ns,
-            tt_plus_ns: report.tt_plus_ns,
+            window_us: u32::try_from(report.tt_ns.div_ceil(1_000)).unwrap_or(u32::MAX),
             packets: report.packets,
         };
         self.sign(report_digest(

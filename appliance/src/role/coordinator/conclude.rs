@@ -80,12 +80,12 @@ fn submission(
         .as_ref()
         .zip(record.reveal.as_ref())
         .ok_or("no commitment on record")?;
+    let terms = &record.notice.message.terms;
     let reports = valid_reports(record, judgement).into_iter().map(|kept| {
         let report = &kept.message;
         Timing {
             index: report.index,
-            ttNs: report.tt_ns,
-            ttPlusNs: report.tt_plus_ns,
+            windowUs: u32::try_from(report.tt_ns.div_ceil(1_000)).unwrap_or(u32::MAX),
             packets: report.packets,
             signature: report.settlement.clone().into(),
         }
@@ -97,8 +97,8 @@ fn submission(
         proverSignature: reveal.message.settlement.clone().into(),
         reports: reports.collect(),
         bundleHash: address.into(),
-        sustainedBps: judgement.sustained_bps(),
-        inconclusive: judgement.verdict == Verdict::Inconclusive,
+        verdict: judgement.verdict as u8,
+        spansUs: vec![850 * terms.duration_ms; usize::from(terms.f) + 1],
     })
 }
 
