@@ -10,7 +10,9 @@
 
 use std::collections::HashMap;
 
-use plumbline_proof::backhaul::messages::{Accounting, Commit, ECHO_DOMAIN, session_of};
+use plumbline_proof::backhaul::messages::{
+    Accounting, Commit, ECHO_DOMAIN, Statement, session_of,
+};
 use plumbline_proof::backhaul::params::{
     COMMIT_BURST, COMMIT_GIVE_UP_NS, COMMIT_REPEAT_NS, DRAIN_LIMIT_NS, DRAIN_QUIET_NS, Terms,
 };
@@ -28,10 +30,13 @@ use plumbline_wire::header::{DATA_LEN, HEADER_LEN, Header, IP_UDP_LEN, Kind, TAG
 use super::cast::{self, PROVER};
 use super::clock::{Data, Event, Load};
 use super::session::{NoChain, Session};
+use super::world::PACKET;
 use crate::switch::Attack;
 
 /// A probe or acknowledgement at the IP layer, bytes.
 const CONTROL: u64 = (HEADER_LEN + IP_UDP_LEN) as u64;
+/// What a frame's header adds to it, bytes.
+const ETHERNET: u64 = 14;
 /// Digest of a packet that its prover never had.
 const INVENTED: Digest = [0xf0; 32];
 
@@ -40,6 +45,10 @@ pub(super) struct Gate {
     rows: HashMap<ConsentKey, ConsentEntry>,
     keys: Vec<Option<SessionKey>>,
     pub(super) tally: Tally,
+    /// Frames that came, and their bytes.
+    frames: (u64, u64),
+    /// Of each challenger, those that carried its tag.
+    received: Vec<u64>,
     /// When the last datagram came.
     heard_ns: u64,
     committing: bool,
@@ -71,10 +80,19 @@ impl Gate {
         Self {
             rows: opening.senders.iter().map(row).collect(),
             tally: Tally::new(challenge, 0, terms, opening.keys.clone()),
+            received: vec![0; opening.keys.len()],
             keys: opening.keys,
+            frames: (0, 0),
             heard_ns: 0,
             committing: false,
         }
+    }
+
+    /// The interface takes a frame of so many bytes at the IP layer.
+    fn takes(&mut self, bytes: u64, now_ns: u64) {
+        self.frames.0 += 1;
+        self.frames.1 += bytes + ETHERNET;
+        self.heard_ns = now_ns;
     }
 
     /// What XDP says of a packet.
@@ -161,7 +179,7 @@ impl Session {
         let Some(gate) = self.gate.as_mut() else {
             return;
         };
-        gate.heard_ns = now;
+        gate.takes(CONTROL, now);
         let key = gate.keys.get(index).and_then(Option::as_ref).cloned();
         let (Ok(header), Some(key)) = (Header::from_bytes(&bytes), key) else {
             return;
@@ -201,7 +219,8 @@ impl Session {
     /// The prover's datagram reaches a challenger.
     pub(super) fn answered(&mut self, index: usize, bytes: &[u8]) {
         let now = self.clock.now;
-        let actions = self.parties[index].machine.datagram(bytes, now);
+        let machine = &mut self.parties[index].machine;
+        let actions = machine.datagram(cast::prover_control(), bytes, now);
         self.challenger_acts(index, actions);
     }
 
@@ -211,7 +230,7 @@ impl Session {
         let Some(gate) = self.gate.as_mut() else {
             return;
         };
-        gate.heard_ns = now;
+        gate.takes(PACKET, now);
         if let Err(fate) = gate.consented(&self.challenge, &data, now) {
             self.meet(fate.name());
             return;
@@ -219,19 +238,20 @@ impl Session {
         let Some(mut raw) = gate.header(&self.challenge, data.index, data.sequence) else {
             return;
         };
-        let leaf = |at: u64| {
-            let leaves = &self.parties[data.index].leaves;
-            let leaf = usize::try_from(at).ok().and_then(|at| leaves.get(at));
-            leaf.copied().unwrap_or(INVENTED)
-        };
         let digest = match data.load {
-            Load::Genuine => leaf(data.sequence),
-            Load::Zeros => zeros(&raw),
+            Load::Genuine => self.parties[data.index].leaf(data.sequence),
+            Load::Zeros => Some(zeros(&raw)),
             Load::Untagged => {
                 raw[TAGGED_LEN] ^= 1;
-                INVENTED
+                None
             }
         };
+        if digest.is_some()
+            && let Some(received) = gate.received.get_mut(data.index)
+        {
+            *received += 1;
+        }
+        let digest = digest.unwrap_or(INVENTED);
         if gate.count(&raw, digest, now) {
             self.invents(&data);
         }
@@ -289,10 +309,9 @@ impl Session {
             if !self.play.commits(Attack::Rush, index) {
                 continue;
             }
-            for sequence in 0..self.world.terms.per_challenger() {
+            for sequence in 0..self.world.terms.counted_most() {
                 let Some(gate) = &self.gate else { return };
-                let at = usize::try_from(sequence).unwrap_or(usize::MAX);
-                let leaf = self.parties[index].leaves.get(at).copied();
+                let leaf = self.parties[index].leaf(sequence);
                 let raw = gate.header(&self.challenge, index, sequence);
                 if let (Some(leaf), Some(raw)) = (leaf, raw) {
                     gate.count(&raw, leaf, self.clock.now);
@@ -304,8 +323,8 @@ impl Session {
 
     /// The prover commits.
     pub(super) fn commits(&mut self) {
-        // Who never answers does not answer here either.
-        if self.play.is(Attack::SilentProver) {
+        // Who never answers does not answer here either; and nobody commits twice.
+        if self.play.is(Attack::SilentProver) || self.word.is_some() {
             return;
         }
         let Some((commit, roots)) = self.gate.as_ref().and_then(|g| g.tally.commit()) else {
@@ -402,20 +421,19 @@ impl Session {
         let accounting = Accounting {
             fates,
             histogram: gate.tally.histogram(),
-            uncapped: u32::try_from(gate.tally.uncapped()).unwrap_or(u32::MAX),
+            received: gate.received.clone(),
+            interface: Some(gate.frames),
             reordered: gate.tally.reordered(),
             commit_latency_ns: self.world.network.commit_ns,
             ..Accounting::default()
         };
         let (commit, roots) = (word.commit.clone(), std::mem::take(&mut word.roots));
-        let mut actions = self.prover.committed(word.signed.clone());
-        actions.extend(self.prover.reveal(
-            &PROVER.key,
-            &NoChain,
-            &gate.tally,
-            (&commit, roots),
-            accounting,
-        ));
-        self.prover_acts(actions);
+        let signed = Statement::Commit(word.signed.clone());
+        let of = (&commit, roots);
+        let reveal = self
+            .prover
+            .reveal(&PROVER.key, &NoChain, &gate.tally, of, accounting);
+        self.publish(signed);
+        self.publish(reveal);
     }
 }

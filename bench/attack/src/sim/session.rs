@@ -12,9 +12,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use plumbline_proof::backhaul::challenger::{Challenger, ChallengerAction, Secrets};
 use plumbline_proof::backhaul::coordinator::{Coordinator, CoordinatorAction};
-use plumbline_proof::backhaul::messages::{Commit, Notice, Report, Settlement, Statement};
+use plumbline_proof::backhaul::messages::{
+    Abort, Commit, Notice, Report, Settlement, Statement,
+};
 use plumbline_proof::backhaul::prover::{Prover, ProverAction};
 use plumbline_proof::backhaul::record::Refusal;
+use plumbline_proof::backhaul::keystream::Train;
 use plumbline_trust::encoding::Digest;
 use plumbline_trust::identity::{NetworkKey, Signed};
 use plumbline_trust::session::Ephemeral;
@@ -40,6 +43,9 @@ const TICK_NS: u64 = 10 * MS;
 /// contract's deadline is not earlier.
 const LIMIT_NS: u64 = 30_000 * MS;
 
+/// Leaves that are made at once.
+const LEAVES: u64 = 64;
+
 /// There is no chain: settlement signatures are bytes.
 pub(super) struct NoChain;
 impl Settlement for NoChain {
@@ -55,14 +61,30 @@ impl Settlement for NoChain {
 pub(super) struct Party {
     pub(super) person: &'static Person,
     pub(super) machine: Challenger,
-    /// Leaves of its packets.
-    pub(super) leaves: Vec<Digest>,
+    /// What its packets are made from.
+    pub(super) seed: [u8; 32],
+    train: Option<Box<Train>>,
+    /// Leaves of its packets, as far as they were asked for.
+    leaves: Vec<Digest>,
     pub(super) flood: Option<plumbline_proof::backhaul::challenger::Flood>,
     /// One way to the prover, ns.
     pub(super) delay_ns: u64,
     /// When it heard the commitment.
     pub(super) stopped_ns: Option<u64>,
     wake_ns: u64,
+}
+
+impl Party {
+    /// Leaf of its packet `number`.
+    pub(super) fn leaf(&mut self, number: u64) -> Option<Digest> {
+        let at = usize::try_from(number).ok()?;
+        while self.leaves.len() <= at {
+            let from = self.leaves.len() as u64;
+            let next: Vec<u64> = (from..from + LEAVES).collect();
+            self.leaves.extend(self.train.as_mut()?.leaves(&next));
+        }
+        self.leaves.get(at).copied()
+    }
 }
 
 /// How the virtual part of a run ended.
@@ -88,6 +110,8 @@ pub(super) struct Session {
     pub(super) gate: Option<Gate>,
     pub(super) word: Option<Word>,
     pub(super) t0_ns: Option<u64>,
+    /// When the Start was said, and T0.
+    started: Option<(u64, u64)>,
     /// What was refused, dropped or failed, by name.
     pub(super) met: BTreeMap<String, u64>,
     /// How far each challenger, and last the prover, has read the log.
@@ -105,7 +129,7 @@ impl Session {
         }
         let first = Statement::Notice(Signed::new(&COORDINATOR.key, &notice));
         // Whoever is named looks at the notice: a prover first, then each challenger.
-        let (data, control) = (cast::prover_data(), cast::prover_control());
+        let (data, control) = play.prover_addresses();
         let secret = |key: &NetworkKey, what| key.derive(what, &notice.challenge);
         let ephemeral = Ephemeral::from_secret(secret(&PROVER.key, EPHEMERAL));
         let prover = Prover::new(&first, &PROVER.key, ephemeral, data, control, BEGIN_NS)?;
@@ -118,14 +142,16 @@ impl Session {
             let (data, control) = (cast::data_of(index), cast::control_of(index));
             let spread = world.network.delay_ns * u64::from(world.network.spread_percent) / 100;
             let delay_ns = (world.network.delay_ns - spread) + chance.below(2 * spread + 1);
-            let floor_ns = 2 * delay_ns * world.network.floor_percent / 100;
-            let secrets = Secrets::new(secret(&person.key, SEED), secret(&person.key, EPHEMERAL));
+            let seed = secret(&person.key, SEED);
+            let secrets = Secrets::new(seed, secret(&person.key, EPHEMERAL));
             let (machine, said) =
-                Challenger::new(&first, &person.key, secrets, data, control, floor_ns)?;
+                Challenger::new(&first, &person.key, secrets, data, control)?;
             words.push_back((index, said));
             parties.push(Party {
                 person,
                 machine,
+                seed,
+                train: None,
                 leaves: Vec::new(),
                 flood: None,
                 delay_ns,
@@ -145,6 +171,7 @@ impl Session {
             gate: None,
             word: None,
             t0_ns: None,
+            started: None,
             met: BTreeMap::new(),
             end: None,
             clock: Clock::new(),
@@ -240,7 +267,7 @@ impl Session {
     }
 
     /// Puts a statement in the log, if the coordinator takes it.
-    fn publish(&mut self, statement: Statement) {
+    pub(super) fn publish(&mut self, statement: Statement) {
         match self.coordinator.hear(statement, self.clock.now) {
             Ok(actions) => self.coordinator_acts(actions),
             Err(refusal) => self.meet(refusal.code()),
@@ -262,11 +289,7 @@ impl Session {
 
     /// Everyone reads the log on, each at its own place, until nobody has anything to say.
     pub(super) fn pump(&mut self) {
-        while let Some(who) = self
-            .read
-            .iter()
-            .position(|at| *at < self.coordinator.log().len())
-        {
+        while let Some(who) = (0..self.read.len()).find(|who| self.may_read(*who)) {
             let line = self.coordinator.log().get(self.read[who]).cloned();
             self.read[who] += 1;
             if let Some(line) = line {
@@ -275,22 +298,28 @@ impl Session {
         }
     }
 
+    /// The log has a line that `who` has not read, and that has reached it.
+    fn may_read(&self, who: usize) -> bool {
+        let line = self.coordinator.log().get(self.read[who]);
+        match (line, self.started) {
+            (Some(Statement::Start(_)), Some((said_ns, t0_ns))) if who < self.parties.len() => {
+                self.clock.now >= self.play.hears_start_ns(who, said_ns, t0_ns)
+            }
+            (line, _) => line.is_some(),
+        }
+    }
+
     fn hears(&mut self, who: usize, line: &Statement) {
         let now = self.clock.now;
         if who == self.parties.len() {
-            if self.play.mute(self.gate.is_some()) {
-                return;
-            }
-            match self.prover.hear(&PROVER.key, line, now) {
-                Ok(actions) => self.prover_acts(actions),
-                Err(refusal) => self.meet(refusal.code()),
+            if !self.play.mute(self.gate.is_some()) {
+                let actions = self.prover.hear(&PROVER.key, line, now);
+                self.prover_acts(actions);
             }
         } else if !self.silent(who) {
             let party = &mut self.parties[who];
-            match party.machine.hear(&party.person.key, line) {
-                Ok(actions) => self.challenger_acts(who, actions),
-                Err(refusal) => self.meet(refusal.code()),
-            }
+            let actions = party.machine.hear(&party.person.key, line, now);
+            self.challenger_acts(who, actions);
         }
     }
 
@@ -303,8 +332,12 @@ impl Session {
                 }
                 ProverAction::Arm { t0_ns, deadline_ns } => {
                     self.t0_ns = Some(t0_ns);
+                    self.started = Some((self.clock.now, t0_ns));
                     self.clock.plan(t0_ns, Event::Start);
                     self.clock.plan(deadline_ns, Event::Commit);
+                    if let Some(ns) = self.play.ends_ns() {
+                        self.clock.plan(t0_ns + ns, Event::Commit);
+                    }
                     self.outsiders(t0_ns);
                 }
                 ProverAction::Fail(why) => self.end = Some(End::Expired(why)),
@@ -319,18 +352,24 @@ impl Session {
         for action in actions {
             match action {
                 ChallengerAction::Say(statement) => {
+                    let ready = matches!(statement, Statement::Ready(_));
                     let said = self.misreported(index, statement);
                     self.publish(said);
+                    if ready && self.play.commits(Attack::ReadyThenAbort, index) {
+                        let abort = Abort::new(&self.challenge, u16::try_from(index).ok(), "no");
+                        let key = &self.parties[index].person.key;
+                        self.publish(Statement::Abort(Signed::new(key, &abort)));
+                    }
                 }
-                ChallengerAction::Prepare(mut train, cap) => {
-                    let all: Vec<u64> = (0u64..).take(cap).collect();
-                    let leaves = train.leaves(&all);
+                ChallengerAction::Prepare(train, _) => {
                     let party = &mut self.parties[index];
-                    party.machine.prepared(leaves.clone());
-                    party.leaves = leaves;
+                    party.machine.prepared();
+                    party.train = Some(train);
                 }
-                ChallengerAction::Send(_, bytes) => {
-                    if let Some(bytes) = bytes.first_chunk::<HEADER_LEN>() {
+                ChallengerAction::Send(to, bytes) => {
+                    if to != cast::prover_control() {
+                        self.meet("probed_a_stranger");
+                    } else if let Some(bytes) = bytes.first_chunk::<HEADER_LEN>() {
                         self.control(index, *bytes);
                     }
                 }
@@ -348,7 +387,7 @@ impl Session {
     fn misreported(&self, index: usize, statement: Statement) -> Statement {
         if let Statement::Report(signed) = &statement
             && let Ok(honest) = signed.open::<Report>()
-            && let Some(lie) = self.play.report(index, &self.world.terms, &honest)
+            && let Some(lie) = self.play.report(index, &honest)
         {
             return Statement::Report(Signed::new(&self.parties[index].person.key, &lie));
         }
