@@ -103,13 +103,9 @@ fn falsely_failed(kind: Kind, row: &Row) -> bool {
     let fails = row.verdicts.contains_key("fail");
     let short = kind == Kind::Shaper
         || row.network == "slow-link"
-        || matches!(
-            row.attack,
-            Some(Attack::TokenBucket | Attack::BurstAndStop)
-        );
-    let neighbours = kind == Kind::Cross
-        || row.network == "cross"
-        || row.attack == Some(Attack::CrossTraffic);
+        || matches!(row.attack, Some(Attack::TokenBucket | Attack::BurstAndStop));
+    let neighbours =
+        kind == Kind::Cross || row.network == "cross" || row.attack == Some(Attack::CrossTraffic);
     fails && !short && !neighbours
 }
 
@@ -121,10 +117,8 @@ fn must_hold(table: &Table) {
     assert!(table.verified_runs * 20 > table.runs);
     let mut wrong = String::new();
     for row in &table.rows {
-        let bucket = matches!(
-            row.attack,
-            Some(Attack::TokenBucket | Attack::BurstAndStop)
-        ) || row.network == "bucket"
+        let bucket = matches!(row.attack, Some(Attack::TokenBucket | Attack::BurstAndStop))
+            || row.network == "bucket"
             || table.kind == Kind::Shaper;
         let bounded = row.guaranteed_over_carried <= MOST;
         let bounded = bounded && (bucket || row.guaranteed.max <= MOST);

@@ -213,6 +213,9 @@ impl Session {
             return;
         }
         self.parties[index].stopped_ns = Some(now);
+        if self.word.is_none() {
+            self.meet("stopped_without_echo");
+        }
         if let (true, Some(flood)) = (
             self.play.commits(Attack::Rush, index),
             self.parties[index].flood,

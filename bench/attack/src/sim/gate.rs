@@ -10,9 +10,7 @@
 
 use std::collections::HashMap;
 
-use plumbline_proof::backhaul::messages::{
-    Accounting, Commit, ECHO_DOMAIN, Statement, session_of,
-};
+use plumbline_proof::backhaul::messages::{Accounting, Commit, ECHO_DOMAIN, Statement, session_of};
 use plumbline_proof::backhaul::params::{
     COMMIT_BURST, COMMIT_GIVE_UP_NS, COMMIT_REPEAT_NS, DRAIN_LIMIT_NS, DRAIN_QUIET_NS, Terms,
 };

@@ -16,8 +16,9 @@ pub(super) const OUTSIDER_PERCENT: u64 = 2;
 /// Part of the duration by which a prover delays echoes at least: one half doubles the figure of a link
 /// that is as fast as claimed, were it believed.
 const INFLATION_PART: u64 = 2;
-/// … and at most, ns: an echo that takes longer than [`PROBE_TIMEOUT_NS`] is none.
-const INFLATION_MOST_NS: u64 = PROBE_TIMEOUT_NS * 8 / 10;
+/// … and at most, ns: with a round trip of two hundred milliseconds an echo that takes longer than
+/// [`PROBE_TIMEOUT_NS`] is none.
+const INFLATION_MOST_NS: u64 = PROBE_TIMEOUT_NS * 6 / 10;
 /// A bucket's burst is over, and its prover commits, after this part of the duration, percent.
 pub(super) const BURST_PERCENT: u64 = 25;
 /// An early end comes after this part of the duration, percent: gross, and subtle.
@@ -31,6 +32,8 @@ pub(super) struct Play {
     pub(super) attack: Option<Attack>,
     pub(super) manner: Manner,
     corrupt: usize,
+    /// The first of those who misbehave, where challengers do.
+    pub(super) first: usize,
     n: usize,
     victims: usize,
     duration_ns: u64,
@@ -43,6 +46,7 @@ impl Play {
             attack: switch.map(|s| s.attack),
             manner: world.manner,
             corrupt: switch.map_or(0, |s| usize::from(s.corrupt).min(n)),
+            first: 0,
             n,
             victims: match (world.manner, switch.map(|s| s.attack)) {
                 (Manner::Gross, Some(Attack::LateHonest)) => usize::from(world.terms.f) + 1,
@@ -66,7 +70,7 @@ impl Play {
         let challengers = self
             .attack
             .is_some_and(|a| matches!(a.culprit(), Culprit::Challengers | Culprit::Collusion));
-        challengers && index < self.corrupt
+        challengers && (self.first..self.first + self.corrupt).contains(&index)
     }
 
     /// … and commits this attack.
@@ -136,6 +140,11 @@ impl Play {
     /// The prover says nothing after its consent.
     pub(super) fn mute(&self, consented: bool) -> bool {
         self.is(Attack::SilentProver) && consented && !self.subtle()
+    }
+
+    /// Challenger `index` says nothing any more: after its commitment to a seed, or instead of a report.
+    pub(super) fn silent(&self, index: usize, report: bool) -> bool {
+        self.commits(Attack::SilentChallenger, index) && self.subtle() == report
     }
 
     /// The report that challenger `index` signs instead of the true one.

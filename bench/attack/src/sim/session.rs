@@ -8,16 +8,14 @@
 //! Claim: everybody but the corrupt is the product's own machine, fed with what it would hear. Not
 //! promised: anything about the control plane's own delays. Tests: `sim`'s.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use plumbline_proof::backhaul::challenger::{Challenger, ChallengerAction, Secrets};
 use plumbline_proof::backhaul::coordinator::{Coordinator, CoordinatorAction};
-use plumbline_proof::backhaul::messages::{
-    Abort, Commit, Notice, Report, Settlement, Statement,
-};
+use plumbline_proof::backhaul::keystream::Train;
+use plumbline_proof::backhaul::messages::{Abort, Commit, Notice, Report, Settlement, Statement};
 use plumbline_proof::backhaul::prover::{Prover, ProverAction};
 use plumbline_proof::backhaul::record::Refusal;
-use plumbline_proof::backhaul::keystream::Train;
 use plumbline_trust::encoding::Digest;
 use plumbline_trust::identity::{NetworkKey, Signed};
 use plumbline_trust::session::Ephemeral;
@@ -87,6 +85,9 @@ impl Party {
     }
 }
 
+/// What each challenger says first, by index.
+pub(super) type FirstWords = Vec<(usize, Vec<ChallengerAction>)>;
+
 /// How the virtual part of a run ended.
 pub(super) enum End {
     /// The coordinator judges.
@@ -120,21 +121,38 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Opens a session; `Err` says why nobody takes part.
+    /// Opens a session, and everybody says what it says first; `Err` says why nobody takes part.
     pub(super) fn open(world: &World, play: Play, seed: u64) -> Result<Self, Refusal> {
         let mut chance = Chance::new(seed);
         let mut notice = cast::notice(world.terms, &mut chance);
         if play.is(Attack::SwappedChallengers) {
             notice = cast::swapped(notice);
         }
-        let first = Statement::Notice(Signed::new(&COORDINATOR.key, &notice));
+        let (mut session, words) = Self::set(world, play, chance, &notice, &notice)?;
+        for (index, said) in words {
+            session.challenger_acts(index, said);
+        }
+        Ok(session)
+    }
+
+    /// The machines on a notice, and what each challenger says first. Challengers whose registration is refused
+    /// there go by `theirs`.
+    pub(super) fn set(
+        world: &World,
+        play: Play,
+        mut chance: Chance,
+        notice: &Notice,
+        theirs: &Notice,
+    ) -> Result<(Self, FirstWords), Refusal> {
+        let first = Statement::Notice(Signed::new(&COORDINATOR.key, notice));
+        let other = Statement::Notice(Signed::new(&COORDINATOR.key, theirs));
         // Whoever is named looks at the notice: a prover first, then each challenger.
         let (data, control) = play.prover_addresses();
         let secret = |key: &NetworkKey, what| key.derive(what, &notice.challenge);
         let ephemeral = Ephemeral::from_secret(secret(&PROVER.key, EPHEMERAL));
         let prover = Prover::new(&first, &PROVER.key, ephemeral, data, control, BEGIN_NS)?;
         let mut parties = Vec::with_capacity(notice.challengers.len());
-        let mut words = VecDeque::new();
+        let mut words = Vec::new();
         for (index, member) in notice.challengers.iter().enumerate() {
             let Some(person) = cast::challenger(&member.address) else {
                 continue;
@@ -142,11 +160,15 @@ impl Session {
             let (data, control) = (cast::data_of(index), cast::control_of(index));
             let spread = world.network.delay_ns * u64::from(world.network.spread_percent) / 100;
             let delay_ns = (world.network.delay_ns - spread) + chance.below(2 * spread + 1);
+            let on = if theirs.challengers[index] == *member {
+                &first
+            } else {
+                &other
+            };
             let seed = secret(&person.key, SEED);
             let secrets = Secrets::new(seed, secret(&person.key, EPHEMERAL));
-            let (machine, said) =
-                Challenger::new(&first, &person.key, secrets, data, control)?;
-            words.push_back((index, said));
+            let (machine, said) = Challenger::new(on, &person.key, secrets, data, control)?;
+            words.push((index, said));
             parties.push(Party {
                 person,
                 machine,
@@ -160,9 +182,9 @@ impl Session {
             });
         }
         let network = &world.network;
-        let mut session = Self {
+        let session = Self {
             read: vec![1; parties.len() + 1],
-            coordinator: Coordinator::new(&COORDINATOR.key, &notice)?,
+            coordinator: Coordinator::new(&COORDINATOR.key, notice)?,
             challenge: notice.challenge,
             prover,
             parties,
@@ -179,14 +201,16 @@ impl Session {
             play,
             chance,
         };
-        for (index, said) in words {
-            session.challenger_acts(index, said);
-        }
-        Ok(session)
+        Ok((session, words))
     }
 
     /// Lives until the coordinator judges or nothing more can come.
     pub(super) fn live(&mut self) -> End {
+        self.live_and(&mut |_| {})
+    }
+
+    /// The same; `between` any two events somebody may meddle.
+    pub(super) fn live_and(&mut self, between: &mut dyn FnMut(&mut Self)) -> End {
         self.clock.plan(0, Event::Tick);
         if self.world.network.cross.is_some() {
             self.clock.plan(0, Event::Cross);
@@ -196,7 +220,10 @@ impl Session {
                 return end;
             }
             match self.clock.advance() {
-                Some(event) if self.clock.now < BEGIN_NS + LIMIT_NS => self.happens(event),
+                Some(event) if self.clock.now < BEGIN_NS + LIMIT_NS => {
+                    self.happens(event);
+                    between(self);
+                }
                 _ => return End::Expired("nobody said anything more".into()),
             }
         }
@@ -242,7 +269,7 @@ impl Session {
     fn silent(&self, index: usize) -> bool {
         let seeds = &self.coordinator.record().seeds;
         let spoke = seeds.get(index).is_some_and(Option::is_some);
-        spoke && self.play.commits(Attack::SilentChallenger, index)
+        spoke && self.play.silent(index, false)
     }
 
     fn challenger_ticks(&mut self, index: usize) {
@@ -351,6 +378,7 @@ impl Session {
         }
         for action in actions {
             match action {
+                ChallengerAction::Say(Statement::Report(_)) if self.play.silent(index, true) => {}
                 ChallengerAction::Say(statement) => {
                     let ready = matches!(statement, Statement::Ready(_));
                     let said = self.misreported(index, statement);

@@ -208,6 +208,7 @@ impl Manner {
     /// | early-commit, forged-bitmap | packets of all are invented | of f challengers |
     /// | equivocating-commit | half of the challengers get another | f of them |
     /// | rtt-inflation | echoes late before the flood only | always |
+    /// | silent-challenger | after its commitment to a seed | floods, and gives no report |
     /// | silent-prover | after its consent | takes the packets, never commits |
     /// | early-end | after a tenth of the duration | just before T_min |
     /// | skewed-starts | Starts arrive up to T0, echoes late | … and the honest begin up to a fifth of D late |
@@ -220,6 +221,7 @@ impl Manner {
             | Attack::ForgedBitmap
             | Attack::EquivocatingCommit
             | Attack::RttInflation
+            | Attack::SilentChallenger
             | Attack::SilentProver
             | Attack::EarlyEnd
             | Attack::SkewedStarts
