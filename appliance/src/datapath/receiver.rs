@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver as Channel, Sender as Mailbox, bounded};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::unistd::Pid;
-use plumbline_wire::consent::{SENDERS, SESSIONS, mapped_v4};
+use plumbline_wire::consent::{CLOSED, SENDERS, SESSIONS, mapped_v4};
 use plumbline_wire::header::IP_UDP_LEN;
 use plumbline_wire::{ConsentEntry, ConsentKey};
 
@@ -192,7 +192,6 @@ impl Receiver {
             let (done, answer) = bounded(1);
             let command = Command::Open {
                 id: handle.id,
-                rows: handle.rows.clone(),
                 sink: sink.clone(),
                 done,
             };
@@ -200,17 +199,7 @@ impl Receiver {
                 .shared
                 .ask(line, command, &answer, "open a session")?;
         }
-        if let Some(program) = lock(&self.shared.program).as_mut() {
-            for (key, entry) in &handle.rows {
-                program
-                    .consent()
-                    .insert(*key, *entry)
-                    .map_err(|e| DatapathError::Map {
-                        what: "admitting a sender (CONSENT)",
-                        source: Box::new(e),
-                    })?;
-            }
-        }
+        handle.shared.consent(&handle.rows)?;
         Ok(handle)
     }
 
@@ -262,6 +251,21 @@ impl Drop for Receiver {
 }
 
 impl SessionHandle {
+    /// Sets the session's start, `CLOCK_TAI` ns: from then on its senders are admitted. Once only, so that
+    /// no row is replaced in which packets are counted: on a session that has a start this does nothing.
+    ///
+    /// # Errors
+    /// A thread is gone, or a consent row cannot be replaced.
+    pub fn arm(&mut self, from_tai_ns: u64) -> Result<(), DatapathError> {
+        for (_, entry) in &mut self.rows {
+            if entry.from_tai_ns != CLOSED {
+                return Ok(());
+            }
+            entry.from_tai_ns = from_tai_ns;
+        }
+        self.shared.consent(&self.rows)
+    }
+
     /// Refuses its senders from now on, and lets the threads take what has arrived. Afterwards none of
     /// them touches the sink any more.
     ///
@@ -394,6 +398,33 @@ impl Shared {
             return Err(DatapathError::TooManySessions { limit: SESSIONS });
         }
         open.insert(id);
+        Ok(())
+    }
+
+    /// Enters rows where they are looked up: in the program's map, or with the plain socket's thread.
+    fn consent(&self, rows: &[Row]) -> Result<(), DatapathError> {
+        if let Some(program) = lock(&self.program).as_mut() {
+            for (key, entry) in rows {
+                program
+                    .consent()
+                    .insert(*key, *entry)
+                    .map_err(|e| DatapathError::Map {
+                        what: "admitting a sender (CONSENT)",
+                        source: Box::new(e),
+                    })?;
+            }
+            return Ok(());
+        }
+        for line in &self.lines {
+            let (done, answer) = bounded(1);
+            let rows = rows.to_vec();
+            self.ask(
+                line,
+                Command::Consent { rows, done },
+                &answer,
+                "admit senders",
+            )?;
+        }
         Ok(())
     }
 
@@ -578,8 +609,13 @@ fn rows(spec: &SessionSpec) -> Result<Vec<Row>, DatapathError> {
                     sender.source
                 )));
             }
-            let entry =
-                ConsentEntry::new(sender.index, spec.size, spec.cap_packets, spec.until_tai_ns);
+            let entry = ConsentEntry::new(
+                sender.index,
+                sender.cookie,
+                spec.size,
+                spec.cap_packets,
+                spec.from_tai_ns..=spec.until_tai_ns,
+            );
             Ok((key, entry))
         })
         .collect()

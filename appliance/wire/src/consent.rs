@@ -83,13 +83,7 @@ pub struct ConsentEntry {
 
 impl ConsentEntry {
     /// The entry of a sender of at most `cap` packets of `size` that carry `cookie`, in `window` (TAI ns).
-    pub fn new(
-        index: u16,
-        cookie: u64,
-        size: Size,
-        cap: u64,
-        window: RangeInclusive<u64>,
-    ) -> Self {
+    pub fn new(index: u16, cookie: u64, size: Size, cap: u64, window: RangeInclusive<u64>) -> Self {
         Self {
             from_tai_ns: *window.start(),
             until_tai_ns: *window.end(),

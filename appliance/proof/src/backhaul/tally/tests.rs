@@ -41,6 +41,7 @@ fn packet(key: &SessionKey, index: u16, sequence: u64) -> (Header, [u8; 64]) {
         index,
         sequence,
         sent_ns: 0,
+        cookie: 0,
         tag: [0; 8],
     };
     let mut raw = header.to_bytes();
