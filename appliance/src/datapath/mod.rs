@@ -38,7 +38,7 @@ use plumbline_wire::{HEADER_LEN, Header, Size};
 
 pub use crate::clock::{realtime_ns, tai_ns};
 pub use crate::xsk::XskStatistics;
-pub use counters::{Counters, SocketCounters, ThreadCounters};
+pub use counters::{Counters, InterfaceCounters, SocketCounters, ThreadCounters};
 pub use error::DatapathError;
 pub use ladder::PathInfo;
 pub use plumbline_proof::backhaul::tally::Leaf;

@@ -1,8 +1,10 @@
 //! The handle that the rest of the appliance holds: start, open and close sessions, read counters.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,7 +20,7 @@ use plumbline_wire::{ConsentEntry, ConsentKey};
 use crate::host;
 use crate::privilege;
 
-use super::counters::{Counters, Live, LiveFates, SocketCounters};
+use super::counters::{Counters, InterfaceCounters, Live, LiveFates, SocketCounters};
 use super::error::DatapathError;
 use super::ladder::{self, Chosen, PathInfo};
 use super::program::Program;
@@ -31,6 +33,8 @@ use super::{ReceiverConfig, SessionSink, SessionSpec, XskStatistics};
 /// Headers of IPv6 and UDP, bytes.
 const IPV6_UDP_LEN: usize = 48;
 
+/// Counters of all interfaces of the calling thread's network namespace; a file opened there stays of it.
+const INTERFACES: &str = "/proc/thread-self/net/dev";
 /// Commands that may wait: each open or close waits for its answer, so one a session is plenty.
 const MAILBOX: usize = SESSIONS;
 /// How long the thread may take to answer: it looks at its mailbox once a turn, and a turn is
@@ -59,6 +63,8 @@ struct Shared {
     /// Of the interface, bytes at the IP layer.
     mtu: u32,
     interface: String,
+    /// The kernel's table of interfaces, of the namespace in which the receiver was started, whoever reads it.
+    interfaces: Option<File>,
     failure: Arc<OnceLock<String>>,
 }
 
@@ -134,6 +140,7 @@ impl Receiver {
             fates,
             mtu,
             interface: cfg.interface.clone(),
+            interfaces: File::open(INTERFACES).ok(),
             failure,
         });
         Ok(Self {
@@ -221,6 +228,7 @@ impl Receiver {
         };
         let mut counters = Counters {
             fates,
+            interface: shared.interface_counters(),
             ..Counters::default()
         };
         for line in &shared.lines {
@@ -399,6 +407,20 @@ impl Shared {
         }
         open.insert(id);
         Ok(())
+    }
+
+    fn interface_counters(&self) -> Option<InterfaceCounters> {
+        let file = self.interfaces.as_ref()?;
+        let mut whole = Vec::new();
+        // From the beginning each time: the kernel makes the table anew as it is read.
+        let mut part = [0; 4096];
+        loop {
+            match file.read_at(&mut part, whole.len() as u64).ok()? {
+                0 => break,
+                read => whole.extend_from_slice(part.get(..read)?),
+            }
+        }
+        InterfaceCounters::parse(std::str::from_utf8(&whole).ok()?, &self.interface)
     }
 
     /// Enters rows where they are looked up: in the program's map, or with the plain socket's thread.

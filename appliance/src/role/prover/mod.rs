@@ -304,6 +304,9 @@ impl Prover {
         let committed = sink.committed().ok_or(NO_COMMITMENT)?;
         let after = self.receiver.counters().map_err(|e| e.to_string())?;
         let fates = accounting::between(&live.before, &after);
+        let host_dropped = accounting::host_dropped(&live.before, &after);
+        let interface = accounting::interface(&live.before, &after);
+        tracing::info!(host_dropped, ?interface, "what this host lost and received");
         let accounting = accounting(
             sink.tally(),
             committed,
