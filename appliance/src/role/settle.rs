@@ -40,7 +40,7 @@ impl Settlement for Settler {
         let domain = domain(notice.chain_id, Address::from(notice.contract.0));
         let timing = Timing {
             index: report.index,
-            window_us: u32::try_from(report.tt_ns.div_ceil(1_000)).unwrap_or(u32::MAX),
+            window_us: report.window_us,
             packets: report.packets,
         };
         self.sign(report_digest(

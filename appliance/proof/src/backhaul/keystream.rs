@@ -196,6 +196,7 @@ impl Train {
             index: self.index,
             sequence,
             sent_ns: 0,
+            cookie: 0,
             tag: [0; 8],
         };
         let mut bytes = header.to_bytes();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use alloy::primitives::B256;
 use plumbline_contracts::abi::backhaul::IBackhaul::{Submission, Timing};
 use plumbline_proof::backhaul::bundle::{self, Bundle};
-use plumbline_proof::backhaul::judge::{Judgement, Verdict, judge, valid_reports};
+use plumbline_proof::backhaul::judge::{Judgement, judge, valid_reports};
 use plumbline_proof::backhaul::messages::Window;
 use plumbline_proof::backhaul::params;
 use plumbline_proof::backhaul::record::Record;
@@ -65,7 +65,7 @@ pub(super) async fn report(hub: &Arc<Hub>, id: B256, session: &Arc<Session>) -> 
         .await;
     hub.metrics.transaction(Transaction::Report, sent.is_ok());
     sent.map_err(|e| e.to_string())?;
-    tracing::info!(%id, verdict = ?judgement.verdict, point_bps = judgement.point_bps, guaranteed_bps = judgement.guaranteed_bps(), "result posted");
+    tracing::info!(%id, verdict = ?judgement.verdict, lower_bps = judgement.lower_bps(), guaranteed_bps = judgement.guaranteed_bps(), "result posted");
     Ok(())
 }
 
@@ -80,12 +80,11 @@ fn submission(
         .as_ref()
         .zip(record.reveal.as_ref())
         .ok_or("no commitment on record")?;
-    let terms = &record.notice.message.terms;
     let reports = valid_reports(record, judgement).into_iter().map(|kept| {
         let report = &kept.message;
         Timing {
             index: report.index,
-            windowUs: u32::try_from(report.tt_ns.div_ceil(1_000)).unwrap_or(u32::MAX),
+            windowUs: report.window_us,
             packets: report.packets,
             signature: report.settlement.clone().into(),
         }
@@ -98,7 +97,7 @@ fn submission(
         reports: reports.collect(),
         bundleHash: address.into(),
         verdict: judgement.verdict as u8,
-        spansUs: vec![850 * terms.duration_ms; usize::from(terms.f) + 1],
+        spansUs: judgement.spans_us.clone(),
     })
 }
 
@@ -133,7 +132,8 @@ fn count(hub: &Hub, record: &Record, judgement: &Judgement) {
         params::Direction::Down => Link::Downlink,
         params::Direction::Up => Link::Uplink,
     };
-    metrics.capacity(link, Estimate::Point, judgement.point_bps);
+    metrics.capacity(link, Estimate::Measured, judgement.measured_bps);
+    metrics.capacity(link, Estimate::Lower, judgement.lower_bps());
     metrics.capacity(link, Estimate::Guaranteed, judgement.guaranteed_bps());
     metrics.packets_add(
         Proof::Backhaul,
@@ -167,7 +167,6 @@ fn count(hub: &Hub, record: &Record, judgement: &Judgement) {
             let phase = match sample.window {
                 Window::Before => Probe::Before,
                 Window::During => Probe::During,
-                Window::After => Probe::After,
             };
             if let Some(ns) = rtt::span_ns(sample) {
                 metrics.probe(phase, Duration::from_nanos(ns));
