@@ -223,7 +223,7 @@ impl Play {
                     let sequences: Vec<u64> = (0u64..).take(cap).collect();
                     let party = &mut self.parties[i];
                     party.leaves = train.leaves(&sequences);
-                    party.machine.prepared(party.leaves.clone());
+                    party.machine.prepared();
                     party.train = Some(train);
                 }
                 ChallengerAction::Send(_, bytes) => self.deliver(i, &bytes)?,

@@ -3,12 +3,12 @@
 //! ```text
 //!  notice ─► SeedCommitment ─► consent ─► [Prepare ‖ probes] ─► Ready ─► start ─► [Flood ‖ probes]
 //!                                                                           │ Commit datagram: e
-//!  Report ◄─ reveal checked against my own leaves ◄─ probes after ◄─ ack ◄──┘
+//!  Report ◄─ reveal checked against my own packets ◄─ probes after ◄─ ack ◄──┘
 //! ```
 
 use std::net::SocketAddr;
 
-use plumbline_trust::encoding::{Digest, decode};
+use plumbline_trust::encoding::decode;
 use plumbline_trust::identity::{NetworkKey, Signed};
 use plumbline_trust::session::{Ephemeral, SessionKey};
 use plumbline_wire::header::{HEADER_LEN, Header, Kind};
@@ -21,7 +21,9 @@ use super::messages::{
 use super::params::{DEADLINE_DURATIONS, LEAD_PART, SETTLE_NS};
 use super::probes::Probes;
 use super::record::{Record, Refusal, seed_hash};
+use super::replay;
 use super::rtt::{self, Known};
+use super::sendlog::SendLog;
 use super::uplink::challenger::{Counting, Receiving};
 
 pub(super) const EPHEMERAL: &str = "plumbline 2026-11 backhaul challenger ephemeral v1";
@@ -31,7 +33,7 @@ const SEED: &str = "plumbline 2026-11 backhaul challenger seed v1";
 pub enum ChallengerAction {
     /// Say this to the coordinator.
     Say(Statement),
-    /// Make the packets ahead of time; answer with [`Challenger::prepared`].
+    /// Get ready to send so many of these packets; answer with [`Challenger::prepared`].
     Prepare(Box<Train>, usize),
     /// Send this to the prover's control address.
     Send(SocketAddr, Vec<u8>),
@@ -69,6 +71,8 @@ pub struct Flooded {
     pub last_ns: Option<u64>,
     /// Packets that the kernel took.
     pub sent: u64,
+    /// When it took them.
+    pub log: SendLog,
     /// Clock that made the stamps.
     pub clock: String,
     /// Bound on its error over the phase, ns.
@@ -87,7 +91,8 @@ pub struct Challenger {
     data: SocketAddr,
     control: SocketAddr,
     pub(super) session: Option<SessionKey>,
-    leaves: Option<Vec<Digest>>,
+    train: Option<Train>,
+    prepared: bool,
     pub(super) probes: Probes,
     said_ready: bool,
     flooding: Option<Flood>,
@@ -134,7 +139,8 @@ impl Challenger {
             data,
             control,
             session: None,
-            leaves: None,
+            train: None,
+            prepared: false,
             probes: Probes::default(),
             said_ready: false,
             flooding: None,
@@ -300,12 +306,13 @@ impl Challenger {
         )
         .of_size(self.record.notice.message.terms.size());
         self.session = Some(session);
+        self.train = Some(train.clone());
         vec![ChallengerAction::Prepare(Box::new(train), cap)]
     }
 
-    /// The packets are made; these are their leaves.
-    pub fn prepared(&mut self, leaves: Vec<Digest>) {
-        self.leaves = Some(leaves);
+    /// The first packets are made: sending may begin.
+    pub fn prepared(&mut self) {
+        self.prepared = true;
     }
 
     fn start(&mut self) -> Vec<ChallengerAction> {
@@ -313,7 +320,7 @@ impl Challenger {
         let (Some(start), Some(consent)) = (&self.record.start, &self.record.consent) else {
             return Vec::new();
         };
-        if self.leaves.is_none() {
+        if !self.prepared {
             return vec![ChallengerAction::Fail(
                 "the start came before my packets were made".into(),
             )];
@@ -438,7 +445,7 @@ impl Challenger {
         now_ns: u64,
     ) -> Vec<ChallengerAction> {
         let mut actions: Vec<ChallengerAction> = self.probe(now_ns).into_iter().collect();
-        let prepared = self.up() || self.leaves.is_some();
+        let prepared = self.up() || self.prepared;
         if !self.said_ready && prepared && self.probes.done(Window::Before, now_ns) {
             self.said_ready = true;
             let ready = Ready {
@@ -496,12 +503,15 @@ impl Challenger {
         Some(ChallengerAction::Send(to, bytes.to_vec()))
     }
 
-    /// Packets of mine that the prover proved: its count, if its root is the one my own leaves give.
+    /// Packets of mine that the prover proved: its count, if its root is the one my own packets give.
     fn proved(&self) -> u32 {
         let at = usize::from(self.index);
-        let (Some(reveal), Some((_, commit)), Some(leaves)) =
-            (&self.record.reveal, &self.committed, &self.leaves)
-        else {
+        let (Some(reveal), Some((_, commit)), Some(train), Some(consent)) = (
+            &self.record.reveal,
+            &self.committed,
+            &self.train,
+            &self.record.consent,
+        ) else {
             return 0;
         };
         let reveal = &reveal.message;
@@ -515,12 +525,11 @@ impl Challenger {
         let opens = keystream::response(&commit.challenge, 0, &commit.counts, &reveal.roots)
             == commit.response;
         let packets: u32 = bitmap.iter().map(|b| b.count_ones()).sum();
-        // A number past the cap has no leaf, and then the groups are not mine.
-        let leaf = |s| leaves.get(usize::try_from(s).ok()?).copied();
-        let mine = keystream::groups(bitmap, leaf).map(|groups| {
-            keystream::root(bitmap.len(), keystream::words(bitmap), groups.into_iter())
-        });
-        if opens && packets == *count && mine == Some(*root) {
+        // Beyond the cap nothing was sent. What is not to be counted anyway is not made again.
+        let cap = consent.message.cap_packets;
+        let sent = keystream::sequences(bitmap).last().is_none_or(|s| s < cap);
+        let mine = || replay::root(train, bitmap) == *root;
+        if opens && packets == *count && sent && mine() {
             *count
         } else {
             0

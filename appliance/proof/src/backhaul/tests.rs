@@ -24,6 +24,7 @@ use super::params::Terms;
 use super::prover::{Prover, ProverAction};
 use super::record::Record;
 use super::rtt;
+use super::sendlog::SendLog;
 use super::tally::{Leaf, Tally};
 
 const MS: u64 = 1_000_000;
@@ -223,9 +224,8 @@ impl Sim {
         for action in actions.into_iter().filter(|_| !silent) {
             match action {
                 ChallengerAction::Say(s) => self.publish(&s),
-                ChallengerAction::Prepare(mut train, cap) => {
-                    let (_, leaves) = train.make(cap, |_| {});
-                    self.parties[i].machine.prepared(leaves);
+                ChallengerAction::Prepare(train, _) => {
+                    self.parties[i].machine.prepared();
                     self.parties[i].train = Some(train);
                 }
                 ChallengerAction::Send(_, bytes) => self.deliver(i, &bytes),
@@ -372,7 +372,12 @@ impl Sim {
                 self.challenger_acts(i, actions);
             }
             let mine = || sends.iter().filter(|s| s.1 == i && s.0 <= self.now + DELAY);
+            let mut log = SendLog::new(self.world.terms.duration_ns());
+            for (at, ..) in mine() {
+                log.add(at - mine().next().map_or(0, |s| s.0), 1);
+            }
             self.parties[i].machine.flooded(Flooded {
+                log,
                 first_ns: mine().next().map(|s| s.0),
                 last_ns: mine().next_back().map(|s| s.0),
                 sent: mine().count() as u64,
