@@ -33,7 +33,7 @@ use crate::host;
 use crate::keyfile::Keys;
 use crate::metrics::Metrics;
 use crate::privilege;
-use crate::role::challenger::{Challenger, Paths};
+use crate::role::challenger::{Budget, Challenger, Limits, Paths};
 use crate::role::conduct::{Conduct, Honest};
 use crate::role::coordinator::{self, Hub};
 use crate::role::juror::Juror;
@@ -421,6 +421,11 @@ async fn take_part(
             control_port: c.control_port,
             conduct,
             paths: Paths::default(),
+            budget: Budget::new(Limits {
+                rate: c.max_rate,
+                bytes: c.max_bytes,
+                memory: c.max_memory,
+            }),
         });
         tasks.spawn(async move {
             node.discover(|id| {

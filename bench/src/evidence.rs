@@ -15,6 +15,7 @@ use plumbline_proof::backhaul::messages::{
 use plumbline_proof::backhaul::params::Terms;
 use plumbline_proof::backhaul::prover::{Prover, ProverAction};
 use plumbline_proof::backhaul::rtt;
+use plumbline_proof::backhaul::sendlog::SendLog;
 use plumbline_proof::backhaul::tally::{Leaf, Tally};
 use plumbline_trust::encoding::{Digest, domain, encode};
 use plumbline_trust::identity::{Address, NetworkKey, Signed, binding_message};
@@ -326,6 +327,8 @@ impl Play {
                 first_ns: party.flood.map(|f| f.start_ns),
                 last_ns: Some(self.now.saturating_sub(DELAY)),
                 sent,
+                // Nobody looks at it yet.
+                log: SendLog::new(self.terms.duration_ns()),
                 clock: "virtual".into(),
                 clock_error_ns: 0,
             });

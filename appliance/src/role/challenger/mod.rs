@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!   coordinator ──events──► channel ─► session thread: machine, control socket ─► statements ──► coordinator
-//!                                        │ Prepare ▲ leaves        kernel stamps every datagram
+//!                                        │ Prepare ▲ buffers full   kernel stamps every datagram
 //!                                        ▼         │
-//!                                     packet thread ── Flood ──► generator (io_uring) ══► prover
+//!                                     pack thread ─ milliseconds ahead ─► flood thread (io_uring) ══► prover
 //! ```
 //! The control socket is read by the thread that owns the machine, and arrival times are the kernel's,
 //! so that a busy scheduler does not lengthen anyone's round trip.
 
 mod control;
+mod limits;
 mod paths;
 mod uplink;
 
@@ -20,25 +21,28 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use plumbline_proof::backhaul::challenger::{
-    Challenger as Machine, ChallengerAction, Flood, Flooded,
+    Challenger as Machine, ChallengerAction, Flood, Flooded, seed_of,
 };
 use plumbline_proof::backhaul::keystream::Train;
 use plumbline_proof::backhaul::messages::{ChallengeId, Statement};
+use plumbline_proof::backhaul::pace;
 use plumbline_proof::backhaul::params::Direction;
 use plumbline_proof::backhaul::uplink::challenger::{Counted, Counting};
-use plumbline_trust::Digest;
 use plumbline_trust::identity::Address;
 use plumbline_wire::header::IP_UDP_LEN;
 use tokio::sync::mpsc;
 
 use self::control::Control;
+pub use self::limits::{Budget, Limits};
+use self::limits::{Share, Taken};
 pub use self::paths::Paths;
 use self::uplink::Ear;
 use super::conduct::{Conduct, Speaker};
 use super::node::Node;
 use super::path;
 use crate::clock;
-use crate::generator::{FloodPlan, flood};
+use crate::config::units::{Bytes, Rate};
+use crate::generator::{FloodPlan, RING_BYTES, Shape, Stream, flood, stream};
 
 /// Longest wait for a datagram before statements and the machine's clock are looked at again.
 const PATIENCE: Duration = Duration::from_millis(5);
@@ -61,11 +65,13 @@ pub struct Challenger {
     pub conduct: Arc<dyn Conduct>,
     /// Smallest round trips to provers it has met.
     pub paths: Paths,
+    /// What it lends its sessions.
+    pub budget: Arc<Budget>,
 }
 
 /// What the worker threads of a session answer.
 enum Work {
-    Prepared(Vec<u8>, Vec<Digest>),
+    Prepared(Stream),
     Flooded(Result<Flooded, String>),
     Counted(Result<Counted, String>),
 }
@@ -141,7 +147,12 @@ struct Session {
     say: mpsc::Sender<Statement>,
     work_in: Sender<Work>,
     work: Receiver<Work>,
-    packets: Vec<u8>,
+    shape: Shape,
+    packets: Option<Stream>,
+    /// The flood is over, which the machine hears with the commitment: the clock is watched until then.
+    flooded: Option<Flooded>,
+    /// What this session takes of the machine, or why it may not.
+    share: Result<Taken, String>,
     /// A packet was sent to try the path.
     tried: bool,
     halt: Arc<AtomicBool>,
@@ -177,7 +188,18 @@ impl Session {
             None => machine,
         };
         let data = Arc::new(data);
-        let up = machine.record().notice.message.terms.direction == Direction::Up;
+        let terms = machine.record().notice.message.terms;
+        let up = terms.direction == Direction::Up;
+        let rate = terms.offer_each_bps();
+        let shape = Shape::new(terms.size().payload(), rate, RING_BYTES);
+        let bytes = terms
+            .cap_packets()
+            .saturating_mul(terms.packet_bytes.into());
+        let share = role.budget.take(Share {
+            rate: Rate(rate),
+            bytes: Bytes(bytes),
+            memory: Bytes(if up { 0 } else { shape.bytes() as u64 }),
+        });
         let ear = up.then(|| Ear::new(data.clone())).transpose()?;
         let (work_in, work) = channel();
         let session = Self {
@@ -191,7 +213,10 @@ impl Session {
             say,
             work_in,
             work,
-            packets: Vec::new(),
+            shape,
+            packets: None,
+            flooded: None,
+            share,
             tried: false,
             halt: Arc::new(AtomicBool::new(false)),
             watch: clock::Watch::start(),
@@ -202,7 +227,11 @@ impl Session {
 
     /// To its end; and the smallest round trip that it saw.
     fn run(mut self, stop: &AtomicBool) -> (Result<(), String>, Option<u64>) {
-        let first = std::mem::take(&mut self.first);
+        let mut first = std::mem::take(&mut self.first);
+        if let Err(why) = &self.share {
+            let key = self.node.network.clone();
+            first.extend(self.machine.give_up(&key, why));
+        }
         let ended = self
             .act(first)
             .and_then(|done| if done { Ok(()) } else { self.turns(stop) });
@@ -231,13 +260,21 @@ impl Session {
             self.try_path();
             while let Ok(work) = self.work.try_recv() {
                 match work {
-                    Work::Prepared(packets, leaves) => {
-                        self.packets = packets;
-                        self.machine.prepared(leaves);
+                    Work::Prepared(packets) => {
+                        self.packets = Some(packets);
+                        self.machine.prepared();
                     }
-                    Work::Flooded(outcome) => self.machine.flooded(outcome?),
+                    Work::Flooded(outcome) => self.flooded = Some(outcome?),
                     Work::Counted(counted) => self.machine.counted(counted?),
                 }
+            }
+            if self.halt.load(Ordering::Relaxed)
+                && let Some(flooded) = self.flooded.take()
+            {
+                self.machine.flooded(Flooded {
+                    clock_error_ns: self.watch.error_ns(),
+                    ..flooded
+                });
             }
             actions.extend(
                 self.machine
@@ -316,10 +353,16 @@ impl Session {
     fn prepare(&self, mut train: Box<Train>, count: usize) -> Result<(), String> {
         let (answer, conduct) = (self.work_in.clone(), self.conduct.clone());
         let length = self.machine.record().notice.message.terms.size().payload();
+        let (packer, packets) = stream(self.shape, count as u64);
         spawn("plumbline-pack", move || {
-            let (packets, leaves) = train.make(count, |_| {});
-            let packets = conduct.packets(packets, length);
-            let _gone = answer.send(Work::Prepared(packets, leaves));
+            let mut scratch = Vec::new();
+            let make = |first, chunk: &mut [u8]| {
+                train.fill(first, chunk, &mut scratch);
+                conduct.packets(chunk, length, first);
+            };
+            packer.run(make, || {
+                let _gone = answer.send(Work::Prepared(packets));
+            });
         })
     }
 
@@ -342,7 +385,11 @@ impl Session {
             self.work_in.clone(),
             self.watch,
         );
-        let packets = std::mem::take(&mut self.packets);
+        let mut packets = self.packets.take().ok_or("no packets are made")?;
+        let jitter = pace::jitter(&seed_of(
+            &self.node.network,
+            self.machine.record().challenge(),
+        ));
         let terms = self.machine.record().notice.message.terms;
         let packet_len = terms.size().payload();
         // The generator counts the headers of IPv4.
@@ -351,21 +398,24 @@ impl Session {
             .saturating_mul((packet_len + IP_UDP_LEN) as u64)
             / u64::from(terms.packet_bytes);
         spawn("plumbline-flood", move || {
-            let outcome = flood(&FloodPlan {
+            let plan = FloodPlan {
                 socket: &socket,
-                packets: &packets,
                 packet_len,
                 rate_bps,
+                jitter,
+                duration_ns: terms.duration_ns(),
                 start_realtime_ns: plan.start_ns,
                 deadline_realtime_ns: plan.deadline_ns,
                 stop: &halt,
-            });
+            };
+            let outcome = flood(&plan, &mut packets);
             let outcome = outcome.map_err(|e| e.to_string()).map(|o| {
-                tracing::info!(engine = o.engine, sent = o.sent, ended = ?o.ended, late_p99_us = o.gaps.value_at_quantile(0.99) / 1000, "flood over");
+                tracing::info!(engine = o.engine, sent = o.sent, ended = ?o.ended, late_p99_us = o.gaps.value_at_quantile(0.99) / 1000, missed_us = o.missed_ns / 1000, starved = o.starved, "flood over");
                 Flooded {
                     first_ns: o.first_send_ns,
                     last_ns: o.last_send_ns,
                     sent: o.sent,
+                    log: o.log,
                     clock: clock::NAME.into(),
                     clock_error_ns: watch.error_ns(),
                 }
