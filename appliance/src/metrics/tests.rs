@@ -23,7 +23,7 @@ fn full() -> Metrics {
     m.probe(Probe::Before, Duration::from_micros(250));
     m.packets_add(Proof::Backhaul, Direction::Sent, "accepted", 7);
     m.bytes_add(Proof::Backhaul, Direction::Sent, 1500);
-    m.capacity(Link::Downlink, Estimate::Point, 990_000_000);
+    m.capacity(Link::Downlink, Estimate::Measured, 990_000_000);
     m.commit_sent(Duration::from_micros(80));
     m.signature(Algorithm::Ed25519, true);
     m.signature(Algorithm::Secp256k1, false);

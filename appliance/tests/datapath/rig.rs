@@ -392,16 +392,17 @@ pub(crate) fn flood_of(
 ) -> FloodOutcome {
     let stop = AtomicBool::new(false);
     let now = realtime_ns();
-    let outcome = flood(&FloodPlan {
+    let plan = FloodPlan {
         socket,
-        packets,
         packet_len: size.payload(),
         rate_bps,
+        jitter: 7,
+        duration_ns: MINUTE,
         start_realtime_ns: now,
         deadline_realtime_ns: now + MINUTE,
         stop: &stop,
-    })
-    .unwrap();
+    };
+    let outcome = flood(&plan, &mut &*packets).unwrap();
     assert_eq!(outcome.ended, Ended::Exhausted);
     assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
     outcome

@@ -309,7 +309,13 @@ impl MeasureResult {
         let sustained: Vec<String> = self
             .sustained
             .iter()
-            .map(|s| format!("{} with {} MB", rate(s.at_least_bps), s.burst_bytes / 1_000_000))
+            .map(|s| {
+                format!(
+                    "{} with {} MB",
+                    rate(s.at_least_bps),
+                    s.burst_bytes / 1_000_000
+                )
+            })
             .collect();
         let burst = match self.burst_bytes {
             Some(bytes) => format!("; the prover's slices show a burst of {bytes} bytes"),
@@ -343,12 +349,18 @@ impl MeasureResult {
                     rate(self.layer1_bps)
                 ),
             ),
-            ("at least", format!("{}, if nobody lies", rate(self.lower_bps))),
+            (
+                "at least",
+                format!("{}, if nobody lies", rate(self.lower_bps)),
+            ),
             ("guaranteed", rate(self.guaranteed_bps)),
             ("trust curve", curve.join(" · ")),
             (
                 "sustained",
-                format!("if the line has a bucket, at least {}{burst}", sustained.join(" · ")),
+                format!(
+                    "if the line has a bucket, at least {}{burst}",
+                    sustained.join(" · ")
+                ),
             ),
             ("offered", offered),
             (
@@ -379,7 +391,11 @@ impl MeasureResult {
                 c.address.to_string(),
                 nanoseconds(u64::from(c.window_us) * 1000),
                 nanoseconds(c.rho_ns),
-                format!("{} / {}", nanoseconds(c.rtt.before_ns), rtt(c.rtt.during_ns)),
+                format!(
+                    "{} / {}",
+                    nanoseconds(c.rtt.before_ns),
+                    rtt(c.rtt.during_ns)
+                ),
                 c.packets.to_string(),
                 c.sent.to_string(),
                 c.paid.to_string(),

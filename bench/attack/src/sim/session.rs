@@ -324,10 +324,9 @@ impl Session {
                 }
                 ChallengerAction::Prepare(mut train, cap) => {
                     let all: Vec<u64> = (0u64..).take(cap).collect();
-                    let leaves = train.leaves(&all);
                     let party = &mut self.parties[index];
-                    party.machine.prepared(leaves.clone());
-                    party.leaves = leaves;
+                    party.leaves = train.leaves(&all);
+                    party.machine.prepared();
                 }
                 ChallengerAction::Send(_, bytes) => {
                     if let Some(bytes) = bytes.first_chunk::<HEADER_LEN>() {
