@@ -20,8 +20,33 @@ use crate::metrics::{Direction, Estimate, Link, Probe, Proof, Transaction};
 use crate::role::outcome;
 use crate::ui::results::MeasureResult;
 
-/// Judges a session, writes its bundle, posts the result.
+/// Judges a session and writes its bundle, once; posts the result.
 pub(super) async fn report(hub: &Arc<Hub>, id: B256, session: &Arc<Session>) -> Result<(), String> {
+    let submission = match session.concluded.get() {
+        Some(submission) => submission.clone(),
+        None => {
+            let submission = conclude(hub, id, session).await?;
+            session.concluded.get_or_init(|| submission).clone()
+        }
+    };
+    let Some(submission) = submission else {
+        tracing::warn!(%id, "the prover's commitment does not hold: nothing is posted, the contract refunds after the deadline");
+        return Ok(());
+    };
+    let posted = hub.conduct.submission(submission);
+    let sent = hub.chain.report(id, &posted).await;
+    hub.metrics.transaction(Transaction::Report, sent.is_ok());
+    sent.map_err(|e| e.to_string())?;
+    tracing::info!(%id, verdict = posted.verdict, "result posted");
+    Ok(())
+}
+
+/// What the evidence comes to, kept on disk; nothing to post where the prover's commitment does not hold.
+async fn conclude(
+    hub: &Arc<Hub>,
+    id: B256,
+    session: &Arc<Session>,
+) -> Result<Option<Submission>, String> {
     let (mut log, mut record) = session.read(|m| (m.log().to_vec(), m.record().clone()));
     let (key, journal) = (hub.network.clone(), hub.journal.clone());
     // Recomputing every counted packet takes a core for a while: not on the server's threads.
@@ -51,22 +76,11 @@ pub(super) async fn report(hub: &Arc<Hub>, id: B256, session: &Arc<Session>) -> 
     count(hub, &record, &judgement);
     let document = outcome::from_evidence(&record, &judgement, &address);
     keep_document(hub, id, &document).await?;
+    tracing::info!(%id, verdict = ?judgement.verdict, lower_bps = judgement.lower_bps(), guaranteed_bps = judgement.guaranteed_bps(), "judged");
     if !judgement.commitment_ok {
-        tracing::warn!(%id, "the prover's commitment does not hold: nothing is posted, the contract refunds after the deadline");
-        return Ok(());
+        return Ok(None);
     }
-    let sent = hub
-        .chain
-        .report(
-            id,
-            &hub.conduct
-                .submission(submission(&record, &judgement, address)?),
-        )
-        .await;
-    hub.metrics.transaction(Transaction::Report, sent.is_ok());
-    sent.map_err(|e| e.to_string())?;
-    tracing::info!(%id, verdict = ?judgement.verdict, lower_bps = judgement.lower_bps(), guaranteed_bps = judgement.guaranteed_bps(), "result posted");
-    Ok(())
+    submission(&record, &judgement, address).map(Some)
 }
 
 /// What the contract is given: the prover's commitment and every valid report, as signed for it.
