@@ -34,7 +34,7 @@ use crate::journal::Journal;
 use crate::keyfile::Keys;
 use crate::metrics::Metrics;
 use crate::privilege;
-use crate::role::challenger::Challenger;
+use crate::role::challenger::{Budget, Challenger, Limits};
 use crate::role::conduct::{Conduct, Honest};
 use crate::role::coordinator::{self, Hub};
 use crate::role::juror::Juror;
@@ -424,6 +424,11 @@ async fn take_part(
             data_port: c.data_port,
             control_port: c.control_port,
             conduct,
+            budget: Budget::new(Limits {
+                rate: c.max_rate,
+                bytes: c.max_bytes,
+                memory: c.max_memory,
+            }),
         });
         tasks.spawn(async move {
             node.discover(|id| {

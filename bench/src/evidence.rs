@@ -17,6 +17,7 @@ use plumbline_proof::backhaul::messages::{
 use plumbline_proof::backhaul::params::Terms;
 use plumbline_proof::backhaul::prover::{Prover, ProverAction};
 use plumbline_proof::backhaul::rtt;
+use plumbline_proof::backhaul::sendlog::SendLog;
 use plumbline_proof::backhaul::tally::{Leaf, Tally};
 use plumbline_trust::encoding::{Digest, domain, encode};
 use plumbline_trust::identity::{Address, NetworkKey, Signed, binding_message};
@@ -227,7 +228,7 @@ impl Play {
                     let sequences: Vec<u64> = (0u64..).take(cap).collect();
                     let party = &mut self.parties[i];
                     party.leaves = train.leaves(&sequences);
-                    party.machine.prepared(party.leaves.clone());
+                    party.machine.prepared();
                     party.train = Some(train);
                 }
                 ChallengerAction::Send(_, bytes) => self.deliver(i, &bytes)?,
@@ -330,6 +331,8 @@ impl Play {
                 first_ns: party.flood.map(|f| f.start_ns),
                 last_ns: Some(self.now.saturating_sub(DELAY)),
                 sent,
+                // Nobody looks at it yet.
+                log: SendLog::new(self.terms.duration_ns()),
                 clock: "virtual".into(),
                 clock_error_ns: 0,
             });

@@ -1,8 +1,10 @@
 //! The handle that the rest of the appliance holds: start, open and close sessions, read counters.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -11,14 +13,14 @@ use crossbeam_channel::{Receiver as Channel, Sender as Mailbox, bounded};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::unistd::Pid;
-use plumbline_wire::consent::{SENDERS, SESSIONS, mapped_v4};
+use plumbline_wire::consent::{CLOSED, SENDERS, SESSIONS, mapped_v4};
 use plumbline_wire::header::IP_UDP_LEN;
 use plumbline_wire::{ConsentEntry, ConsentKey};
 
 use crate::host;
 use crate::privilege;
 
-use super::counters::{Counters, Live, LiveFates, SocketCounters};
+use super::counters::{Counters, InterfaceCounters, Live, LiveFates, SocketCounters};
 use super::error::DatapathError;
 use super::ladder::{self, Chosen, PathInfo};
 use super::program::Program;
@@ -31,6 +33,8 @@ use super::{ReceiverConfig, SessionSink, SessionSpec, XskStatistics};
 /// Headers of IPv6 and UDP, bytes.
 const IPV6_UDP_LEN: usize = 48;
 
+/// Counters of all interfaces of the calling thread's network namespace; a file opened there stays of it.
+const INTERFACES: &str = "/proc/thread-self/net/dev";
 /// Commands that may wait: each open or close waits for its answer, so one a session is plenty.
 const MAILBOX: usize = SESSIONS;
 /// How long the thread may take to answer: it looks at its mailbox once a turn, and a turn is
@@ -59,6 +63,8 @@ struct Shared {
     /// Of the interface, bytes at the IP layer.
     mtu: u32,
     interface: String,
+    /// The kernel's table of interfaces, of the namespace in which the receiver was started, whoever reads it.
+    interfaces: Option<File>,
     failure: Arc<OnceLock<String>>,
 }
 
@@ -134,6 +140,7 @@ impl Receiver {
             fates,
             mtu,
             interface: cfg.interface.clone(),
+            interfaces: File::open(INTERFACES).ok(),
             failure,
         });
         Ok(Self {
@@ -192,7 +199,6 @@ impl Receiver {
             let (done, answer) = bounded(1);
             let command = Command::Open {
                 id: handle.id,
-                rows: handle.rows.clone(),
                 sink: sink.clone(),
                 done,
             };
@@ -200,17 +206,7 @@ impl Receiver {
                 .shared
                 .ask(line, command, &answer, "open a session")?;
         }
-        if let Some(program) = lock(&self.shared.program).as_mut() {
-            for (key, entry) in &handle.rows {
-                program
-                    .consent()
-                    .insert(*key, *entry)
-                    .map_err(|e| DatapathError::Map {
-                        what: "admitting a sender (CONSENT)",
-                        source: Box::new(e),
-                    })?;
-            }
-        }
+        handle.shared.consent(&handle.rows)?;
         Ok(handle)
     }
 
@@ -232,6 +228,7 @@ impl Receiver {
         };
         let mut counters = Counters {
             fates,
+            interface: shared.interface_counters(),
             ..Counters::default()
         };
         for line in &shared.lines {
@@ -262,6 +259,21 @@ impl Drop for Receiver {
 }
 
 impl SessionHandle {
+    /// Sets the session's start, `CLOCK_TAI` ns: from then on its senders are admitted. Once only, so that
+    /// no row is replaced in which packets are counted: on a session that has a start this does nothing.
+    ///
+    /// # Errors
+    /// A thread is gone, or a consent row cannot be replaced.
+    pub fn arm(&mut self, from_tai_ns: u64) -> Result<(), DatapathError> {
+        for (_, entry) in &mut self.rows {
+            if entry.from_tai_ns != CLOSED {
+                return Ok(());
+            }
+            entry.from_tai_ns = from_tai_ns;
+        }
+        self.shared.consent(&self.rows)
+    }
+
     /// Refuses its senders from now on, and lets the threads take what has arrived. Afterwards none of
     /// them touches the sink any more.
     ///
@@ -394,6 +406,47 @@ impl Shared {
             return Err(DatapathError::TooManySessions { limit: SESSIONS });
         }
         open.insert(id);
+        Ok(())
+    }
+
+    fn interface_counters(&self) -> Option<InterfaceCounters> {
+        let file = self.interfaces.as_ref()?;
+        let mut whole = Vec::new();
+        // From the beginning each time: the kernel makes the table anew as it is read.
+        let mut part = [0; 4096];
+        loop {
+            match file.read_at(&mut part, whole.len() as u64).ok()? {
+                0 => break,
+                read => whole.extend_from_slice(part.get(..read)?),
+            }
+        }
+        InterfaceCounters::parse(std::str::from_utf8(&whole).ok()?, &self.interface)
+    }
+
+    /// Enters rows where they are looked up: in the program's map, or with the plain socket's thread.
+    fn consent(&self, rows: &[Row]) -> Result<(), DatapathError> {
+        if let Some(program) = lock(&self.program).as_mut() {
+            for (key, entry) in rows {
+                program
+                    .consent()
+                    .insert(*key, *entry)
+                    .map_err(|e| DatapathError::Map {
+                        what: "admitting a sender (CONSENT)",
+                        source: Box::new(e),
+                    })?;
+            }
+            return Ok(());
+        }
+        for line in &self.lines {
+            let (done, answer) = bounded(1);
+            let rows = rows.to_vec();
+            self.ask(
+                line,
+                Command::Consent { rows, done },
+                &answer,
+                "admit senders",
+            )?;
+        }
         Ok(())
     }
 
@@ -578,8 +631,13 @@ fn rows(spec: &SessionSpec) -> Result<Vec<Row>, DatapathError> {
                     sender.source
                 )));
             }
-            let entry =
-                ConsentEntry::new(sender.index, spec.size, spec.cap_packets, spec.until_tai_ns);
+            let entry = ConsentEntry::new(
+                sender.index,
+                sender.cookie,
+                spec.size,
+                spec.cap_packets,
+                spec.from_tai_ns..=spec.until_tai_ns,
+            );
             Ok((key, entry))
         })
         .collect()

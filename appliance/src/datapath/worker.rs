@@ -56,10 +56,11 @@ pub(super) enum Command {
     /// Give packets to this sink.
     Open {
         id: [u8; 16],
-        rows: Vec<Row>,
         sink: Arc<dyn SessionSink>,
         done: Sender<()>,
     },
+    /// Take these senders' packets from now on, if no XDP program decides; rows that are there are replaced.
+    Consent { rows: Vec<Row>, done: Sender<()> },
     /// Take what has arrived, then forget the sink.
     Close {
         id: [u8; 16],
@@ -138,14 +139,12 @@ impl<S: Source> Worker<S> {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Open {
-                id,
-                rows,
-                sink,
-                done,
-            } => {
-                self.source.consent(&rows);
+            Command::Open { id, sink, done } => {
                 self.sessions.push(Session { id, sink });
+                let _ = done.send(());
+            }
+            Command::Consent { rows, done } => {
+                self.source.consent(&rows);
                 let _ = done.send(());
             }
             Command::Close { id, rows, done } => {

@@ -1,8 +1,8 @@
 //! How a party behaves: the one seam at which a test build departs from the protocol.
 //!
 //! ```text
-//!   challenger   secrets · say · packets · flood        each is asked once a session or less, never in a loop that
-//!   prover       say · armed · echo_wait      packets pass
+//!   challenger   secrets · say · packets · flood        asked once a session or less; packets once a chunk of some
+//!   prover       say · armed · echo_wait                hundred, by the thread that makes them
 //!   coordinator  tell · submission
 //! ```
 //! The product has one conduct, [`Honest`], whose every answer is what the protocol says: that is what
@@ -67,10 +67,10 @@ pub trait Conduct: Send + Sync {
         None
     }
 
-    /// A challenger's packets, one after another, each of `length` bytes, before they are sent.
-    fn packets(&self, packets: Vec<u8>, length: usize) -> Vec<u8> {
-        let _ = length;
-        packets
+    /// Some of a challenger's packets, one after another, each of `length` bytes, before they are sent; the
+    /// first is number `first`. Chunks begin at even numbers.
+    fn packets(&self, chunk: &mut [u8], length: usize, first: u64) {
+        let _ = (chunk, length, first);
     }
 
     /// A challenger's plan of sending.

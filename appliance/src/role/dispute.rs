@@ -82,7 +82,7 @@ pub async fn posted(chain: &ChainClient, id: B256) -> Result<Posted, DisputeErro
         challengers: chain.selected_of(id).await?.into_iter().map(ours).collect(),
         bundle: result.bundle_hash.0,
         verdict: result.verdict as u8,
-        point_bps: rate(result.lower),
+        lower_bps: rate(result.lower),
         guaranteed_bps: rate(result.guaranteed),
     })
 }

@@ -112,6 +112,7 @@ fn the_receive_loop_allocates_nothing_however_much_is_sent() {
         let key = Ephemeral::from_secret([1; 32])
             .agree(&Ephemeral::from_secret([2; 32]).public(), &CHALLENGE, 0)
             .unwrap();
+        let cookie = key.cookie();
         let (packets, _) =
             Train::new(&[5; 32], &CHALLENGE, &[4; 32], 0, 0, key.clone()).make(SENT, |_| {});
         let watched = Arc::new(Watched {
@@ -124,6 +125,7 @@ fn the_receive_loop_allocates_nothing_however_much_is_sent() {
         let socket = challenger(&lab, false);
         let mut session = spec(&[(0, socket.local_addr().unwrap())]);
         session.session = session_of(&CHALLENGE);
+        session.senders[0].cookie = cookie;
         let sink: Arc<dyn SessionSink> = watched.clone();
         let handle = receiver.open(&session, &sink).unwrap();
         let before = lab.dropped_by_veth();

@@ -325,7 +325,7 @@ impl Scene {
                 ChallengerAction::Prepare(mut train, cap) => {
                     let all: Vec<u64> = (0u64..).take(cap).collect();
                     party.leaves = train.leaves(&all);
-                    party.machine.prepared(party.leaves.clone());
+                    party.machine.prepared();
                 }
                 ChallengerAction::Send(_, bytes) => {
                     if let Some(bytes) = bytes.first_chunk::<HEADER_LEN>() {

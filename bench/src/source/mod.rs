@@ -130,14 +130,15 @@ impl Flood<'_> {
             let now = realtime_ns();
             let plan = FloodPlan {
                 socket: self.socket,
-                packets: &self.load.packets,
                 packet_len: self.load.size.payload(),
                 rate_bps: self.rate_bps.unwrap_or(UNPACED_BPS),
+                jitter: 0,
+                duration_ns: nanoseconds(self.seconds),
                 start_realtime_ns: now,
                 deadline_realtime_ns: now + nanoseconds(self.seconds),
                 stop,
             };
-            flood_with(&plan, self.engine).context("the generator")
+            flood_with(&plan, &mut &self.load.packets[..], self.engine).context("the generator")
         })?
     }
 }

@@ -2,15 +2,15 @@
 //! `&self`, nothing locks, and after [`Tally::new`] nothing allocates until the commitment.
 //!
 //! ```text
-//!  header ─► admit ──► refused: out_of_range · bad_tag · duplicate · late · over_cap
-//!              │
+//!  header ─► admit ──► refused: out_of_range · bad_tag ‖ received + 1 ‖ · duplicate · late · over_cap
+//!              │                                       └ behind the tag
 //!              └─► (16-lane hash) ─► accept ─► leaf ─► group of 64, then node of 64 groups: full, or
 //!                                                │      left behind: hashed
 //!                                               N-th ─► commit: open groups and nodes, then C_1 … C_n, C
 //! ```
 //!
 //! Claim: whatever the threads do, no cap is exceeded, and every packet has one fate: seen = committed
-//! + refused. Not promised: which of two racing copies of a packet is the duplicate. Tests: `tests`.
+//! + refused. A packet whose tag does not hold changes nothing but the number of those. Not promised: which of two racing copies of a packet is the duplicate. Tests: `tests`.
 
 mod kept;
 mod lane;
@@ -206,6 +206,7 @@ impl Tally {
         if !authentic(lane) {
             return Err(&refused.bad_tag);
         }
+        lane.received.fetch_add(1, Relaxed);
         let at = lane.place(header.sequence).ok_or(&refused.out_of_range)?;
         if lane.seen(at) {
             return Err(&refused.duplicate);
@@ -321,6 +322,13 @@ impl Tally {
             over_cap: r.over_cap.load(Relaxed),
             late: r.late.load(Relaxed) + hashed.saturating_sub(self.counted()),
         }
+    }
+
+    /// Authentic packets of each challenger, whatever became of them: counted, a duplicate, over its cap or
+    /// late. 0 for who has no consent.
+    pub fn received(&self) -> Vec<u64> {
+        let received = |l: &Option<Lane>| l.as_ref().map_or(0, |l| l.received.load(Relaxed));
+        self.lanes.iter().map(received).collect()
     }
 
     /// Everything that came in and has a fate: quiet when it no longer changes. Admitted packets are

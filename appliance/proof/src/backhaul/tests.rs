@@ -402,7 +402,7 @@ impl Sim {
                 continue;
             };
             let mine = || sends.iter().filter(|s| s.1 == i && s.0 <= self.now + DELAY);
-            let mut log = SendLog::new(&terms);
+            let mut log = SendLog::new(terms.duration_ns());
             mine().for_each(|s| log.add(s.0 - flood.start_ns, 1));
             self.parties[i].machine.flooded(Flooded {
                 first_ns: mine().next().map(|_| flood.start_ns),

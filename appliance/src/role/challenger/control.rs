@@ -69,8 +69,13 @@ impl Control {
             _ => None,
         });
         let from = message.address.and_then(|a| {
-            let v4 = a.as_sockaddr_in().map(|a| SocketAddr::from(std::net::SocketAddrV4::from(*a)));
-            v4.or_else(|| a.as_sockaddr_in6().map(|a| std::net::SocketAddrV6::from(*a).into()))
+            let v4 = a
+                .as_sockaddr_in()
+                .map(|a| SocketAddr::from(std::net::SocketAddrV4::from(*a)));
+            v4.or_else(|| {
+                a.as_sockaddr_in6()
+                    .map(|a| std::net::SocketAddrV6::from(*a).into())
+            })
         })?;
         let at_ns = stamp.unwrap_or_else(clock::realtime_ns);
         Some((from, message.bytes, at_ns))

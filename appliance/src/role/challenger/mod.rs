@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!   coordinator ──events──► channel ─► session thread: machine, control socket ─► statements ──► coordinator
-//!                                        │ Prepare ▲ leaves        kernel stamps every datagram
+//!                                        │ Prepare ▲ buffers full   kernel stamps every datagram
 //!                                        ▼         │
-//!                                     packet thread ── Flood ──► generator (io_uring) ══► prover
+//!                                     pack thread ─ milliseconds ahead ─► flood thread (io_uring) ══► prover
 //! ```
 //! The control socket is read by the thread that owns the machine, and arrival times are the kernel's,
 //! so that a busy scheduler does not lengthen anyone's round trip.
 
 mod control;
+mod limits;
 mod uplink;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -25,19 +26,21 @@ use plumbline_proof::backhaul::keystream::Train;
 use plumbline_proof::backhaul::messages::{ChallengeId, Statement};
 use plumbline_proof::backhaul::params::Direction;
 use plumbline_proof::backhaul::uplink::challenger::{Counted, Counting};
-use plumbline_trust::Digest;
 use plumbline_wire::header::IP_UDP_LEN;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use self::control::Control;
+pub use self::limits::{Budget, Limits};
+use self::limits::{Share, Taken};
 use self::uplink::Ear;
 use super::conduct::{Conduct, Speaker};
 use super::node::{self, Node};
 use super::path;
 use crate::clock;
 use crate::config::Role;
-use crate::generator::{FloodPlan, flood};
+use crate::config::units::{Bytes, Rate};
+use crate::generator::{FloodPlan, RING_BYTES, Shape, Stream, flood, stream};
 use crate::journal::{Kept, Seat};
 
 /// Longest wait for a datagram before statements and the machine's clock are looked at again.
@@ -59,11 +62,13 @@ pub struct Challenger {
     pub control_port: u16,
     /// How it behaves.
     pub conduct: Arc<dyn Conduct>,
+    /// What it lends its sessions.
+    pub budget: Arc<Budget>,
 }
 
 /// What the worker threads of a session answer.
 enum Work {
-    Prepared(Vec<u8>, Vec<Digest>),
+    Prepared(Stream),
     Flooded(Result<Flooded, String>),
     Counted(Result<Counted, String>),
 }
@@ -143,7 +148,12 @@ struct Session {
     say: mpsc::Sender<Kept>,
     work_in: Sender<Work>,
     work: Receiver<Work>,
-    packets: Vec<u8>,
+    shape: Shape,
+    packets: Option<Stream>,
+    /// The flood is over, which the machine hears with the commitment: the clock is watched until then.
+    flooded: Option<Flooded>,
+    /// What this session takes of the machine, or why it may not.
+    share: Result<Taken, String>,
     /// A packet was sent to try the path.
     tried: bool,
     halt: Arc<AtomicBool>,
@@ -178,7 +188,18 @@ impl Session {
         let (machine, first) = Machine::new(notice, key, secrets, addresses.0, addresses.1)
             .map_err(|e| e.to_string())?;
         let data = Arc::new(data);
-        let up = machine.record().notice.message.terms.direction == Direction::Up;
+        let terms = machine.record().notice.message.terms;
+        let up = terms.direction == Direction::Up;
+        let rate = terms.offer_each_bps();
+        let shape = Shape::new(terms.size().payload(), rate, RING_BYTES);
+        let bytes = terms
+            .cap_packets()
+            .saturating_mul(terms.packet_bytes.into());
+        let share = role.budget.take(Share {
+            rate: Rate(rate),
+            bytes: Bytes(bytes),
+            memory: Bytes(if up { 0 } else { shape.bytes() as u64 }),
+        });
         let ear = up.then(|| Ear::new(data.clone())).transpose()?;
         let (work_in, work) = channel();
         Ok(Self {
@@ -194,7 +215,10 @@ impl Session {
             say,
             work_in,
             work,
-            packets: Vec::new(),
+            shape,
+            packets: None,
+            flooded: None,
+            share,
             tried: false,
             halt: Arc::new(AtomicBool::new(false)),
             watch: clock::Watch::start(),
@@ -204,7 +228,11 @@ impl Session {
 
     /// To its end.
     fn run(mut self, stop: &AtomicBool) -> Result<(), String> {
-        let first = std::mem::take(&mut self.first);
+        let mut first = std::mem::take(&mut self.first);
+        if let Err(why) = &self.share {
+            let key = self.node.network.clone();
+            first.extend(self.machine.give_up(&key, why));
+        }
         let ended = self
             .act(first)
             .and_then(|done| if done { Ok(()) } else { self.turns(stop) });
@@ -233,13 +261,21 @@ impl Session {
             self.try_path();
             while let Ok(work) = self.work.try_recv() {
                 match work {
-                    Work::Prepared(packets, leaves) => {
-                        self.packets = packets;
-                        self.machine.prepared(leaves);
+                    Work::Prepared(packets) => {
+                        self.packets = Some(packets);
+                        self.machine.prepared();
                     }
-                    Work::Flooded(outcome) => self.machine.flooded(outcome?),
+                    Work::Flooded(outcome) => self.flooded = Some(outcome?),
                     Work::Counted(counted) => self.machine.counted(counted?),
                 }
+            }
+            if self.halt.load(Ordering::Relaxed)
+                && let Some(flooded) = self.flooded.take()
+            {
+                self.machine.flooded(Flooded {
+                    clock_error_ns: self.watch.error_ns(),
+                    ..flooded
+                });
             }
             actions.extend(
                 self.machine
@@ -341,10 +377,16 @@ impl Session {
     fn prepare(&self, mut train: Box<Train>, count: usize) -> Result<(), String> {
         let (answer, conduct) = (self.work_in.clone(), self.conduct.clone());
         let length = self.machine.record().notice.message.terms.size().payload();
+        let (packer, packets) = stream(self.shape, count as u64);
         spawn("plumbline-pack", move || {
-            let (packets, leaves) = train.make(count, |_| {});
-            let packets = conduct.packets(packets, length);
-            let _gone = answer.send(Work::Prepared(packets, leaves));
+            let mut scratch = Vec::new();
+            let make = |first, chunk: &mut [u8]| {
+                train.fill(first, chunk, &mut scratch);
+                conduct.packets(chunk, length, first);
+            };
+            packer.run(make, || {
+                let _gone = answer.send(Work::Prepared(packets));
+            });
         })
     }
 
@@ -367,7 +409,7 @@ impl Session {
             self.work_in.clone(),
             self.watch,
         );
-        let packets = std::mem::take(&mut self.packets);
+        let mut packets = self.packets.take().ok_or("no packets are made")?;
         let terms = self.machine.record().notice.message.terms;
         let packet_len = terms.size().payload();
         // The generator counts the headers of IPv4.
@@ -376,21 +418,23 @@ impl Session {
             .saturating_mul((packet_len + IP_UDP_LEN) as u64)
             / u64::from(terms.packet_bytes);
         spawn("plumbline-flood", move || {
-            let outcome = flood(&FloodPlan {
+            let plan = FloodPlan {
                 socket: &socket,
-                packets: &packets,
                 packet_len,
                 rate_bps,
+                jitter: plan.jitter,
+                duration_ns: terms.duration_ns(),
                 start_realtime_ns: plan.start_ns,
                 deadline_realtime_ns: plan.deadline_ns,
                 stop: &halt,
-            });
+            };
+            let outcome = flood(&plan, &mut packets);
             let outcome = outcome.map_err(|e| e.to_string()).map(|o| {
-                tracing::info!(engine = o.engine, sent = o.sent, ended = ?o.ended, late_p99_us = o.gaps.value_at_quantile(0.99) / 1000, "flood over");
+                tracing::info!(engine = o.engine, sent = o.sent, ended = ?o.ended, late_p99_us = o.gaps.value_at_quantile(0.99) / 1000, missed_us = o.missed_ns / 1000, starved = o.starved, "flood over");
                 Flooded {
                     first_ns: o.first_send_ns,
-                    last_ns: o.last_send_ns,
                     sent: o.sent,
+                    log: o.log,
                     clock: clock::NAME.into(),
                     clock_error_ns: watch.error_ns(),
                 }

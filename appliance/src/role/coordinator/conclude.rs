@@ -7,7 +7,7 @@ use std::time::Duration;
 use alloy::primitives::B256;
 use plumbline_contracts::abi::backhaul::IBackhaul::{Submission, Timing};
 use plumbline_proof::backhaul::bundle::{self, Bundle};
-use plumbline_proof::backhaul::judge::{Judgement, Verdict, judge, valid_reports};
+use plumbline_proof::backhaul::judge::{Judgement, judge, valid_reports};
 use plumbline_proof::backhaul::messages::Window;
 use plumbline_proof::backhaul::params;
 use plumbline_proof::backhaul::record::Record;
@@ -20,8 +20,33 @@ use crate::metrics::{Direction, Estimate, Link, Probe, Proof, Transaction};
 use crate::role::outcome;
 use crate::ui::results::MeasureResult;
 
-/// Judges a session, writes its bundle, posts the result.
+/// Judges a session and writes its bundle, once; posts the result.
 pub(super) async fn report(hub: &Arc<Hub>, id: B256, session: &Arc<Session>) -> Result<(), String> {
+    let submission = match session.concluded.get() {
+        Some(submission) => submission.clone(),
+        None => {
+            let submission = conclude(hub, id, session).await?;
+            session.concluded.get_or_init(|| submission).clone()
+        }
+    };
+    let Some(submission) = submission else {
+        tracing::warn!(%id, "the prover's commitment does not hold: nothing is posted, the contract refunds after the deadline");
+        return Ok(());
+    };
+    let posted = hub.conduct.submission(submission);
+    let sent = hub.chain.report(id, &posted).await;
+    hub.metrics.transaction(Transaction::Report, sent.is_ok());
+    sent.map_err(|e| e.to_string())?;
+    tracing::info!(%id, verdict = posted.verdict, "result posted");
+    Ok(())
+}
+
+/// What the evidence comes to, kept on disk; nothing to post where the prover's commitment does not hold.
+async fn conclude(
+    hub: &Arc<Hub>,
+    id: B256,
+    session: &Arc<Session>,
+) -> Result<Option<Submission>, String> {
     let (mut log, mut record) = session.read(|m| (m.log().to_vec(), m.record().clone()));
     let (key, journal) = (hub.network.clone(), hub.journal.clone());
     // Recomputing every counted packet takes a core for a while: not on the server's threads.
@@ -51,22 +76,11 @@ pub(super) async fn report(hub: &Arc<Hub>, id: B256, session: &Arc<Session>) -> 
     count(hub, &record, &judgement);
     let document = outcome::from_evidence(&record, &judgement, &address);
     keep_document(hub, id, &document).await?;
+    tracing::info!(%id, verdict = ?judgement.verdict, lower_bps = judgement.lower_bps(), guaranteed_bps = judgement.guaranteed_bps(), "judged");
     if !judgement.commitment_ok {
-        tracing::warn!(%id, "the prover's commitment does not hold: nothing is posted, the contract refunds after the deadline");
-        return Ok(());
+        return Ok(None);
     }
-    let sent = hub
-        .chain
-        .report(
-            id,
-            &hub.conduct
-                .submission(submission(&record, &judgement, address)?),
-        )
-        .await;
-    hub.metrics.transaction(Transaction::Report, sent.is_ok());
-    sent.map_err(|e| e.to_string())?;
-    tracing::info!(%id, verdict = ?judgement.verdict, point_bps = judgement.point_bps, guaranteed_bps = judgement.guaranteed_bps(), "result posted");
-    Ok(())
+    submission(&record, &judgement, address).map(Some)
 }
 
 /// What the contract is given: the prover's commitment and every valid report, as signed for it.
@@ -80,12 +94,11 @@ fn submission(
         .as_ref()
         .zip(record.reveal.as_ref())
         .ok_or("no commitment on record")?;
-    let terms = &record.notice.message.terms;
     let reports = valid_reports(record, judgement).into_iter().map(|kept| {
         let report = &kept.message;
         Timing {
             index: report.index,
-            windowUs: u32::try_from(report.tt_ns.div_ceil(1_000)).unwrap_or(u32::MAX),
+            windowUs: report.window_us,
             packets: report.packets,
             signature: report.settlement.clone().into(),
         }
@@ -98,7 +111,7 @@ fn submission(
         reports: reports.collect(),
         bundleHash: address.into(),
         verdict: judgement.verdict as u8,
-        spansUs: vec![850 * terms.duration_ms; usize::from(terms.f) + 1],
+        spansUs: judgement.spans_us.clone(),
     })
 }
 
@@ -133,7 +146,8 @@ fn count(hub: &Hub, record: &Record, judgement: &Judgement) {
         params::Direction::Down => Link::Downlink,
         params::Direction::Up => Link::Uplink,
     };
-    metrics.capacity(link, Estimate::Point, judgement.point_bps);
+    metrics.capacity(link, Estimate::Measured, judgement.measured_bps);
+    metrics.capacity(link, Estimate::Lower, judgement.lower_bps());
     metrics.capacity(link, Estimate::Guaranteed, judgement.guaranteed_bps());
     metrics.packets_add(
         Proof::Backhaul,
@@ -167,7 +181,6 @@ fn count(hub: &Hub, record: &Record, judgement: &Judgement) {
             let phase = match sample.window {
                 Window::Before => Probe::Before,
                 Window::During => Probe::During,
-                Window::After => Probe::After,
             };
             if let Some(ns) = rtt::span_ns(sample) {
                 metrics.probe(phase, Duration::from_nanos(ns));

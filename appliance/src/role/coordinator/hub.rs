@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use plumbline_contracts::State;
+use plumbline_contracts::abi::backhaul::IBackhaul::Submission;
 use plumbline_proof::backhaul::coordinator::{Coordinator as Machine, CoordinatorAction};
 use plumbline_proof::backhaul::messages::{ChallengeId, Consent, Notice, Statement};
 use plumbline_proof::backhaul::record::Refusal;
@@ -19,6 +20,7 @@ use crate::control::SessionSummary;
 use crate::journal::{Journal, JournalError};
 use crate::metrics::Metrics;
 use crate::role::conduct::{Conduct, Honest};
+use crate::role::settle;
 use crate::store::{Store, StoreError};
 
 /// Sessions kept in memory. One more, and the first to go is one that is over, else the one that is open
@@ -57,6 +59,8 @@ pub struct Session {
     changed: AtomicU64,
     /// How its request ended: from then on nobody asks the chain.
     ended: OnceLock<State>,
+    /// What was judged of it, once: nothing to post where the prover's commitment does not hold.
+    pub(super) concluded: OnceLock<Option<Submission>>,
     machine: Mutex<Machine>,
     /// Lines of the log that are on disk; behind the machine only after the store failed.
     kept: Mutex<usize>,
@@ -159,6 +163,7 @@ impl Hub {
             parties: parties.map(|m| m.address.to_string()).collect(),
             changed: AtomicU64::new(0),
             ended: OnceLock::new(),
+            concluded: OnceLock::new(),
             kept: Mutex::new(machine.log().len()),
             journal: self.journal.clone(),
             lines: watch::Sender::new(machine.log().len()),
@@ -288,6 +293,16 @@ impl Session {
     /// # Errors
     /// The protocol's refusal, or the store's.
     pub fn hear(&self, store: &Store, statement: Statement) -> Result<(), HearError> {
+        // What the contract will check is checked at the door, without holding the session: one bad signature
+        // on the chain would be one report less, without a word to its author.
+        if matches!(statement, Statement::Reveal(_) | Statement::Report(_)) {
+            let (notice, commit) = self.read(|m| {
+                let record = m.record();
+                let commit = record.commit.as_ref().map(|kept| kept.message.clone());
+                (record.notice.message.clone(), commit)
+            });
+            settle::check(&notice, commit.as_ref(), &statement)?;
+        }
         self.change(store, |machine| {
             machine.hear(statement, clock::realtime_ns())
         })

@@ -27,6 +27,7 @@ use plumbline_proof::backhaul::params::{
 use plumbline_proof::backhaul::prover::{Opening, Prover as Machine, ProverAction};
 use plumbline_proof::backhaul::tally::Tally;
 use plumbline_trust::session::{Ephemeral, SessionKey};
+use plumbline_wire::consent::CLOSED;
 use tokio::time::interval;
 
 pub use self::echo::Echo;
@@ -46,6 +47,10 @@ const TICK: Duration = Duration::from_millis(10);
 /// A session that has not ended by then is given up: the contract refunds after its deadline.
 const SESSION_LIMIT: Duration = Duration::from_secs(120);
 
+/// So long before T0 packets are admitted, ns: challengers begin at T0 by their own clocks, and those may be
+/// ahead of the prover's by what unsteered hosts of one coordinator were seen to differ. What comes earlier is
+/// nobody's who keeps to the start.
+const ADMIT_LEAD_NS: u64 = 50_000_000;
 /// Why a session that has closed cannot go on.
 const NO_COMMITMENT: &str = "the receive threads made no commitment";
 
@@ -209,6 +214,8 @@ impl Prover {
                 ProverAction::Open(opening) => *live = Some(self.open(seat, machine, opening)?),
                 ProverAction::Arm { t0_ns, deadline_ns } => {
                     if let Some(live) = live {
+                        let from_ns = t0_ns.saturating_sub(ADMIT_LEAD_NS) + clock::tai_ahead_ns();
+                        live.handle.arm(from_ns).map_err(|e| e.to_string())?;
                         live.sink.commit_by(deadline_ns);
                         self.conduct.armed(Armed {
                             notice: machine.record().notice.message.clone(),
@@ -278,15 +285,21 @@ impl Prover {
         ));
         let spec = SessionSpec {
             session: session_of(&challenge),
+            from_tai_ns: CLOSED,
             until_tai_ns: opening.until_ns + clock::tai_ahead_ns(),
             size: record.notice.message.terms.size(),
             cap_packets: record.notice.message.terms.cap_packets(),
             senders: opening
                 .senders
                 .iter()
-                .map(|(index, source)| Sender {
-                    index: *index,
-                    source: *source,
+                .filter_map(|(index, source)| {
+                    // Who was consented to has a key.
+                    let key = keys.get(usize::from(*index))?.as_ref()?;
+                    Some(Sender {
+                        index: *index,
+                        cookie: key.cookie(),
+                        source: *source,
+                    })
                 })
                 .collect(),
         };
@@ -312,8 +325,11 @@ impl Prover {
         let since = clock::realtime_ns();
         // A challenger hears of the commitment half a round trip later, and its probes take another.
         let quiet_ns = DRAIN_QUIET_NS + 2 * slowest_ns;
-        let arrived =
-            |live: &Live| live.sink.tally().seen() + live.guests.received.load(Ordering::Relaxed);
+        // Authenticated packets only: nobody else keeps a session open.
+        let arrived = |live: &Live| {
+            let data: u64 = live.sink.tally().received().iter().sum();
+            data + live.guests.received.load(Ordering::Relaxed)
+        };
         let mut quiet = (arrived(&live), since);
         let mut ticks = interval(Duration::from_nanos(COMMIT_REPEAT_NS));
         // The first tick is now, and the first copies have just left.
@@ -338,13 +354,17 @@ impl Prover {
         let committed = sink.committed().ok_or(NO_COMMITMENT)?;
         let after = self.receiver.counters().map_err(|e| e.to_string())?;
         let fates = accounting::between(&live.before, &after);
-        let accounting = accounting(
-            sink.tally(),
-            committed,
-            &live.guests,
-            fates,
-            self.receiver.info(),
-        );
+        let accounting = Accounting {
+            host_dropped: accounting::host_dropped(&live.before, &after),
+            interface: accounting::interface(&live.before, &after),
+            ..accounting(
+                sink.tally(),
+                committed,
+                &live.guests,
+                fates,
+                self.receiver.info(),
+            )
+        };
         self.echo.dismiss(&live.guests);
         Ok(Closed { sink, accounting })
     }
@@ -391,6 +411,7 @@ fn accounting(
     Accounting {
         fates,
         control_received: guests.received.load(Ordering::Relaxed),
+        received: tally.received(),
         reordered: tally.reordered(),
         histogram: tally.histogram(),
         commit_latency_ns: committed.steps.send_ns,
@@ -408,5 +429,6 @@ fn accounting(
         )
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .collect(),
+        ..Accounting::default()
     }
 }

@@ -29,7 +29,7 @@ use super::world::{Manner, Network, World, terms};
 
 const CASES: u64 = 500;
 /// Of so many events one is followed by a statement.
-const PACES: [u64; 4] = [10, 50, 200, 1000];
+const PACES: [u64; 4] = [5, 20, 100, 400];
 const KINDS: u64 = 14;
 
 /// A link that is never the limit, so that what is counted of each follows from its own schedule.
@@ -385,7 +385,7 @@ fn who_did_not_sign_for_its_account_keeps_its_place_and_is_silent() {
     assert!(matches!(session.live(), End::Judge));
     let record = session.coordinator.record();
     let judgement = judge_on(record, one());
-    assert_eq!(session.met["bad-field"], 1, "its words are refused");
+    assert_eq!(session.met["bad-field"], 2, "its words are refused");
     assert!(record.unbound[at] && record.seeds[at].is_none());
     let (silent, said) = lived(&world, at, false, None);
     let silent = others(at, silent.coordinator.record(), &said);

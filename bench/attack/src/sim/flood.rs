@@ -90,7 +90,7 @@ impl Session {
             until_ns: flood.deadline_ns,
             pace: self.pace(index, flood.rate_bps),
             left: 0,
-            log: SendLog::new(&self.world.terms),
+            log: SendLog::new(self.world.terms.duration_ns()),
             most,
             copies,
             sent: 0,
@@ -130,7 +130,7 @@ impl Session {
             until_ns: t0_ns + DEADLINE_DURATIONS * self.world.terms.duration_ns(),
             pace: Pace::new(8 * PACKET, rate, 0),
             left: 0,
-            log: SendLog::new(&self.world.terms),
+            log: SendLog::new(self.world.terms.duration_ns()),
             most: self.world.terms.cap_packets(),
             copies: 1,
             sent: 0,
@@ -221,11 +221,11 @@ impl Session {
             self.parties[index].flood,
         ) {
             let mut pace = self.pace(index, flood.rate_bps);
-            let (mut log, mut sent) = (SendLog::new(&self.world.terms), 0);
+            let (mut log, mut sent) = (SendLog::new(self.world.terms.duration_ns()), 0);
             while flood.start_ns + pace.due_ns() < now {
                 let due = pace.due_ns();
                 let packets = pace.take(due);
-                log.add(due, u32::try_from(packets).unwrap_or(u32::MAX));
+                log.add(due, packets);
                 sent += packets;
             }
             // It hands over as much as can count.

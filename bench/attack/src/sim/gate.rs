@@ -23,7 +23,9 @@ use plumbline_trust::session::SessionKey;
 use plumbline_wire::Size;
 use plumbline_wire::consent::{ConsentEntry, ConsentKey};
 use plumbline_wire::frame::Fate;
-use plumbline_wire::header::{DATA_LEN, HEADER_LEN, Header, IP_UDP_LEN, Kind, TAGGED_LEN};
+use plumbline_wire::header::{
+    COOKIE_AT, DATA_LEN, HEADER_LEN, Header, IP_UDP_LEN, Kind, TAGGED_LEN,
+};
 
 use super::cast::{self, PROVER};
 use super::clock::{Data, Event, Load};
@@ -45,8 +47,6 @@ pub(super) struct Gate {
     pub(super) tally: Tally,
     /// Frames that came, and their bytes.
     frames: (u64, u64),
-    /// Of each challenger, those that carried its tag.
-    received: Vec<u64>,
     /// When the last datagram came.
     heard_ns: u64,
     committing: bool,
@@ -70,15 +70,20 @@ impl Gate {
     pub(super) fn open(challenge: &Digest, terms: &Terms, opening: Opening) -> Self {
         let session = session_of(challenge);
         let row = |(index, data): &(u16, std::net::SocketAddr)| {
+            let key = opening.keys.get(usize::from(*index))?.as_ref()?;
+            let entry = ConsentEntry::new(
+                *index,
+                key.cookie(),
+                terms.size(),
+                terms.cap_packets(),
+                0..=opening.until_ns,
+            );
             let key = ConsentKey::new(cast::source(*data), data.port(), session);
-            let entry =
-                ConsentEntry::new(*index, terms.size(), terms.cap_packets(), opening.until_ns);
-            (key, entry)
+            Some((key, entry))
         };
         Self {
-            rows: opening.senders.iter().map(row).collect(),
+            rows: opening.senders.iter().filter_map(row).collect(),
             tally: Tally::new(challenge, 0, terms, opening.keys.clone()),
-            received: vec![0; opening.keys.len()],
             keys: opening.keys,
             frames: (0, 0),
             heard_ns: 0,
@@ -93,14 +98,26 @@ impl Gate {
         self.heard_ns = now_ns;
     }
 
-    /// What XDP says of a packet.
-    fn consented(&mut self, challenge: &Digest, data: &Data, now_ns: u64) -> Result<(), Fate> {
+    /// What XDP says of a packet; if it passes, its header.
+    fn consented(
+        &mut self,
+        challenge: &Digest,
+        data: &Data,
+        now_ns: u64,
+    ) -> Result<[u8; HEADER_LEN], Fate> {
+        let made = self.header(challenge, data.index, data.sequence);
+        let mut raw = made.ok_or(Fate::DroppedNotConsented)?;
+        if matches!(data.load, Load::Untagged) {
+            // Whoever has no key has neither cookie nor tag.
+            raw[COOKIE_AT..].fill(0x5a);
+        }
         let source = cast::source(data.from);
         let key = ConsentKey::new(source, data.from.port(), session_of(challenge));
         let row = self.rows.get_mut(&key).ok_or(Fate::DroppedNotConsented)?;
-        row.admit(number(data.index), DATA_LEN, now_ns, row.passed)?;
+        let header = Header::from_bytes(&raw).map_err(|_| Fate::DroppedHeader)?;
+        row.admit(&header, DATA_LEN, now_ns, row.passed)?;
         row.passed += 1;
-        Ok(())
+        Ok(raw)
     }
 
     /// Counts a packet with this leaf, if the tally admits it.
@@ -229,26 +246,18 @@ impl Session {
             return;
         };
         gate.takes(PACKET, now);
-        if let Err(fate) = gate.consented(&self.challenge, &data, now) {
-            self.meet(fate.name());
-            return;
-        }
-        let Some(mut raw) = gate.header(&self.challenge, data.index, data.sequence) else {
-            return;
+        let raw = match gate.consented(&self.challenge, &data, now) {
+            Ok(raw) => raw,
+            Err(fate) => {
+                self.meet(fate.name());
+                return;
+            }
         };
         let digest = match data.load {
             Load::Genuine => self.parties[data.index].leaf(data.sequence),
             Load::Zeros => Some(zeros(&raw)),
-            Load::Untagged => {
-                raw[TAGGED_LEN] ^= 1;
-                None
-            }
+            Load::Untagged => None,
         };
-        if digest.is_some()
-            && let Some(received) = gate.received.get_mut(data.index)
-        {
-            *received += 1;
-        }
         let digest = digest.unwrap_or(INVENTED);
         if gate.count(&raw, digest, now) {
             self.invents(&data);
@@ -419,7 +428,7 @@ impl Session {
         let accounting = Accounting {
             fates,
             histogram: gate.tally.histogram(),
-            received: gate.received.clone(),
+            received: gate.tally.received(),
             interface: Some(gate.frames),
             reordered: gate.tally.reordered(),
             commit_latency_ns: self.world.network.commit_ns,
