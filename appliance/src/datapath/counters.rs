@@ -42,7 +42,7 @@ pub struct Counters {
 pub struct InterfaceCounters {
     /// Frames received.
     pub frames: u64,
-    /// Bytes of them, by most drivers with the Ethernet header.
+    /// Bytes of them, by most drivers with the Ethernet header (not by veth with native XDP).
     pub bytes: u64,
     /// Frames for which it had no room or no use (`rx_dropped`), or which it missed (`rx_missed_errors`).
     pub dropped: u64,
