@@ -17,7 +17,7 @@ use plumbline::datapath::{Arrived, Leaf, Pace, PathChoice, SessionSink};
 use plumbline::generator::{FloodPlan, RING_BYTES, Ready, Shape, Stream, Supply, flood, stream};
 use plumbline_proof::backhaul::keystream::Train;
 use plumbline_proof::backhaul::messages::session_of;
-use plumbline_proof::backhaul::params::Terms;
+use plumbline_proof::backhaul::params::{BURST_PACKETS, Terms};
 use plumbline_proof::backhaul::tally::Tally;
 use plumbline_trust::session::Ephemeral;
 use plumbline_wire::{HEADER_LEN, Header};
@@ -190,6 +190,7 @@ fn the_send_loop_allocates_nothing_however_much_is_sent() {
             socket: &socket,
             packet_len: 1472,
             rate_bps,
+            burst_packets: BURST_PACKETS,
             jitter: 7,
             duration_ns: 1_000_000_000,
             start_realtime_ns: now,
