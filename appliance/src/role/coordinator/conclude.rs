@@ -7,7 +7,7 @@ use std::time::Duration;
 use alloy::primitives::B256;
 use plumbline_contracts::abi::backhaul::IBackhaul::{Submission, Timing};
 use plumbline_proof::backhaul::bundle::{self, Bundle};
-use plumbline_proof::backhaul::judge::{Judgement, Verdict, judge, valid_reports};
+use plumbline_proof::backhaul::judge::{Judgement, judge, valid_reports};
 use plumbline_proof::backhaul::messages::Window;
 use plumbline_proof::backhaul::params;
 use plumbline_proof::backhaul::record::Record;
