@@ -282,7 +282,12 @@ impl Victim {
     #[track_caller]
     fn signed_once(&self, how: &str) {
         for ((phase, kind), wordings) in &self.signed {
-            assert_eq!(wordings.len(), 1, "{how}: {} {kind} of phase {phase}", self.role.name());
+            assert_eq!(
+                wordings.len(),
+                1,
+                "{how}: {} {kind} of phase {phase}",
+                self.role.name()
+            );
         }
     }
 
@@ -333,8 +338,7 @@ impl<'a> Session<'a> {
             let key = key(member.address.0[0]);
             let secrets = Secrets::new(chance.bytes(), chance.bytes());
             let (data, control) = (addr(8000 + i), addr(9000 + i));
-            let (machine, said) =
-                Challenger::new(&first, &key, secrets, data, control, 0).unwrap();
+            let (machine, said) = Challenger::new(&first, &key, secrets, data, control, 0).unwrap();
             let absent = i == PLACE && is(Role::Challenger);
             if !absent {
                 words.push((i, said));
@@ -384,7 +388,10 @@ impl<'a> Session<'a> {
                 self.flood();
             }
             let going = self.parties.iter().flatten().any(|p| !p.done);
-            let judged = self.coordinator.tick(now).contains(&CoordinatorAction::Judge);
+            let judged = self
+                .coordinator
+                .tick(now)
+                .contains(&CoordinatorAction::Judge);
             if judged || !going || self.prover.is_none() {
                 return;
             }
@@ -494,7 +501,14 @@ impl<'a> Session<'a> {
             return;
         };
         let (index, sequence) = (header.index, header.sequence);
-        let echo = rtt::sealed(Kind::Echo, &CHALLENGE, index, sequence, header.sent_ns, key_i);
+        let echo = rtt::sealed(
+            Kind::Echo,
+            &CHALLENGE,
+            index,
+            sequence,
+            header.sent_ns,
+            key_i,
+        );
         let signature: Signature = key(2).sign(ECHO_DOMAIN, &echo[..TAGGED_LEN]);
         let datagram = [&echo[..], &encode(&signature)].concat();
         let at = self.now + 2 * DELAY;
