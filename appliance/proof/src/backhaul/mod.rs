@@ -25,6 +25,7 @@ pub mod leaf;
 pub mod messages;
 pub mod offence;
 pub mod offer;
+pub mod pace;
 pub mod params;
 mod probes;
 pub mod prover;

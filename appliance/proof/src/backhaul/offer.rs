@@ -18,7 +18,7 @@
 //! **Tests.** Below; `cargo xtask eval --search` looks for a true claim that is failed.
 
 use super::params::{
-    Direction, FAIL_OFFERED_PERCENT, FAIL_SHORT_PERCENT, NARROW_PERCENT, OFFER_SLOTS,
+    Direction, ETHERNET_BYTES, FAIL_OFFERED_PERCENT, FAIL_SHORT_PERCENT, NARROW_PERCENT, OFFER_SLOTS,
     T_MIN_PERCENT, Terms,
 };
 
@@ -44,6 +44,23 @@ pub struct Tried {
     pub came_bps: u64,
     /// The claim was put to the test, and so much less came that it is false.
     pub short: bool,
+}
+
+/// Bytes at the IP layer that came over the link, whatever became of them: `ours` are packets of this measurement,
+/// `interface` all frames and their bytes, `host_dropped` what the prover's own host lost after that.
+pub fn came_bytes(
+    terms: &Terms,
+    ours: u64,
+    interface: Option<(u64, u64)>,
+    host_dropped: u64,
+) -> u64 {
+    let packet = u64::from(terms.packet_bytes);
+    let whole = interface.map_or(0, |(frames, bytes)| {
+        bytes.saturating_sub(frames.saturating_mul(ETHERNET_BYTES))
+    });
+    ours.saturating_mul(packet)
+        .max(whole)
+        .saturating_add(host_dropped.saturating_mul(packet))
 }
 
 /// Looks for the T that speaks most against the claim; `None` if nobody sent for as long as T_min. `silent` are
