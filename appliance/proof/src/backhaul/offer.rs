@@ -18,8 +18,8 @@
 //! **Tests.** Below; `cargo xtask eval --search` looks for a true claim that is failed.
 
 use super::params::{
-    Direction, ETHERNET_BYTES, FAIL_OFFERED_PERCENT, FAIL_SHORT_PERCENT, NARROW_PERCENT, OFFER_SLOTS,
-    T_MIN_PERCENT, Terms,
+    Direction, ETHERNET_BYTES, FAIL_OFFERED_PERCENT, FAIL_SHORT_PERCENT, LAYER1_BYTES,
+    NARROW_PERCENT, OFFER_SLOTS, T_MIN_PERCENT, Terms,
 };
 
 /// What one challenger says it sent.
@@ -47,7 +47,9 @@ pub struct Tried {
 }
 
 /// Bytes at the IP layer that came over the link, whatever became of them: `ours` are packets of this measurement,
-/// `interface` all frames and their bytes, `host_dropped` what the prover's own host lost after that.
+/// `interface` all frames and their bytes, `host_dropped` what the prover's own host lost after that. Foreign frames
+/// count as what they take of layer 1, in packets of this length: a flood of short ones takes more of a link than
+/// its bytes, and would make a true claim false.
 pub fn came_bytes(
     terms: &Terms,
     ours: u64,
@@ -55,11 +57,14 @@ pub fn came_bytes(
     host_dropped: u64,
 ) -> u64 {
     let packet = u64::from(terms.packet_bytes);
+    let layer1 = u128::from(LAYER1_BYTES);
     let whole = interface.map_or(0, |(frames, bytes)| {
-        bytes.saturating_sub(frames.saturating_mul(ETHERNET_BYTES))
+        let taken = u128::from(bytes)
+            + u128::from(frames) * (layer1.saturating_sub(u128::from(ETHERNET_BYTES)));
+        taken * u128::from(packet) / (u128::from(packet) + layer1)
     });
     ours.saturating_mul(packet)
-        .max(whole)
+        .max(u64::try_from(whole).unwrap_or(u64::MAX))
         .saturating_add(host_dropped.saturating_mul(packet))
 }
 
@@ -192,6 +197,21 @@ mod tests {
         assert!(!short(&liar, 0, 0));
         // With one silent nobody is left to be disbelieved.
         assert!(short(&liar[..3], 1, 0));
+    }
+
+    #[test]
+    fn what_came_is_counted_at_layer_1_and_told_by_whoever_says_more() {
+        let came = |ours, interface, dropped| came_bytes(&terms(), ours, interface, dropped);
+        // Frames of 1514 bytes are packets of 1500, whoever counts them.
+        assert_eq!(came(10, Some((10, 15_140)), 0), 15_000);
+        assert_eq!(came(10, None, 2), 18_000);
+        assert_eq!(came(11, Some((10, 15_140)), 0), 16_500);
+        // The shortest frame takes 84 of the 1538 bytes of a long one, not 46 of 1500.
+        assert_eq!(
+            came(10, Some((1538 + 10, 1538 * 60 + 15_140)), 0),
+            15_000 + 84 * 1500
+        );
+        assert!(came(u64::MAX, Some((u64::MAX, u64::MAX)), u64::MAX) == u64::MAX);
     }
 
     #[test]

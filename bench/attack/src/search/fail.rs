@@ -48,7 +48,7 @@ pub(super) struct Fault {
 
 /// A claim, the link, and everybody.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Case {
+pub struct Case {
     pub(super) n: u16,
     pub(super) f: u16,
     pub(super) claim_bps: u64,

@@ -37,7 +37,7 @@ pub(super) struct Pawn {
 
 /// A strategy.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Plot {
+pub struct Plot {
     pub(super) n: u16,
     pub(super) f: u16,
     /// How many are corrupt; the bound looked at is B_g of as many.

@@ -94,7 +94,7 @@ pub fn search(until: Until, seed: u64, threads: usize, progress: &dyn Fn(&str)) 
 }
 
 /// What one piece of work came to.
-pub(crate) enum Piece {
+pub(super) enum Piece {
     Lower(LowerFound),
     Fail(FailFound),
     Power(Power),

@@ -50,6 +50,8 @@ pub(super) struct Judged {
     /// U(T) and V(T), of the claim.
     pub(super) asked: f64,
     pub(super) came: f64,
+    /// Reports whose own access may have been the limit.
+    pub(super) narrow: u32,
     /// When it was committed, ns.
     pub(super) commit: f64,
     pub(super) counts: Vec<u64>,
@@ -143,6 +145,7 @@ impl Phase {
             curve,
             asked: tried.map_or(0.0, |t| t.asked_bps as f64 / claim),
             came: tried.map_or(0.0, |t| t.came_bps as f64 / claim),
+            narrow: offers.iter().map(|o| u32::from(o.narrow)).sum(),
             commit,
             counts: counts.to_vec(),
         }

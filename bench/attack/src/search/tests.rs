@@ -1,7 +1,23 @@
 use super::*;
-use crate::search::report::BANDS;
 
 #[test]
-fn x() {
-    assert!(BANDS.len() > 1);
+#[ignore]
+fn diag() {
+    for (band, cap) in [0.4, 0.6, 0.75, 0.85].into_iter().enumerate() {
+        for (k, scale) in super::lower::SCALES.into_iter().enumerate() {
+            let mut got = [0; 4];
+            let mut un = 0;
+            let mut asked = 0.0;
+            for run in 0..60 {
+                let mut dice = Dice::new(77 + band as u64, run * 10 + k as u64);
+                let mut case = Case::any(&mut dice, cap, false);
+                (case.claim_bps, case.duration_ms) = scale;
+                let j = case.judged();
+                got[j.verdict as usize] += 1;
+                un += j.narrow;
+                asked += j.asked;
+            }
+            println!("{cap} {scale:?} pass {} fail {} inc {} narrow/run {:.2} asked {:.3}", got[1], got[2], got[3], f64::from(un) / 60.0, asked / 60.0);
+        }
+    }
 }
