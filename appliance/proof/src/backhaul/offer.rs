@@ -134,7 +134,7 @@ pub fn received_at_most(terms: &Terms, packets: &[u64], silent: usize, length_ns
     u64::try_from(bps).unwrap_or(u64::MAX)
 }
 
-/// Whose carried part of what they sent is below 80 % of the median part, and who shares an access network with
+/// Whose carried part of what they sent is below half of the median part, and who shares an access network with
 /// another: their own access may have been the limit. `parts` are (carried, sent, network).
 pub fn narrow<N: PartialEq>(parts: &[(u64, u64, Option<N>)]) -> Vec<bool> {
     let part = |(carried, sent, _): &(u64, u64, Option<N>)| {
@@ -240,7 +240,7 @@ mod tests {
     fn whose_access_was_the_limit_counts_as_not_offered() {
         let of = |carried, net: u8| (carried, 100u64, (net != 0).then_some(net));
         assert_eq!(
-            narrow(&[of(90, 0), of(88, 0), of(71, 0), of(70, 0)]),
+            narrow(&[of(90, 0), of(88, 0), of(44, 0), of(43, 0)]),
             [false, false, false, true]
         );
         assert_eq!(

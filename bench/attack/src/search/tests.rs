@@ -21,3 +21,24 @@ fn diag() {
         }
     }
 }
+
+#[test]
+#[ignore]
+fn many_narrow() {
+    // Beyond the threat model: up to half of honest ones behind a narrow access, f of others faulty or none.
+    for share in [0.3, 0.5, 0.7, 0.9] {
+        let (mut fails, mut pass) = (0, 0);
+        for run in 0..600 {
+            let mut dice = Dice::new(5, run);
+            let mut case = Case::any(&mut dice, 1.0, false);
+            let some = dice.below(usize::from(case.n) / 2) + 1;
+            for one in case.ones.iter_mut().take(some) {
+                one.access = share;
+            }
+            let j = case.judged();
+            fails += u32::from(j.verdict == Verdict::Fail);
+            pass += u32::from(j.verdict == Verdict::Pass);
+        }
+        println!("access {share}: fails {fails} pass {pass} of 600");
+    }
+}
