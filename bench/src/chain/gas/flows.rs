@@ -187,7 +187,9 @@ fn best_spans(asked: &Request, counts: &[u32], windows: &[u32]) -> Vec<u32> {
     };
     let best = |corrupt: u16| {
         let spans = windows.iter().copied().chain([asked.durationMs * 850]);
-        spans.max_by_key(|span| certain(*span, corrupt)).unwrap_or(u32::MAX)
+        spans
+            .max_by_key(|span| certain(*span, corrupt))
+            .unwrap_or(u32::MAX)
     };
     (0..=asked.f).map(best).collect()
 }
