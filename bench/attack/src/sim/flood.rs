@@ -185,12 +185,16 @@ impl Session {
         sender.first_ns = sender.first_ns.or(Some(sender.sent_ns));
         sender.log.add(sender.sent_ns - sender.start_ns, 1);
         sender.sent += 1;
+        self.sent += 1;
         let now = self.clock.now;
         if self.chance.in_a_million(self.world.network.loss_ppm) {
+            self.lost += 1;
             self.meet("lost_on_the_way");
         } else if let Some(arrives) = self.link.offer(now, PACKET) {
+            self.on_the_way += 1;
             self.clock.plan(arrives, Event::DataArrives(data));
         } else {
+            self.lost += 1;
             self.meet("dropped_by_the_link");
         }
         self.next_send(at);

@@ -47,6 +47,9 @@ pub(super) struct Gate {
     pub(super) tally: Tally,
     /// Frames that came, and their bytes.
     frames: (u64, u64),
+    /// Data packets that came and were refused before the tally, and that it was given without their coming.
+    refused: u64,
+    off_the_path: u64,
     /// When the last datagram came.
     heard_ns: u64,
     committing: bool,
@@ -86,6 +89,8 @@ impl Gate {
             tally: Tally::new(challenge, 0, terms, opening.keys.clone()),
             keys: opening.keys,
             frames: (0, 0),
+            refused: 0,
+            off_the_path: 0,
             heard_ns: 0,
             committing: false,
         }
@@ -173,6 +178,16 @@ impl Session {
         }
     }
 
+    /// Data packets without a fate; negative if some have two. What was handed over or invented was never sent, and
+    /// is what a prover counted besides.
+    pub(super) fn unaccounted(&self) -> i128 {
+        let fates = self.gate.as_ref().map_or(0, |gate| {
+            let seen = i128::from(gate.tally.seen()) - i128::from(gate.off_the_path);
+            i128::from(gate.refused) + seen
+        });
+        i128::from(self.sent) - i128::from(self.lost) - i128::from(self.on_the_way) - fates
+    }
+
     fn lost(&mut self) -> bool {
         self.chance.in_a_million(self.world.network.loss_ppm)
     }
@@ -241,6 +256,7 @@ impl Session {
 
     /// A data packet reaches the prover.
     pub(super) fn data_arrives(&mut self, data: Data) {
+        self.on_the_way -= 1;
         let now = self.clock.now;
         let Some(gate) = self.gate.as_mut() else {
             return;
@@ -249,6 +265,7 @@ impl Session {
         let raw = match gate.consented(&self.challenge, &data, now) {
             Ok(raw) => raw,
             Err(fate) => {
+                gate.refused += 1;
                 self.meet(fate.name());
                 return;
             }
@@ -291,9 +308,10 @@ impl Session {
     /// Counts the `at`-th packet from the end of challenger `index`'s numbers, which nobody sent.
     fn forges(&mut self, index: usize, at: u64) {
         let last = self.world.terms.cap_packets() - 1;
-        let Some(gate) = &self.gate else { return };
+        let Some(gate) = &mut self.gate else { return };
         let raw = gate.header(&self.challenge, index, last.saturating_sub(at));
         if let Some(raw) = raw {
+            gate.off_the_path += 1;
             gate.count(&raw, INVENTED, self.clock.now);
         }
     }
@@ -317,10 +335,11 @@ impl Session {
                 continue;
             }
             for sequence in 0..self.world.terms.counted_most() {
-                let Some(gate) = &self.gate else { return };
+                let Some(gate) = &mut self.gate else { return };
                 let leaf = self.parties[index].leaf(sequence);
                 let raw = gate.header(&self.challenge, index, sequence);
                 if let (Some(leaf), Some(raw)) = (leaf, raw) {
+                    gate.off_the_path += 1;
                     gate.count(&raw, leaf, self.clock.now);
                 }
             }

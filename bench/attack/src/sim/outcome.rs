@@ -75,6 +75,8 @@ pub struct Outcome {
     pub failed: BTreeMap<String, u64>,
     /// What doors and counters refused on the way, by name.
     pub met: BTreeMap<String, u64>,
+    /// Data packets without a fate; negative if some have two.
+    pub unaccounted: i128,
     /// The bundle, verified again, gives the coordinator's judgement; `None` if it was not tried.
     pub verified: Option<bool>,
 }
@@ -103,6 +105,7 @@ impl Outcome {
             flags: BTreeMap::new(),
             failed: BTreeMap::new(),
             met: BTreeMap::new(),
+            unaccounted: 0,
             verified: None,
         }
     }
@@ -119,6 +122,7 @@ impl Outcome {
     pub(super) fn of(session: &Session, seed: u64) -> Self {
         Self {
             met: session.met.clone(),
+            unaccounted: session.unaccounted(),
             ..Self::new(&session.world, session.play, seed)
         }
     }

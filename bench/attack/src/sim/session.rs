@@ -113,6 +113,10 @@ pub(super) struct Session {
     pub(super) t0_ns: Option<u64>,
     /// When the Start was said, and T0.
     started: Option<(u64, u64)>,
+    /// Data packets that were sent, that the way lost, and that are on it.
+    pub(super) sent: u64,
+    pub(super) lost: u64,
+    pub(super) on_the_way: u64,
     /// What was refused, dropped or failed, by name.
     pub(super) met: BTreeMap<String, u64>,
     /// How far each challenger, and last the prover, has read the log.
@@ -194,6 +198,9 @@ impl Session {
             word: None,
             t0_ns: None,
             started: None,
+            sent: 0,
+            lost: 0,
+            on_the_way: 0,
             met: BTreeMap::new(),
             end: None,
             clock: Clock::new(),

@@ -92,6 +92,8 @@ pub struct Row {
     pub failed: BTreeMap<String, u64>,
     /// What was met on the way, in all runs.
     pub met: BTreeMap<String, u64>,
+    /// Data packets without a fate, in all runs together.
+    pub unaccounted: u128,
     /// Runs whose bundle was verified.
     pub verified_runs: u64,
     /// … and did not give the coordinator's judgement, though nobody altered it.
@@ -140,6 +142,7 @@ impl Row {
             flags: BTreeMap::new(),
             failed: BTreeMap::new(),
             met: BTreeMap::new(),
+            unaccounted: outcomes.iter().map(|o| o.unaccounted.unsigned_abs()).sum(),
             verified_runs: outcomes.iter().filter(|o| o.verified.is_some()).count() as u64,
             disagreements: outcomes.iter().filter(wrong).count() as u64,
         };
