@@ -441,9 +441,7 @@ async fn disputes_and_governance_are_the_same_on_both_engines() {
     let id = w.reported(2).await;
     let reporter = reporter(&w).await;
     let proofs = [
-        two_reports(&w, id, 2, [WINDOW, 90_000])
-            .await
-            .encode(),
+        two_reports(&w, id, 2, [WINDOW, 90_000]).await.encode(),
         two_commits(&w, id, &[1_600; 5], &[1_601, 1_599, 1_600, 1_600, 1_600]).encode(),
     ];
     for evidence in proofs {

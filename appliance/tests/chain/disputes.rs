@@ -12,7 +12,8 @@ use plumbline_trust::{Address as Account, selection};
 
 use crate::stand::{On, on_both_engines};
 use crate::world::{
-    CLAIM, FEE, STAKE, WINDOW, World, fund, join, key, parameters, refused, registration, seeds, tick,
+    CLAIM, FEE, STAKE, WINDOW, World, fund, join, key, parameters, refused, registration, seeds,
+    tick,
 };
 
 on_both_engines!(
@@ -171,9 +172,7 @@ async fn two_reports_cost_the_challenger_its_stake_and_its_pay(on: On) {
     let backhaul = w.chain.deployment().backhaul;
     let reporter = reporter(&w).await;
     let guilty = w.payer.selected_of(id).await.unwrap()[2];
-    let offence = two_reports(&w, id, 2, [WINDOW, 90_000])
-        .await
-        .encode();
+    let offence = two_reports(&w, id, 2, [WINDOW, 90_000]).await.encode();
     reporter
         .announce_proof(backhaul, &offence, SALT)
         .await

@@ -51,7 +51,11 @@ fn within(case: &Case, (packets, window): (u32, u32), span: u32) -> u64 {
 /// The one place where the product's own, `plumbline_proof::backhaul::estimate::bound_at`, is to be compared
 /// with it: both sides of the chain then stand on this plain text of the rule.
 fn plain(case: &Case, j: usize, span: u32) -> u64 {
-    let mut parts: Vec<u64> = case.reports.iter().map(|r| within(case, *r, span)).collect();
+    let mut parts: Vec<u64> = case
+        .reports
+        .iter()
+        .map(|r| within(case, *r, span))
+        .collect();
     parts.sort_unstable();
     let honest = parts.len().saturating_sub(j);
     let sum: u128 = parts[..honest].iter().copied().map(u128::from).sum();
@@ -103,9 +107,7 @@ fn draw(chance: &mut Chance) -> Case {
         0 => chance.below(12) as u32,
         _ => 900 + chance.below(200) as u32,
     };
-    let reports: Vec<(u32, u32)> = (0..n)
-        .map(|_| (packets(chance), window(chance)))
-        .collect();
+    let reports: Vec<(u32, u32)> = (0..n).map(|_| (packets(chance), window(chance))).collect();
     // Each span one of the windows, the one before once more, or any.
     let mut spans: Vec<u32> = Vec::new();
     for _ in 0..=chance.below(n / 2 + 2) {
@@ -190,7 +192,11 @@ impl Bench {
 #[test]
 fn agrees_with_the_products_and_a_plain_one() {
     let seed = std::env::var("PLUMBLINE_SEED").map_or(1, |seed| seed.parse().unwrap());
-    let times = if std::env::var_os("PLUMBLINE_FULL").is_some() { 10 } else { 1 };
+    let times = if std::env::var_os("PLUMBLINE_FULL").is_some() {
+        10
+    } else {
+        1
+    };
     let bench = Bench::new();
     let mut chance = Chance::new(seed);
     let (mut zero, mut most, mut reused) = (0_u64, 0_u64, 0_u64);
@@ -223,17 +229,32 @@ fn case(reports: &[(u32, u32)], spans: &[u32]) -> Case {
 #[test]
 fn a_window_that_is_longer_gives_up_what_was_sent_before_and_the_burst() {
     let bench = Bench::new();
-    for (window, kept) in [(90, 100), (100, 100), (101, 91), (191, 1), (192, 0), (u32::MAX, 0)] {
+    for (window, kept) in [
+        (90, 100),
+        (100, 100),
+        (101, 91),
+        (191, 1),
+        (192, 0),
+        (u32::MAX, 0),
+    ] {
         let mut one = case(&[(100, window)], &[100]);
         let bps = |packets: u64| vec![U256::from(packets * 12_000_000_000 / 100)];
         assert_eq!(bench.estimate(&input(&one)).unwrap(), bps(kept), "{window}");
         // A part of a packet is a packet.
         one.rate_bps += 1;
-        let less = if window > 100 { kept.saturating_sub(1) } else { kept };
+        let less = if window > 100 {
+            kept.saturating_sub(1)
+        } else {
+            kept
+        };
         assert_eq!(bench.estimate(&input(&one)).unwrap(), bps(less), "{window}");
         one.uplink = true;
         let whole = if window > 100 { 0 } else { 100 };
-        assert_eq!(bench.estimate(&input(&one)).unwrap(), bps(whole), "{window}");
+        assert_eq!(
+            bench.estimate(&input(&one)).unwrap(),
+            bps(whole),
+            "{window}"
+        );
     }
 }
 
@@ -304,7 +325,10 @@ fn no_liar_lifts_a_bound_above_the_link() {
             let curve = bench.estimate(&input(&one)).unwrap();
             let carried = link * u64::from(span).min(end) * 12_000_000_000 / u64::from(span);
             let bound = curve[f as usize];
-            assert!(bound <= U256::from(carried), "{bound} of {carried}: {one:?}");
+            assert!(
+                bound <= U256::from(carried),
+                "{bound} of {carried}: {one:?}"
+            );
             tight += u64::from(bound * U256::from(10) > U256::from(carried * 7));
         }
     }

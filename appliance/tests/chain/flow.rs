@@ -79,7 +79,10 @@ async fn a_true_claim_passes_and_everyone_is_paid(on: On) {
     assert_eq!(outcome.reports, kept.collect::<Vec<_>>());
     assert_eq!(outcome.bundle_hash, B256::repeat_byte(6));
     assert_eq!(outcome.curve, [7_600 * PACKET, 5_700 * PACKET]);
-    assert_eq!((outcome.lower, outcome.guaranteed), (7_600 * PACKET, 5_700 * PACKET));
+    assert_eq!(
+        (outcome.lower, outcome.guaranteed),
+        (7_600 * PACKET, 5_700 * PACKET)
+    );
     let spans = (outcome.lower_span_us, outcome.guaranteed_span_us);
     assert_eq!(spans, (WINDOW, WINDOW));
 
@@ -147,7 +150,10 @@ async fn verdicts_turn_exactly_at_95_percent(on: On) {
         posted.verdict = said as u8;
         w.coordinator.report(id, &posted).await.unwrap();
         let outcome = w.payer.result_of(id).await.unwrap().unwrap();
-        assert_eq!(outcome.verdict, verdict, "{spans:?}, said {said}: {outcome:?}");
+        assert_eq!(
+            outcome.verdict, verdict,
+            "{spans:?}, said {said}: {outcome:?}"
+        );
         let told = (outcome.lower_span_us, outcome.guaranteed_span_us);
         assert_eq!(told, (spans[0], spans[1]));
     }

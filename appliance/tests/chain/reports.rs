@@ -6,9 +6,7 @@ use alloy::sol_types::{SolCall, SolError, SolEventInterface};
 use plumbline::chain::client::{Outcome, Sent};
 use plumbline_contracts::abi::backhaul::Backhaul::{self, BackhaulEvents};
 use plumbline_contracts::abi::backhaul::IBackhaul::Submission;
-use plumbline_contracts::{
-    Timing, Verdict, domain, recover_commit, recover_report, report_digest,
-};
+use plumbline_contracts::{Timing, Verdict, domain, recover_commit, recover_report, report_digest};
 use serde_json::{Value, json};
 
 use crate::chance::Chance;
@@ -41,8 +39,11 @@ async fn events(w: &World, sent: Sent) -> Vec<BackhaulEvents> {
     let request = json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_getLogs", "params": [{
         "address": w.chain.deployment().backhaul, "fromBlock": block, "toBlock": block }] });
     let answer = w.chain.rpc(request).await;
-    let logs: Vec<alloy::rpc::types::Log> = serde_json::from_value(answer["result"].clone()).unwrap();
-    let known = logs.iter().map(|log| BackhaulEvents::decode_log(&log.inner));
+    let logs: Vec<alloy::rpc::types::Log> =
+        serde_json::from_value(answer["result"].clone()).unwrap();
+    let known = logs
+        .iter()
+        .map(|log| BackhaulEvents::decode_log(&log.inner));
     known.map(|event| event.unwrap().data).collect()
 }
 
@@ -62,7 +63,9 @@ async fn each_flaw_is_named_and_costs_only_its_report(on: On) {
     let cases: [(&[(u16, u8)], &[u16], Bend); 12] = [
         (&[], &[0, 1, 2, 3, 4], |_| ()),
         (&[(5, 1)], &[0, 1, 2, 3], |s| s.reports[4].index = 5),
-        (&[(u16::MAX, 1)], &[1, 2, 3, 4], |s| s.reports[0].index = u16::MAX),
+        (&[(u16::MAX, 1)], &[1, 2, 3, 4], |s| {
+            s.reports[0].index = u16::MAX
+        }),
         // One that is high and wrong keeps nobody out after it.
         (&[(4, 5), (4, 3)], &[0, 1, 2, 3], |s| {
             s.reports[4].packets += 1;
@@ -72,12 +75,18 @@ async fn each_flaw_is_named_and_costs_only_its_report(on: On) {
             s.reports.insert(0, junk);
         }),
         (&[(0, 2)], &[1, 2, 3, 4], |s| s.reports.swap(0, 1)),
-        (&[(1, 2)], &[0, 1, 2, 3, 4], |s| s.reports.insert(2, s.reports[1].clone())),
+        (&[(1, 2)], &[0, 1, 2, 3, 4], |s| {
+            s.reports.insert(2, s.reports[1].clone())
+        }),
         (&[(3, 3)], &[0, 1, 2, 4], |s| s.reports[3].packets -= 1),
         (&[(2, 4)], &[0, 1, 3, 4], |s| s.reports[2].windowUs = 0),
         (&[(2, 5)], &[0, 1, 3, 4], |s| s.reports[2].windowUs += 1),
-        (&[(0, 5)], &[1, 2, 3, 4], |s| s.reports[0].signature = s.reports[1].signature.clone()),
-        (&[(1, 5)], &[0, 2, 3, 4], |s| s.reports[1].signature = Bytes::new()),
+        (&[(0, 5)], &[1, 2, 3, 4], |s| {
+            s.reports[0].signature = s.reports[1].signature.clone()
+        }),
+        (&[(1, 5)], &[0, 2, 3, 4], |s| {
+            s.reports[1].signature = Bytes::new()
+        }),
         (&[(0, 5), (2, 5)], &[1, 3, 4], |s| {
             s.reports[0].signature = vec![0; 65].into();
             s.reports[2].signature = vec![9; 10_000].into();
@@ -89,13 +98,21 @@ async fn each_flaw_is_named_and_costs_only_its_report(on: On) {
         bend(&mut posted);
         assert_eq!(post(&w, id, &posted).await, skipped, "case {nonce}");
         let found = outcome(&w, id).await;
-        assert_eq!((&found.paid[..], &found.reporters[..]), (paid, paid), "case {nonce}");
+        assert_eq!(
+            (&found.paid[..], &found.reporters[..]),
+            (paid, paid),
+            "case {nonce}"
+        );
         let counts = paid.iter().map(|i| u128::from(COUNTS[usize::from(*i)]));
         let sum: u128 = counts.clone().sum();
         assert_eq!(found.lower, sum * PACKET, "case {nonce}");
         assert_eq!(found.guaranteed, (sum - counts.max().unwrap()) * PACKET);
         let passes = found.lower * 100 >= 95 * u128::from(CLAIM) && paid.len() >= 4;
-        let verdict = if passes { Verdict::Pass } else { Verdict::Inconclusive };
+        let verdict = if passes {
+            Verdict::Pass
+        } else {
+            Verdict::Inconclusive
+        };
         assert_eq!(found.verdict, verdict, "case {nonce}");
         w.clock.pass(30);
         w.coordinator.finalize(id).await.unwrap();
@@ -119,7 +136,10 @@ async fn one_arbitrary_report_gives_the_result_without_it() {
     for nonce in (1..80).step_by(2) {
         let counts = COUNTS.map(|c| c - chance.below(300) as u32);
         let windows = [0; 5].map(|_: u32| 90_000 + chance.below(20_000) as u32);
-        let spans = vec![85_000 + chance.below(30_000) as u32, 85_000 + chance.below(30_000) as u32];
+        let spans = vec![
+            85_000 + chance.below(30_000) as u32,
+            85_000 + chance.below(30_000) as u32,
+        ];
         let odd = chance.below(5) as usize;
         let mut asked = w.ask(nonce);
         asked.direction = chance.below(2) as u8;
@@ -137,7 +157,10 @@ async fn one_arbitrary_report_gives_the_result_without_it() {
                     2 => report.packets = (chance.next() as u32) >> chance.below(32),
                     _ => {
                         let length = *chance.pick(&[0, 1, 64, 65, 66, 300]).unwrap();
-                        report.signature = (0..length).map(|_| chance.next() as u8).collect::<Vec<_>>().into();
+                        report.signature = (0..length)
+                            .map(|_| chance.next() as u8)
+                            .collect::<Vec<_>>()
+                            .into();
                     }
                 }
             }
@@ -156,7 +179,15 @@ async fn one_arbitrary_report_gives_the_result_without_it() {
         assert_eq!(post(&w, id, &posted).await, []);
         let without = outcome(&w, id).await;
         let told = |o: &Outcome| {
-            (o.verdict, o.curve.clone(), o.lower, o.guaranteed, o.packets, o.paid.clone(), o.reports.clone())
+            (
+                o.verdict,
+                o.curve.clone(),
+                o.lower,
+                o.guaranteed,
+                o.packets,
+                o.paid.clone(),
+                o.reports.clone(),
+            )
         };
         assert_eq!(told(&with), told(&without));
     }
@@ -233,7 +264,10 @@ async fn with_too_few_left_or_a_guilty_prover_the_result_says_nothing(on: On) {
     assert!(convict(&w, id, 0).await.is_some());
     assert_eq!(convict(&w, id, 1).await, None);
     let found = outcome(&w, id).await;
-    assert_eq!((found.verdict, &found.paid[..]), (Verdict::Annulled, &[2, 3, 4][..]));
+    assert_eq!(
+        (found.verdict, &found.paid[..]),
+        (Verdict::Annulled, &[2, 3, 4][..])
+    );
     // Nothing brings it back.
     assert_eq!(convict(&w, id, 2).await, None);
     assert_eq!(outcome(&w, id).await.verdict, Verdict::Annulled);
@@ -252,7 +286,10 @@ async fn with_too_few_left_or_a_guilty_prover_the_result_says_nothing(on: On) {
 
 async fn who_is_guilty_before_the_result_is_not_in_it(on: On) {
     let w = World::new(on, 5).await;
-    for (nonce, guilty, verdict) in [(1, &[4][..], Verdict::Pass), (2, &[1, 4], Verdict::Annulled)] {
+    for (nonce, guilty, verdict) in [
+        (1, &[4][..], Verdict::Pass),
+        (2, &[1, 4], Verdict::Annulled),
+    ] {
         let id = w.running(&w.ask(nonce)).await;
         for index in guilty {
             let who = w.payer.selected_of(id).await.unwrap()[usize::from(*index)];
@@ -281,7 +318,9 @@ fn twin(signature: &[u8]) -> Bytes {
     let order = half + half + U256::ONE;
     let s = order - U256::from_be_slice(&signature[32..64]);
     let v = 27 + 28 - signature[64];
-    [&signature[..32], &s.to_be_bytes::<32>(), &[v]].concat().into()
+    [&signature[..32], &s.to_be_bytes::<32>(), &[v]]
+        .concat()
+        .into()
 }
 
 /// One that is whole, and everything that is wrong with others.
@@ -301,7 +340,15 @@ fn bent(good: &[u8], chance: &mut Chance) -> Vec<Bytes> {
     for v in [0, 1, 2, 26, 27, 28, 29, 35, 255] {
         list.push([&good[..64], &[v]].concat());
     }
-    for word in [U256::ZERO, U256::ONE, half, half + U256::ONE, order - U256::ONE, order, U256::MAX] {
+    for word in [
+        U256::ZERO,
+        U256::ONE,
+        half,
+        half + U256::ONE,
+        order - U256::ONE,
+        order,
+        U256::MAX,
+    ] {
         let word = word.to_be_bytes::<32>();
         for v in [27, 28] {
             list.push([&word[..], &good[32..64], &[v]].concat());
@@ -341,7 +388,15 @@ async fn the_door_and_the_contract_see_the_same_signer() {
     let good = w.submission(id, &COUNTS, &[WINDOW; 5]).await;
     let (mut nobody, mut somebody) = (0, 0);
     for signature in bent(&good.proverSignature, &mut chance) {
-        let seen = recover_commit(&domain, id, 0, 8_000, &COUNTS, good.responseHash, &signature);
+        let seen = recover_commit(
+            &domain,
+            id,
+            0,
+            8_000,
+            &COUNTS,
+            good.responseHash,
+            &signature,
+        );
         let mut posted = good.clone();
         posted.proverSignature = signature;
         let told = tried(&w, id, &posted).await;
@@ -351,7 +406,12 @@ async fn the_door_and_the_contract_see_the_same_signer() {
         }
         let told: Bytes = serde_json::from_value(told).unwrap();
         let told = Backhaul::CommitSignatureInvalid::abi_decode(&told).unwrap();
-        assert_eq!(told.recovered, seen.unwrap_or(Address::ZERO), "{:?}", posted.proverSignature);
+        assert_eq!(
+            told.recovered,
+            seen.unwrap_or(Address::ZERO),
+            "{:?}",
+            posted.proverSignature
+        );
         nobody += u32::from(seen.is_none());
         somebody += u32::from(seen.is_some());
     }

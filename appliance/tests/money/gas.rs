@@ -148,7 +148,9 @@ fn submission(house: &House, id: B256, selected: &[Address], keys: &[usize]) -> 
         counts,
         bundleHash: id,
         verdict: Verdict::Pass as u8,
-        spansUs: (0..=(MOST - 1) / 3).map(|j| 1_003_000 - u32::from(j) * 100).collect(),
+        spansUs: (0..=(MOST - 1) / 3)
+            .map(|j| 1_003_000 - u32::from(j) * 100)
+            .collect(),
     }
 }
 

@@ -53,8 +53,8 @@ fn counted<'a>(d: &Deployment, id: B256, m: &Measured, posted: &'a Submission) -
         };
         let (hash, signature) = (posted.responseHash, &report.signature);
         let signer = recover_report(&domain, id, 0, told, hash, signature);
-        let agrees = report.packets == *committed
-            || m.asked.direction != 0 && report.packets < *committed;
+        let agrees =
+            report.packets == *committed || m.asked.direction != 0 && report.packets < *committed;
         let follows = list.last().is_none_or(|last| last.index < report.index);
         if follows && agrees && report.windowUs > 0 && signer == Some(m.selected[place]) {
             list.push(report);
