@@ -122,7 +122,7 @@ impl Challenger {
         }
         // Why the talk ended says more than that the thread was stopped for it.
         talked.and(ran)?;
-        seat.delivered().map_err(|e| e.to_string())
+        node::delivered(seat).await
     }
 }
 
