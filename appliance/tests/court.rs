@@ -172,7 +172,7 @@ impl Court {
     fn juror(&self, number: usize) -> Daemon {
         let name = format!("juror{number}");
         let config = format!(
-            "roles = [\"juror\"]\nkey = \"{name}.key\"\nlog.level = \"info\"\n\
+            "roles = [\"juror\"]\nkey = \"{name}.key\"\nstate_dir = \"{name}\"\nlog.level = \"info\"\n\
              [node]\ncoordinator = \"{}\"\nheartbeat = \"500ms\"\n",
             self.url
         );
