@@ -22,6 +22,9 @@ use super::params::{
     NARROW_PERCENT, OFFER_SLOTS, T_MIN_PERCENT, Terms,
 };
 
+/// One sender, in the parts that senders are counted in.
+const WHOLE: u64 = 1_000_000;
+
 /// What one challenger says it sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offer {
@@ -80,6 +83,10 @@ pub fn tried(terms: &Terms, offers: &[Offer], silent: usize, came_bytes: u64) ->
     let first = OFFER_SLOTS * T_MIN_PERCENT / 100;
     let packet = 8 * u128::from(terms.packet_bytes);
     let most = u128::from(terms.claim_bps) * u128::from(slot_ns) / 1_000_000_000;
+    // K/r: how many senders fill a link of K.
+    let filling = u128::from(WHOLE) * u128::from(terms.claim_bps);
+    let filling = filling / u128::from(terms.offer_each_bps());
+    let filling = u64::try_from(filling).unwrap_or(u64::MAX);
     let mut asked: u128 = 0;
     let mut worst: Option<Tried> = None;
     for slot in 0..longest {
@@ -87,8 +94,16 @@ pub fn tried(terms: &Terms, offers: &[Offer], silent: usize, came_bytes: u64) ->
         let sent = offers.iter().filter(|o| !o.narrow);
         let mut sent: Vec<u32> = sent.map(|o| o.sent.get(at).copied().unwrap_or(0)).collect();
         sent.sort_unstable_by(|a, b| b.cmp(a));
-        let sum: u128 = sent.iter().skip(untrusted).map(|n| u128::from(*n)).sum();
-        asked += (sum * packet).min(most);
+        // If a host stands still, all that it sends of a slot is in a part of it, at r: at worst in the same part
+        // for all, and then the link is asked for no more than as many carry as fill K.
+        let parts = (0..).map(|k: u64| filling.saturating_sub(k * WHOLE).min(WHOLE));
+        let sum: u128 = sent
+            .iter()
+            .skip(untrusted)
+            .zip(parts)
+            .map(|(n, part)| u128::from(*n) * u128::from(part))
+            .sum();
+        asked += (sum * packet / u128::from(WHOLE)).min(most);
         let slots = slot + 1;
         if slots < first {
             continue;

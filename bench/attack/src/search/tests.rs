@@ -12,7 +12,7 @@ fn diag() {
                 let mut dice = Dice::new(77 + band as u64, run * 10 + k as u64);
                 let mut case = Case::any(&mut dice, cap, false);
                 (case.claim_bps, case.duration_ms) = scale;
-                let j = case.judged();
+                let j = case.judged(true);
                 got[j.verdict as usize] += 1;
                 un += j.narrow;
                 asked += j.asked;
@@ -35,7 +35,7 @@ fn many_narrow() {
             for one in case.ones.iter_mut().take(some) {
                 one.access = share;
             }
-            let j = case.judged();
+            let j = case.judged(true);
             fails += u32::from(j.verdict == Verdict::Fail);
             pass += u32::from(j.verdict == Verdict::Pass);
         }
