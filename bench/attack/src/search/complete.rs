@@ -14,6 +14,10 @@ use super::phase::{HONEST, Judged, Phase};
 
 /// D, ms.
 const DURATION_MS: u32 = 1000;
+/// Phases of a combination, and the seed, of the table that is committed.
+pub const RUNS: u64 = 20;
+/// See [`RUNS`].
+pub const SEED: u64 = 1;
 /// Probes take this part of the link beside the flood.
 const PROBES: f64 = 1.0 / 500.0;
 /// Hosts answer late by so much, ns.
@@ -49,11 +53,18 @@ pub struct Cell {
 /// All combinations, at most so fast; more runs of the slower ones.
 fn cells(most_mbit: u64, runs: u64) -> Vec<Cell> {
     let mut cells = Vec::new();
-    for mbit in [10, 100, 1000, 10_000].into_iter().filter(|m| *m <= most_mbit) {
+    for mbit in [10, 100, 1000, 10_000]
+        .into_iter()
+        .filter(|m| *m <= most_mbit)
+    {
         for (n, f) in [(4, 1), (7, 2), (10, 3)] {
             for silent in [0, f] {
                 for queue in [60, 200, 1000] {
-                    let runs = if mbit == 10_000 { runs.div_ceil(4) } else { runs };
+                    let runs = if mbit == 10_000 {
+                        runs.div_ceil(4)
+                    } else {
+                        runs
+                    };
                     cells.push(Cell {
                         mbit,
                         n,
@@ -154,7 +165,9 @@ pub fn completeness(most_mbit: u64, runs: u64, seed: u64, threads: usize) -> Vec
             });
         }
     });
-    let mut done = done.into_inner().unwrap_or_else(|broken| broken.into_inner());
+    let mut done = done
+        .into_inner()
+        .unwrap_or_else(|broken| broken.into_inner());
     done.sort_by_key(|(at, _)| *at);
     done.into_iter().map(|(_, cell)| cell).collect()
 }

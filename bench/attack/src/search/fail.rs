@@ -104,7 +104,11 @@ impl One {
         Self {
             start: dice.of([0.0, 0.01, SKEW]) * dice.unit(),
             round_trip: dice.of([0.001, 0.025, FAR]) * dice.unit(),
-            deaf: if dice.with(0.1) { dice.of([0.02, 0.1]) * dice.unit() } else { 0.0 },
+            deaf: if dice.with(0.1) {
+                dice.of([0.02, 0.1]) * dice.unit()
+            } else {
+                0.0
+            },
             access: dice.of([2.0, 10.0, 100.0]),
             stalls,
             fault: None,
@@ -128,14 +132,23 @@ impl One {
         let wild = dice.with(0.5);
         let fault = Fault {
             paced: !wild,
-            rate: if wild { dice.of([0.0, 0.2, 1.0, 6.0]) * dice.unit() } else { 1.0 },
+            rate: if wild {
+                dice.of([0.0, 0.2, 1.0, 6.0]) * dice.unit()
+            } else {
+                1.0
+            },
             burst: dice.of([1, 8, 60, 200]),
             bytes: dice.of([46, 46, 200, 1500, 1500]),
             junk: dice.with(0.5),
-            beat: dice.with(0.4).then(|| (dice.of([0.01, 0.05, 0.1, 0.5]), dice.unit())),
+            beat: dice
+                .with(0.4)
+                .then(|| (dice.of([0.01, 0.05, 0.1, 0.5]), dice.unit())),
             reports: dice.with(0.6),
             window: dice.of([1.0, 1.0, 0.5, 1.3, 4.0]),
-            sent: (dice.of([1.0, 1.0, 0.0, 2.0]), dice.of([0, 0, 20, 1_000_000])),
+            sent: (
+                dice.of([1.0, 1.0, 0.0, 2.0]),
+                dice.of([0, 0, 20, 1_000_000]),
+            ),
             unsaid: dice.of([0.0, 0.0, 0.5, 5.0]),
         };
         Self {
@@ -205,7 +218,9 @@ impl Case {
         let mut case = self.clone();
         for _ in 0..dice.of([1, 1, 2, 3]) {
             let who = dice.below(case.ones.len());
-            let faulty: Vec<usize> = (0..case.ones.len()).filter(|i| case.ones[*i].fault.is_some()).collect();
+            let faulty: Vec<usize> = (0..case.ones.len())
+                .filter(|i| case.ones[*i].fault.is_some())
+                .collect();
             match dice.below(12) {
                 0 => case.capacity = (case.capacity + 0.03 * dice.normal()).clamp(1.0, 1.3),
                 1 => case.jitter = dice.next(),
@@ -245,7 +260,10 @@ impl Case {
                 start: one.start * d,
                 there: one.round_trip * d / 2.0,
                 access: one.access,
-                stalls: stalls.iter().map(|(from, long)| ((from + moved) * d, long * d)).collect(),
+                stalls: stalls
+                    .iter()
+                    .map(|(from, long)| ((from + moved) * d, long * d))
+                    .collect(),
             };
             let jitter = self.jitter ^ i as u64;
             flows.push(match &one.fault {

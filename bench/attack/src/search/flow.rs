@@ -52,7 +52,12 @@ pub(super) struct Head {
     pub(super) ours: bool,
 }
 
-const NEVER: Head = Head { sent: f64::INFINITY, arrives: f64::INFINITY, bytes: 0.0, ours: false };
+const NEVER: Head = Head {
+    sent: f64::INFINITY,
+    arrives: f64::INFINITY,
+    bytes: 0.0,
+    ours: false,
+};
 
 /// A sender.
 pub(super) struct Flow {
@@ -138,7 +143,8 @@ impl Flow {
         }
         if self.fresh > 0 {
             let since = (head.sent - self.place.start).max(0.0);
-            self.log.add(since as u64, u32::try_from(self.fresh).unwrap_or(u32::MAX));
+            self.log
+                .add(since as u64, u32::try_from(self.fresh).unwrap_or(u32::MAX));
             self.sent += self.fresh;
             self.fresh = 0;
         }
@@ -169,7 +175,12 @@ impl Flow {
                 continue;
             }
             self.free = self.free.max(sent) + gap;
-            self.head = Head { sent, arrives: self.free + self.place.there, bytes, ours };
+            self.head = Head {
+                sent,
+                arrives: self.free + self.place.there,
+                bytes,
+                ours,
+            };
             return;
         }
     }

@@ -42,7 +42,11 @@ impl Link {
     pub(super) fn new(line: &Line, terms: &Terms) -> Self {
         let length = f64::from(terms.packet_bytes);
         let frame = f64::from(LAYER1_BYTES);
-        let whole = if line.layer1 { (length + frame) / length } else { 1.0 };
+        let whole = if line.layer1 {
+            (length + frame) / length
+        } else {
+            1.0
+        };
         Self {
             line: line.clone(),
             frame_bytes: if line.layer1 { frame } else { 0.0 },
@@ -60,7 +64,11 @@ impl Link {
     pub(super) fn offer(&mut self, at: f64, bytes: f64) -> Option<f64> {
         let size = self.waiting.len();
         while self.held > 0 && self.waiting[self.from] <= at {
-            self.from = if self.from + 1 == size { 0 } else { self.from + 1 };
+            self.from = if self.from + 1 == size {
+                0
+            } else {
+                self.from + 1
+            };
             self.held -= 1;
         }
         if self.held == size {
@@ -118,7 +126,9 @@ mod tests {
     fn played(line: &Line, at_ms: &[f64]) -> Vec<Option<f64>> {
         let mut link = Link::new(line, &Terms::downlink(12_000_000, 4, 1, 1000));
         let crossed = at_ms.iter().map(|at| link.offer(at * 1e6, 1500.0));
-        crossed.map(|c| c.map(|ns| (ns / 1e3).round() / 1e3)).collect()
+        crossed
+            .map(|c| c.map(|ns| (ns / 1e3).round() / 1e3))
+            .collect()
     }
 
     #[test]
@@ -129,19 +139,35 @@ mod tests {
 
     #[test]
     fn a_stall_a_slow_time_and_a_bucket() {
-        let slow = |share| Line { slow: Some((0.5e6, 2.5e6, share)), ..line() };
+        let slow = |share| Line {
+            slow: Some((0.5e6, 2.5e6, share)),
+            ..line()
+        };
         assert_eq!(played(&slow(0.0), &[0.0, 0.0]), [Some(3.0), Some(4.0)]);
         assert_eq!(played(&slow(0.5), &[0.0, 0.0]), [Some(1.5), Some(3.0)]);
         // Two packets of bucket, then a fifth of the rate.
-        let bucket = Line { bucket: Some((2.4e6, 24e3)), queue: 9, ..line() };
+        let bucket = Line {
+            bucket: Some((2.4e6, 24e3)),
+            queue: 9,
+            ..line()
+        };
         let crossed = played(&bucket, &[0.0; 4]);
         assert_eq!(crossed[..2], [Some(1.0), Some(2.0)]);
-        assert!(crossed[2] > Some(4.9) && crossed[3] > Some(9.9), "{crossed:?}");
+        assert!(
+            crossed[2] > Some(4.9) && crossed[3] > Some(9.9),
+            "{crossed:?}"
+        );
     }
 
     #[test]
     fn at_layer_1_short_frames_take_more_than_their_bytes() {
-        let mut link = Link::new(&Line { layer1: true, ..line() }, &Terms::downlink(12_000_000, 4, 1, 1000));
+        let mut link = Link::new(
+            &Line {
+                layer1: true,
+                ..line()
+            },
+            &Terms::downlink(12_000_000, 4, 1, 1000),
+        );
         let long = link.offer(0.0, 1500.0).unwrap();
         assert!((long - 1e6).abs() < 1.0);
         let short = link.offer(0.0, 46.0).unwrap() - long;

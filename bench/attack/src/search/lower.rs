@@ -81,11 +81,25 @@ impl Pawn {
             there: way * dice.unit(),
             back: way * dice.unit(),
             access: dice.of([1.5, 10.0, 100.0]),
-            stall: (dice.unit(), if dice.with(0.2) { 0.5 * dice.unit() } else { 0.0 }),
+            stall: (
+                dice.unit(),
+                if dice.with(0.2) {
+                    0.5 * dice.unit()
+                } else {
+                    0.0
+                },
+            ),
             cut: (dice.unit(), if dice.with(0.2) { dice.unit() } else { 0.0 }),
             count: if dice.with(0.5) { 1.0 } else { dice.unit() },
             says: 4.0 * dice.unit(),
-            sends: (if dice.with(0.3) { 3.0 * dice.unit() } else { 0.0 }, dice.of([1, 8, 60])),
+            sends: (
+                if dice.with(0.3) {
+                    3.0 * dice.unit()
+                } else {
+                    0.0
+                },
+                dice.of([1, 8, 60]),
+            ),
         }
     }
 
@@ -119,7 +133,11 @@ impl Plot {
     pub(super) fn any(dice: &mut Dice) -> Self {
         let (n, f) = dice.of([(4, 1), (7, 2), (10, 3), (5, 1), (13, 4)]);
         let (claim_bps, duration_ms) = dice.of(SCALES);
-        let liars = if dice.with(0.8) { usize::from(f) } else { dice.below(usize::from(f)) };
+        let liars = if dice.with(0.8) {
+            usize::from(f)
+        } else {
+            dice.below(usize::from(f))
+        };
         Self {
             n,
             f,
@@ -128,8 +146,12 @@ impl Plot {
             duration_ms,
             capacity: dice.of([0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0, 1.3]),
             queue: dice.of([20, 60, 200, 1000]),
-            slow: dice.with(0.25).then(|| (dice.unit(), dice.unit(), dice.of([0.0, 0.1, 0.5]))),
-            bucket: dice.with(0.25).then(|| (dice.of([0.05, 0.2, 0.5]), dice.of([0.05, 0.2, 1.0]))),
+            slow: dice
+                .with(0.25)
+                .then(|| (dice.unit(), dice.unit(), dice.of([0.0, 0.1, 0.5]))),
+            bucket: dice
+                .with(0.25)
+                .then(|| (dice.of([0.05, 0.2, 0.5]), dice.of([0.05, 0.2, 1.0]))),
             cross: dice.with(0.2).then(|| (dice.unit(), dice.unit())),
             commit: dice.of([0.05, 0.2, 0.5, 0.9, 1.0, 1.2, 2.0, 3.0]),
             pawns: (0..n).map(|_| Pawn::any(dice)).collect(),
@@ -174,8 +196,12 @@ impl Plot {
             bps,
             queue: self.queue,
             layer1: false,
-            slow: self.slow.map(|(from, long, share)| (from * of, (from + long) * of, share)),
-            bucket: self.bucket.map(|(rate, depth)| (rate * bps, depth * bps * of / 1e9 + 24e3)),
+            slow: self
+                .slow
+                .map(|(from, long, share)| (from * of, (from + long) * of, share)),
+            bucket: self
+                .bucket
+                .map(|(rate, depth)| (rate * bps, depth * bps * of / 1e9 + 24e3)),
         }
     }
 
@@ -198,7 +224,17 @@ impl Plot {
             } else if pawn.sends.0 > 0.0 {
                 let (rate, burst) = pawn.sends;
                 let bytes = terms.packet_bytes;
-                Flow::wild(&terms, &place, Wild { rate, burst, bytes, junk: false, beat: None })
+                Flow::wild(
+                    &terms,
+                    &place,
+                    Wild {
+                        rate,
+                        burst,
+                        bytes,
+                        junk: false,
+                        beat: None,
+                    },
+                )
             } else {
                 Flow::nothing(&terms, &place)
             };
@@ -207,7 +243,12 @@ impl Plot {
         };
         let mut flows: Vec<Flow> = self.pawns.iter().enumerate().map(flow).collect();
         if let Some((share, on)) = self.cross {
-            let place = Place { start: 0.0, there: 0.0, access: 1e9, stalls: Vec::new() };
+            let place = Place {
+                start: 0.0,
+                there: 0.0,
+                access: 1e9,
+                stalls: Vec::new(),
+            };
             let r = terms.offer_each_bps() as f64;
             let wild = Wild {
                 rate: (share * self.capacity * self.claim_bps as f64 / r).max(0.01),
@@ -223,16 +264,24 @@ impl Plot {
         let mut arrived = vec![0u64; self.pawns.len()];
         let mut crossed = Vec::new();
         // What the adversary cuts out never reaches the link.
-        let cuts: Vec<(f64, f64)> = self.pawns.iter().map(|p| (p.cut.0 * duration, (p.cut.0 + p.cut.1) * duration)).collect();
+        let cuts: Vec<(f64, f64)> = self
+            .pawns
+            .iter()
+            .map(|p| (p.cut.0 * duration, (p.cut.0 + p.cut.1) * duration))
+            .collect();
         for (flow, cut) in flows.iter_mut().zip(&cuts) {
             flow.cut = *cut;
         }
-        play(&mut flows, &mut Link::new(&self.line(duration), &terms), |_, who, head, at| {
-            if head.ours && at <= commit {
-                crossed.push(at);
-                arrived[who] += 1;
-            }
-        });
+        play(
+            &mut flows,
+            &mut Link::new(&self.line(duration), &terms),
+            |_, who, head, at| {
+                if head.ours && at <= commit {
+                    crossed.push(at);
+                    arrived[who] += 1;
+                }
+            },
+        );
         let most = terms.counted_most();
         let mut left = terms.target();
         let mut samples = Vec::new();
@@ -245,24 +294,38 @@ impl Plot {
             let pawn = &self.pawns[i];
             let share = (pawn.count * most as f64) as u64;
             let (packets, window) = if i < honest {
-                (share.min(arrived[i]), flows[i].window_us(commit + pawn.back * duration))
+                (
+                    share.min(arrived[i]),
+                    flows[i].window_us(commit + pawn.back * duration),
+                )
             } else {
-                (share.min(most), Some(((pawn.says * duration / 1e3) as u32).max(1)))
+                (
+                    share.min(most),
+                    Some(((pawn.says * duration / 1e3) as u32).max(1)),
+                )
             };
             let packets = packets.min(left);
-            if packets > 0 && let Some(window_us) = window {
+            if packets > 0
+                && let Some(window_us) = window
+            {
                 left -= packets;
                 samples.push(Sample { packets, window_us });
             }
         }
-        Played { terms, samples, crossed }
+        Played {
+            terms,
+            samples,
+            crossed,
+        }
     }
 
     /// The bound of as many liars as there are, over the truth.
     pub(super) fn score(&self) -> f64 {
         let played = self.played();
         let curve = estimate::curve(&played.terms, &played.samples);
-        curve.get(self.liars).map_or(0.0, |bound| self.over(&played, bound.bps, bound.span_us))
+        curve
+            .get(self.liars)
+            .map_or(0.0, |bound| self.over(&played, bound.bps, bound.span_us))
     }
 
     /// A figure over what crossed in the fullest span of its own length; over the rate of the link, where that is one
@@ -274,7 +337,11 @@ impl Plot {
         let carried = played.fullest(f64::from(span_us) * 1e3);
         let constant = self.line(1.0).is_constant() && self.cross.is_none();
         let packet = 8e6 * f64::from(played.terms.packet_bytes) / f64::from(span_us.max(1));
-        let rate = if constant { self.capacity * self.claim_bps as f64 + packet } else { carried };
+        let rate = if constant {
+            self.capacity * self.claim_bps as f64 + packet
+        } else {
+            carried
+        };
         bps as f64 / carried.min(rate)
     }
 }

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use plumbline_proof::backhaul::verdict::Verdict;
 
-pub use self::complete::{Cell, completeness, markdown};
+pub use self::complete::{Cell, RUNS, SEED, completeness, markdown};
 pub use self::fail::Case;
 pub use self::lower::Plot;
 pub use self::report::{FailFound, FalseFail, LowerFound, Power, Report, Strategy};
@@ -91,7 +91,9 @@ pub fn search(until: Until, seed: u64, threads: usize, progress: &dyn Fn(&str)) 
             }
         }
     });
-    let mut report = found.into_inner().unwrap_or_else(|broken| broken.into_inner());
+    let mut report = found
+        .into_inner()
+        .unwrap_or_else(|broken| broken.into_inner());
     report.seconds = began.elapsed().as_secs_f64();
     report
 }
@@ -143,7 +145,11 @@ fn fail_climb(dice: &mut Dice, number: u64, interface: bool) -> FailFound {
         let case = match &nearest {
             Some((case, _)) if step >= STARTS => case.changed(dice),
             _ => {
-                let free = if dice.with(0.5) { 1.0 } else { dice.between(1.0, 1.3) };
+                let free = if dice.with(0.5) {
+                    1.0
+                } else {
+                    dice.between(1.0, 1.3)
+                };
                 Case::any(dice, free, true)
             }
         };
@@ -156,7 +162,10 @@ fn fail_climb(dice: &mut Dice, number: u64, interface: bool) -> FailFound {
                 found.cases.push(FalseFail::new(number, &case, &judged));
             }
         }
-        if nearest.as_ref().is_none_or(|(_, best)| Case::score(&judged) >= Case::score(best)) {
+        if nearest
+            .as_ref()
+            .is_none_or(|(_, best)| Case::score(&judged) >= Case::score(best))
+        {
             nearest = Some((case, judged));
         }
     }

@@ -2,7 +2,7 @@
 //! over, counts whatever comes after that, and is judged by the product's own rule.
 
 use plumbline_proof::backhaul::estimate::{self, Bound, Sample};
-use plumbline_proof::backhaul::offer::{self, Offer};
+use plumbline_proof::backhaul::offer::{self, Came, Offer};
 use plumbline_proof::backhaul::params::{DEADLINE_DURATIONS, ETHERNET_BYTES, Terms};
 use plumbline_proof::backhaul::verdict::{self, Verdict};
 
@@ -23,7 +23,12 @@ pub(super) struct Word {
 }
 
 /// The truth.
-pub(super) const HONEST: Word = Word { given: true, window: 1.0, sent: (1.0, 0), unsaid: 0.0 };
+pub(super) const HONEST: Word = Word {
+    given: true,
+    window: 1.0,
+    sent: (1.0, 0),
+    unsaid: 0.0,
+};
 
 /// Who takes part, and how.
 pub(super) struct Phase {
@@ -50,8 +55,6 @@ pub(super) struct Judged {
     /// U(T) and V(T), of the claim.
     pub(super) asked: f64,
     pub(super) came: f64,
-    /// Reports whose own access may have been the limit.
-    pub(super) narrow: u32,
     /// When it was committed, ns.
     pub(super) commit: f64,
     pub(super) counts: Vec<u64>,
@@ -77,34 +80,38 @@ impl Phase {
         stop(&mut self.flows, deadline, &self.heard_after);
         let after = &self.heard_after;
         let latency = self.latency;
-        play(&mut self.flows, &mut Link::new(&self.line, &terms), |flows, who, head, at| {
-            frames += 1;
-            bytes += head.bytes as u64 + ETHERNET_BYTES;
-            if !head.ours {
-                return;
-            }
-            received[who] += 1;
-            if !full && at <= deadline && counts[who] < most {
-                counts[who] += 1;
-                total += 1;
-                if total == target {
-                    full = true;
-                    commit = (at + latency).min(deadline + latency);
-                    stop(flows, commit, after);
+        play(
+            &mut self.flows,
+            &mut Link::new(&self.line, &terms),
+            |flows, who, head, at| {
+                frames += 1;
+                bytes += head.bytes as u64 + ETHERNET_BYTES;
+                if !head.ours {
+                    return;
                 }
-            }
-        });
+                received[who] += 1;
+                if !full && at <= deadline && counts[who] < most {
+                    counts[who] += 1;
+                    total += 1;
+                    if total == target {
+                        full = true;
+                        commit = (at + latency).min(deadline + latency);
+                        stop(flows, commit, after);
+                    }
+                }
+            },
+        );
         if !full {
             commit = deadline;
         }
         let interface = self.interface.then_some((frames, bytes));
         let ours = received.iter().sum::<u64>().max(total);
-        let came = offer::came_bytes(&terms, ours, interface, 0);
+        let came = offer::came(&terms, ours, interface, 0);
         self.verdict(&counts, &received, came, commit)
     }
 
     /// The product's own judgement of it.
-    fn verdict(&self, counts: &[u64], received: &[u64], came: u64, commit: f64) -> Judged {
+    fn verdict(&self, counts: &[u64], received: &[u64], came: Came, commit: f64) -> Judged {
         let terms = &self.terms;
         let mut samples = Vec::new();
         let mut offers = Vec::new();
@@ -124,11 +131,22 @@ impl Phase {
             }
             let logged: u64 = sent.iter().map(|n| u64::from(*n)).sum();
             let honest = word.sent == (1.0, 0);
-            let said = if honest { self.flows[i].sent.max(logged) } else { logged };
+            let said = if honest {
+                self.flows[i].sent.max(logged)
+            } else {
+                logged
+            };
             let said = (said + (word.unsaid * said as f64) as u64).max(counts[i]);
-            samples.push(Sample { packets: counts[i], window_us });
+            samples.push(Sample {
+                packets: counts[i],
+                window_us,
+            });
             parts.push((received[i].max(counts[i]), said, None::<u8>));
-            offers.push(Offer { sent, window_us, narrow: false });
+            offers.push(Offer {
+                sent,
+                window_us,
+                narrow: false,
+            });
         }
         for (offer, narrow) in offers.iter_mut().zip(offer::narrow(&parts)) {
             offer.narrow = narrow;
@@ -141,19 +159,23 @@ impl Phase {
         let enough = samples.len() as u64 >= terms.honest();
         Judged {
             verdict,
-            near: if enough { self.near(&offers, silent, came) } else { 0.0 },
+            near: if enough {
+                self.near(&offers, silent, came)
+            } else {
+                0.0
+            },
             curve,
             asked: tried.map_or(0.0, |t| t.asked_bps as f64 / claim),
             came: tried.map_or(0.0, |t| t.came_bps as f64 / claim),
-            narrow: offers.iter().map(|o| u32::from(o.narrow)).sum(),
             commit,
             counts: counts.to_vec(),
         }
     }
 
     /// The least that would have to have come, over what came; where no amount is too little, 0.9 of what was asked.
-    fn near(&self, offers: &[Offer], silent: usize, came: u64) -> f64 {
-        let of = |bytes| offer::tried(&self.terms, offers, silent, bytes);
+    fn near(&self, offers: &[Offer], silent: usize, came: Came) -> f64 {
+        let of = |bytes| offer::tried(&self.terms, offers, silent, Came { bytes, whole: true });
+        let came = came.bytes;
         let Some(none) = of(0) else {
             return 0.0;
         };

@@ -12,7 +12,8 @@ use super::lower::Plot;
 use super::phase::Judged;
 
 /// What false claims are of: the link carries so much of the claim.
-pub(super) const BANDS: [(f64, f64); 5] = [(0.3, 0.5), (0.5, 0.7), (0.7, 0.8), (0.8, 0.9), (0.9, 0.95)];
+pub(super) const BANDS: [(f64, f64); 5] =
+    [(0.3, 0.5), (0.5, 0.7), (0.7, 0.8), (0.8, 0.9), (0.9, 0.95)];
 /// The bound may read so much of the truth: one packet of a short phase.
 const MOST: f64 = 1.02;
 
@@ -61,7 +62,8 @@ pub struct FalseFail {
 
 impl FalseFail {
     pub(super) fn new(number: u64, case: &Case, judged: &Judged) -> Self {
-        let bps = |bound: Option<&plumbline_proof::backhaul::estimate::Bound>| bound.map_or(0, |b| b.bps);
+        let bps =
+            |bound: Option<&plumbline_proof::backhaul::estimate::Bound>| bound.map_or(0, |b| b.bps);
         Self {
             number,
             verdict: judged.verdict,
@@ -117,8 +119,17 @@ pub struct Power {
 
 impl Power {
     pub(super) fn new() -> Self {
-        let row = |carried, faults| PowerRow { carried, faults, ..PowerRow::default() };
-        Self { rows: BANDS.into_iter().flat_map(|band| [row(band, false), row(band, true)]).collect() }
+        let row = |carried, faults| PowerRow {
+            carried,
+            faults,
+            ..PowerRow::default()
+        };
+        Self {
+            rows: BANDS
+                .into_iter()
+                .flat_map(|band| [row(band, false), row(band, true)])
+                .collect(),
+        }
     }
 
     pub(super) fn add(&mut self, band: usize, faults: bool, verdict: Verdict) {
@@ -178,8 +189,11 @@ impl Report {
                 self.fail.cases.extend(found.cases);
                 self.fail.cases.sort_by_key(|c| c.number);
                 self.fail.cases.truncate(8);
-                if found.nearest > self.fail.nearest || (found.nearest == self.fail.nearest && earlier) {
-                    (self.fail.nearest, self.fail.nearest_case) = (found.nearest, found.nearest_case);
+                if found.nearest > self.fail.nearest
+                    || (found.nearest == self.fail.nearest && earlier)
+                {
+                    (self.fail.nearest, self.fail.nearest_case) =
+                        (found.nearest, found.nearest_case);
                 }
             }
             Piece::Power(found) => {
@@ -192,9 +206,22 @@ impl Report {
         }
     }
 
-    /// Neither a bound above the truth nor a true claim called false.
-    pub fn holds(&self) -> bool {
-        self.lower.worst <= MOST && self.fail.false_fails == 0
+    /// What was found that must not be: a bound above the truth, true claims called false.
+    pub fn complaints(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.lower.worst > MOST {
+            found.push(format!(
+                "a bound of {:.4} of what crossed",
+                self.lower.worst
+            ));
+        }
+        if self.fail.false_fails > 0 {
+            found.push(format!(
+                "{} true claims called false",
+                self.fail.false_fails
+            ));
+        }
+        found
     }
 
     /// How far it is.
@@ -214,9 +241,17 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (lower, fail) = (&self.lower, &self.fail);
-        writeln!(out, "Adversary search, seed {}, {:.0} s", self.seed, self.seconds)?;
+        writeln!(
+            out,
+            "Adversary search, seed {}, {:.0} s",
+            self.seed, self.seconds
+        )?;
         writeln!(out)?;
-        writeln!(out, "Lower bound: largest bound over what crossed {:.4} in {} phases (at most {MOST})", lower.worst, lower.tries)?;
+        writeln!(
+            out,
+            "Lower bound: largest bound over what crossed {:.4} in {} phases (at most {MOST})",
+            lower.worst, lower.tries
+        )?;
         if let Some(s) = &lower.strategy {
             let p = &s.plot;
             writeln!(
@@ -232,9 +267,17 @@ impl fmt::Display for Report {
                 p.queue,
                 p.commit
             )?;
-            writeln!(out, "  slow {:?}, bucket {:?}, cross {:?}", p.slow, p.bucket, p.cross)?;
+            writeln!(
+                out,
+                "  slow {:?}, bucket {:?}, cross {:?}",
+                p.slow, p.bucket, p.cross
+            )?;
             for (i, pawn) in p.pawns.iter().enumerate() {
-                let who = if i + p.liars < p.pawns.len() { "honest" } else { "liar" };
+                let who = if i + p.liars < p.pawns.len() {
+                    "honest"
+                } else {
+                    "liar"
+                };
                 writeln!(out, "  {who} {i}: {pawn:?}")?;
             }
         }
@@ -251,7 +294,10 @@ impl fmt::Display for Report {
             writeln!(out, "  nearest {near:?}")?;
         }
         writeln!(out)?;
-        writeln!(out, "False claims, % of phases    faulty   Fail   Inconclusive   Pass   (phases)")?;
+        writeln!(
+            out,
+            "False claims, % of phases    faulty   Fail   Inconclusive   Pass   (phases)"
+        )?;
         for row in &self.power.rows {
             let all = (row.fail + row.inconclusive + row.pass).max(1);
             let share = |n: u64| 100.0 * n as f64 / all as f64;
