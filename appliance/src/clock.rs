@@ -2,7 +2,8 @@
 //! stamps are, so send times must be. What a step of that clock could do is bounded by comparing it
 //! with CLOCK_MONOTONIC over the measurement.
 
-use nix::time::{ClockId, clock_gettime};
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};
 
 /// Name of the clock, as results state it.
 pub const NAME: &str = "CLOCK_REALTIME";
@@ -35,6 +36,28 @@ pub fn tai_ns() -> u64 {
 /// CLOCK_MONOTONIC, ns. What senders are paced by.
 pub fn monotonic_ns() -> u64 {
     read(ClockId::CLOCK_MONOTONIC)
+}
+
+/// A time of CLOCK_MONOTONIC as CLOCK_REALTIME, by what they differ now.
+pub fn realtime_of(monotonic_ns: u64) -> u64 {
+    monotonic_ns.wrapping_add(distance())
+}
+
+/// A time of CLOCK_REALTIME as CLOCK_MONOTONIC, by what they differ now; 0 if before its beginning.
+pub fn monotonic_of(realtime_ns: u64) -> u64 {
+    realtime_ns.saturating_sub(distance())
+}
+
+/// Sleeps until CLOCK_MONOTONIC shows `ns`. A signal ends it early; the caller looks at the clock.
+pub fn sleep_until(ns: u64) {
+    const SECOND: u64 = 1_000_000_000;
+    let second = i64::try_from(ns / SECOND).unwrap_or(i64::MAX);
+    let rest = i64::try_from(ns % SECOND).unwrap_or(0);
+    let _ = clock_nanosleep(
+        ClockId::CLOCK_MONOTONIC,
+        ClockNanosleepFlags::TIMER_ABSTIME,
+        &TimeSpec::new(second, rest),
+    );
 }
 
 /// How much CLOCK_TAI is ahead of CLOCK_REALTIME, ns: whole seconds, 0 where nobody set it.
@@ -83,6 +106,15 @@ mod tests {
         let watch = Watch::start();
         // A millisecond would already be 1 % of a 100 ms phase.
         assert!(watch.error_ns() < 1_000_000);
+    }
+
+    #[test]
+    fn a_time_is_the_same_on_both_clocks() {
+        let now = monotonic_ns();
+        assert!(realtime_of(now).abs_diff(realtime_ns()) < 1_000_000);
+        // Both ways use a distance of their own.
+        assert!(monotonic_of(realtime_of(now)).abs_diff(now) < 100_000);
+        assert_eq!(monotonic_of(0), 0);
     }
 
     #[test]

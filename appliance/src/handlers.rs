@@ -152,7 +152,7 @@ impl Handlers for Appliance {
                 VerifyOutcome::Failed
             },
             verdict: verified.verdict().map(outcome::verdict),
-            measured_bps: verified.judgement.as_ref().map(|j| j.point_bps),
+            measured_bps: verified.judgement.as_ref().map(|j| j.measured_bps),
             guaranteed_bps: verified.judgement.as_ref().map(|j| j.guaranteed_bps()),
             checks: checks.collect(),
         })

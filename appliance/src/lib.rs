@@ -18,6 +18,7 @@ pub mod datapath;
 pub mod generator;
 pub mod handlers;
 pub mod host;
+pub mod journal;
 pub mod keyfile;
 pub mod metrics;
 pub mod privilege;

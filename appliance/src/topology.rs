@@ -30,10 +30,11 @@ use crate::config::{self, Config, PathChoice, Role};
 use crate::control::server;
 use crate::datapath::{self, Receiver, ReceiverConfig};
 use crate::host;
+use crate::journal::Journal;
 use crate::keyfile::Keys;
 use crate::metrics::Metrics;
 use crate::privilege;
-use crate::role::challenger::{Challenger, Paths};
+use crate::role::challenger::{Budget, Challenger, Limits};
 use crate::role::conduct::{Conduct, Honest};
 use crate::role::coordinator::{self, Hub};
 use crate::role::juror::Juror;
@@ -143,12 +144,17 @@ async fn serve(
         if let Some(info) = equipment.as_ref().map(|e| e.receiver.info()) {
             metrics.datapath(info.xdp_mode, info.timestamps);
         }
+        let mut journal = None;
         if let Some(part) = &config.coordinator {
-            api =
-                Some(coordinate(config, part, &keys, &metrics, conduct.clone(), &mut tasks).await?);
+            let up = coordinate(config, part, &keys, &metrics, conduct.clone(), &mut tasks);
+            let (url, opened) = up.await?;
+            (api, journal) = (Some(url), Some(opened));
         }
         if let Some(part) = &config.node {
-            take_part(config, part, &keys, equipment, conduct, &mut tasks).await?;
+            // One file, one user: whoever needs it first opens it.
+            let journal = journal.map_or_else(|| open_journal(config, &keys), Ok)?;
+            let us = (&keys, &journal);
+            take_part(config, part, us, equipment, conduct, &mut tasks).await?;
         }
         Ok::<(), Failure>(())
     };
@@ -202,7 +208,7 @@ fn view(info: &datapath::PathInfo) -> DatapathView {
     }
 }
 
-/// The coordinator: chain, registration, API, requests. Returns the API's base URL.
+/// The coordinator: chain, registration, API, requests. Returns the API's base URL and its journal.
 async fn coordinate(
     config: &Config,
     part: &config::Coordinator,
@@ -210,7 +216,7 @@ async fn coordinate(
     metrics: &Arc<Metrics>,
     conduct: Arc<dyn Conduct>,
     tasks: &mut JoinSet<Failure>,
-) -> Result<String, Failure> {
+) -> Result<(String, Arc<Journal>), Failure> {
     let listener = tokio::net::TcpListener::bind(part.listen)
         .await
         .map_err(|e| {
@@ -237,13 +243,14 @@ async fn coordinate(
         .await
         .map_err(Failure::chain)?;
     let store = Store::open(&config.state_dir).map_err(Failure::chain)?;
+    let journal = open_journal(config, keys)?;
     let archive =
         Archive::open(config.state_dir.join("evidence"), ARCHIVE_MAX).map_err(Failure::chain)?;
     let mut hub = Hub::new(
         keys.network.clone(),
         chain,
         engine,
-        store,
+        (store, journal.clone()),
         archive,
         &config.state_dir,
         metrics.clone(),
@@ -259,7 +266,11 @@ async fn coordinate(
         coordinator::watch(hub).await;
         Failure::chain("the coordinator's watch ended")
     });
-    Ok(url)
+    Ok((url, journal))
+}
+
+fn open_journal(config: &Config, keys: &Keys) -> Result<Arc<Journal>, Failure> {
+    Journal::open(&config.state_dir, &keys.address()).map_err(Failure::chain)
 }
 
 /// The chain, of this process or behind its nodes: `chain.engine` is the whole difference.
@@ -335,12 +346,12 @@ fn found_chain(
 async fn take_part(
     config: &Config,
     part: &config::Node,
-    keys: &Arc<Keys>,
+    (keys, journal): (&Arc<Keys>, &Arc<Journal>),
     equipment: Option<Equipment>,
     conduct: Arc<dyn Conduct>,
     tasks: &mut JoinSet<Failure>,
 ) -> Result<(), Failure> {
-    let node = Node::connect(part.coordinator.as_str(), keys)
+    let node = Node::connect(part.coordinator.as_str(), keys, journal.clone())
         .await
         .map_err(reach)?;
     let node = Arc::new(node);
@@ -407,6 +418,7 @@ async fn take_part(
             chain: node.chain.clone(),
             api: node.api.clone(),
             network: node.network.clone(),
+            journal: node.journal.clone(),
         };
         tasks.spawn(async move {
             juror.watch().await;
@@ -420,7 +432,11 @@ async fn take_part(
             data_port: c.data_port,
             control_port: c.control_port,
             conduct,
-            paths: Paths::default(),
+            budget: Budget::new(Limits {
+                rate: c.max_rate,
+                bytes: c.max_bytes,
+                memory: c.max_memory,
+            }),
         });
         tasks.spawn(async move {
             node.discover(|id| {

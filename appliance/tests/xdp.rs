@@ -15,7 +15,8 @@ use aya::programs::{TestRun, TestRunOptions};
 use caps::{CapSet, Capability};
 use nix::time::{ClockId, clock_gettime};
 use plumbline::datapath::program::Program;
-use plumbline_wire::consent::mapped_v4;
+use plumbline_wire::consent::{CLOSED, mapped_v4};
+use plumbline_wire::header::COOKIE_AT;
 use plumbline_wire::stamp::{FLAG_XDP_TAI, STAMP_LEN};
 use plumbline_wire::{Class, ConsentEntry, ConsentKey, Fate, Header, Kind, Size, Stamp, classify};
 
@@ -25,10 +26,15 @@ const SOURCE_V4: [u8; 4] = [10, 9, 0, 2];
 const SOURCE_V6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
 const SESSION: [u8; 16] = *b"session of tests";
 const INDEX: u16 = 3;
+const COOKIE: u64 = 0x0123_4567_89ab_cdef;
 /// A second consented source port, whose consent ran out.
 const EXPIRED_PORT: u16 = 40_002;
 /// A third, which consented to jumbo packets.
 const JUMBO_PORT: u16 = 40_003;
+/// A fourth, whose session has not begun.
+const EARLY_PORT: u16 = 40_004;
+/// A fifth, whose session has no start yet.
+const CLOSED_PORT: u16 = 40_005;
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
@@ -42,6 +48,7 @@ fn header() -> Header {
         index: INDEX,
         sequence: 77,
         sent_ns: 0,
+        cookie: COOKIE,
         tag: [9; 8],
     }
 }
@@ -329,6 +336,51 @@ fn frames() -> Vec<(&'static str, Vec<u8>, Fate)> {
             Fate::DroppedNotConsented,
         ),
         ("wrong_index", changed(|p| p[24] ^= 1), Fate::DroppedIndex),
+        (
+            "wrong_cookie_first_byte",
+            changed(|p| p[COOKIE_AT] ^= 1),
+            Fate::DroppedCookie,
+        ),
+        (
+            "wrong_cookie_last_byte",
+            changed(|p| p[COOKIE_AT + 7] ^= 0x80),
+            Fate::DroppedCookie,
+        ),
+        (
+            "no_cookie",
+            changed(|p| p[COOKIE_AT..COOKIE_AT + 8].fill(0)),
+            Fate::DroppedCookie,
+        ),
+        (
+            "wrong_cookie_and_index",
+            changed(|p| (p[24], p[COOKIE_AT]) = (9, 9)),
+            Fate::DroppedCookie,
+        ),
+        // The tag is user space's affair.
+        (
+            "wrong_tag",
+            changed(|p| p[COOKIE_AT + 8] ^= 1),
+            Fate::DroppedNoSocket,
+        ),
+        (
+            "before_the_start",
+            v4(&udp(EARLY_PORT, DATA_PORT, &good)),
+            Fate::DroppedEarly,
+        ),
+        (
+            "before_there_is_a_start",
+            v4(&udp(CLOSED_PORT, DATA_PORT, &good)),
+            Fate::DroppedEarly,
+        ),
+        (
+            "ipv6_wrong_cookie",
+            {
+                let mut bent = v6(&right);
+                bent[14 + 40 + 8 + COOKIE_AT] ^= 1;
+                bent
+            },
+            Fate::DroppedCookie,
+        ),
     ]
 }
 
@@ -348,8 +400,20 @@ const CAP: u64 = 1 << 40;
 
 /// The consent rows of these tests.
 fn consents() -> HashMap<ConsentKey, ConsentEntry> {
-    let entry = |until_tai_ns| ConsentEntry::new(INDEX, Size::Standard, CAP, until_tai_ns);
     let minute = 60_000_000_000;
+    let entry = |until_tai_ns| {
+        ConsentEntry::new(
+            INDEX,
+            COOKIE,
+            Size::Standard,
+            CAP,
+            tai_now() - minute..=until_tai_ns,
+        )
+    };
+    let from = |from_tai_ns| ConsentEntry {
+        from_tai_ns,
+        ..entry(tai_now() + 2 * minute)
+    };
     HashMap::from([
         (
             ConsentKey::new(mapped_v4(SOURCE_V4), SOURCE_PORT, SESSION),
@@ -365,7 +429,15 @@ fn consents() -> HashMap<ConsentKey, ConsentEntry> {
         ),
         (
             ConsentKey::new(mapped_v4(SOURCE_V4), JUMBO_PORT, SESSION),
-            ConsentEntry::new(INDEX, Size::Jumbo, CAP, tai_now() + minute),
+            ConsentEntry::new(INDEX, COOKIE, Size::Jumbo, CAP, 0..=tai_now() + minute),
+        ),
+        (
+            ConsentKey::new(mapped_v4(SOURCE_V4), EARLY_PORT, SESSION),
+            from(tai_now() + minute),
+        ),
+        (
+            ConsentKey::new(mapped_v4(SOURCE_V4), CLOSED_PORT, SESSION),
+            from(CLOSED),
         ),
     ])
 }
@@ -396,7 +468,7 @@ fn expected_in_user_space(frame: &[u8]) -> Fate {
         Class::NotOurs(fate) | Class::Refused(fate) => fate,
         Class::Ours(m) => match consents().get(&m.key) {
             None => Fate::DroppedNotConsented,
-            Some(row) => match row.admit(m.header.index, m.size.payload(), tai_now(), 0) {
+            Some(row) => match row.admit(&m.header, m.size.payload(), tai_now(), 0) {
                 Err(fate) => fate,
                 Ok(()) => Fate::DroppedNoSocket,
             },
@@ -426,10 +498,20 @@ fn a_sender_passes_what_was_consented_to_and_no_packet_more() {
         })
         .unwrap();
     let until = tai_now() + 60_000_000_000;
-    let row = |cap| ConsentEntry::new(INDEX, Size::Standard, cap, until);
+    let row = |cap| ConsentEntry::new(INDEX, COOKIE, Size::Standard, cap, 0..=until);
+    let spoofed = {
+        let mut bent = frame.clone();
+        bent[42 + COOKIE_AT] ^= 1;
+        bent
+    };
     for cap in [0, 1, 3] {
         program.consent().insert(key, row(cap)).unwrap();
         for sent in 0..cap + 2 {
+            // Whoever knows everything but the cookie takes nothing from it.
+            let before = program.fates().read().unwrap();
+            run(&mut program, &spoofed);
+            let after = program.fates().read().unwrap();
+            assert_eq!(counted(&before, &after), [(Fate::DroppedCookie, 1)]);
             let before = program.fates().read().unwrap();
             run(&mut program, &frame);
             let fate = if sent < cap {
@@ -500,11 +582,11 @@ fn a_consented_frame_is_stamped_and_redirected_to_a_socket() {
         );
     }
     let redirected = program.fates().read().unwrap()[&Fate::Redirected];
-    assert_eq!((redirected, expected), (4, 4));
+    assert_eq!((redirected, expected), (5, 5));
 }
 
 #[test]
-fn consent_counts_from_the_moment_it_is_there_until_it_is_removed() {
+fn consent_counts_from_its_start_until_it_is_removed() {
     let mut program = Program::load(DATA_PORT).unwrap();
     let frame = changed(|_| ());
     let fate_of = |program: &mut Program| {
@@ -515,6 +597,12 @@ fn consent_counts_from_the_moment_it_is_there_until_it_is_removed() {
     let key = ConsentKey::new(mapped_v4(SOURCE_V4), SOURCE_PORT, SESSION);
     let entry = consents()[&key];
     assert_eq!(fate_of(&mut program), [(Fate::DroppedNotConsented, 1)]);
+    let closed = ConsentEntry {
+        from_tai_ns: CLOSED,
+        ..entry
+    };
+    program.consent().insert(key, closed).unwrap();
+    assert_eq!(fate_of(&mut program), [(Fate::DroppedEarly, 1)]);
     program.consent().insert(key, entry).unwrap();
     assert_eq!(fate_of(&mut program), [(Fate::DroppedNoSocket, 1)]);
     program.consent().remove(key).unwrap();

@@ -43,6 +43,7 @@ fn headers(key: &SessionKey, count: u64) -> Vec<[u8; HEADER_LEN]> {
         index: 0,
         sequence,
         sent_ns: 0,
+        cookie: 0,
         tag: [0; 8],
     };
     let sealed = |sequence| {

@@ -16,11 +16,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
+use plumbline::config::Role;
 use plumbline::datapath::{Arrived, Leaf, Pace, Receiver, SessionSink};
 use plumbline::generator::EngineChoice;
+use plumbline::journal::{Asked, Journal};
 use plumbline::role::prover::{Sink, Steps};
 use plumbline_proof::backhaul::params::DEADLINE_DURATIONS;
-use plumbline_trust::NetworkKey;
+use plumbline_trust::{Address, NetworkKey};
 use plumbline_wire::header::IP_LAYER_LEN;
 use plumbline_wire::{HEADER_LEN, Header};
 use serde::Serialize;
@@ -179,9 +181,14 @@ impl Phase<'_> {
         flood: &UdpSocket,
         (socket, to): (UdpSocket, SocketAddr),
     ) -> Result<Option<Steps>> {
+        let journal = Journal::in_memory(&Address::default())?;
+        let asked = Asked {
+            block: 1,
+            started: 0,
+        };
         let sink = Arc::new(Committing {
             prover: Sink::new(
-                &CHALLENGE,
+                &journal.begin(Role::Prover, &CHALLENGE, asked)?,
                 self.load.tally(self.packets),
                 Arc::new(NetworkKey::from_secret(&[3; 32])),
                 Arc::new(socket),
@@ -189,7 +196,7 @@ impl Phase<'_> {
             ),
             committed: AtomicBool::new(false),
         });
-        let spec = sink::product::session(self.load.size);
+        let spec = sink::product::session(&self.load);
         let shared: Arc<dyn SessionSink> = sink.clone();
         let handle = receiver.open(&spec, &shared)?;
         let flood = Flood {

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail};
 use plumbline_proof::backhaul::bundle::{self, Bundle};
-use plumbline_proof::backhaul::challenger::{Challenger, ChallengerAction, Flood, Flooded};
+use plumbline_proof::backhaul::challenger::{
+    Challenger, ChallengerAction, Flood, Flooded, Secrets,
+};
 use plumbline_proof::backhaul::coordinator::{Coordinator, CoordinatorAction};
 use plumbline_proof::backhaul::judge::judge;
 use plumbline_proof::backhaul::keystream::Train;
@@ -15,11 +17,12 @@ use plumbline_proof::backhaul::messages::{
 use plumbline_proof::backhaul::params::Terms;
 use plumbline_proof::backhaul::prover::{Prover, ProverAction};
 use plumbline_proof::backhaul::rtt;
+use plumbline_proof::backhaul::sendlog::SendLog;
 use plumbline_proof::backhaul::tally::{Leaf, Tally};
 use plumbline_trust::encoding::{Digest, domain, encode};
 use plumbline_trust::identity::{Address, NetworkKey, Signed, binding_message};
 use plumbline_trust::selection;
-use plumbline_trust::session::SessionKey;
+use plumbline_trust::session::{Ephemeral, SessionKey};
 use plumbline_wire::header::{HEADER_LEN, Header, Kind, TAGGED_LEN};
 
 const MS: u64 = 1_000_000;
@@ -124,7 +127,8 @@ impl Play {
             .ok()
             .context("the coordinator refuses its notice")?;
         let first = coordinator.log()[0].clone();
-        let prover = Prover::new(&first, &key(2), addr(7301), addr(7302), 0)
+        let ephemeral = Ephemeral::from_secret([4; 32]);
+        let prover = Prover::new(&first, &key(2), ephemeral, addr(7301), addr(7302), 0)
             .ok()
             .context("the prover refuses the notice")?;
         let mut play = Self {
@@ -143,7 +147,8 @@ impl Play {
         for (index, member) in (0u16..).zip(&notice.challengers) {
             let key = key(member.address.0[0]);
             let (data, control) = (addr(8000 + index), addr(9000 + index));
-            let (machine, actions) = Challenger::new(&first, &key, data, control, 0)
+            let secrets = Secrets::new([5; 32], [6; 32]);
+            let (machine, actions) = Challenger::new(&first, &key, secrets, data, control, 0)
                 .ok()
                 .context("a challenger refuses the notice")?;
             play.parties.push(Party {
@@ -223,7 +228,7 @@ impl Play {
                     let sequences: Vec<u64> = (0u64..).take(cap).collect();
                     let party = &mut self.parties[i];
                     party.leaves = train.leaves(&sequences);
-                    party.machine.prepared(party.leaves.clone());
+                    party.machine.prepared();
                     party.train = Some(train);
                 }
                 ChallengerAction::Send(_, bytes) => self.deliver(i, &bytes)?,
@@ -326,6 +331,8 @@ impl Play {
                 first_ns: party.flood.map(|f| f.start_ns),
                 last_ns: Some(self.now.saturating_sub(DELAY)),
                 sent,
+                // Nobody looks at it yet.
+                log: SendLog::new(self.terms.duration_ns()),
                 clock: "virtual".into(),
                 clock_error_ns: 0,
             });

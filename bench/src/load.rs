@@ -70,6 +70,7 @@ impl Load {
             index: INDEX,
             sequence,
             sent_ns: 0,
+            cookie: self.key.cookie(),
             tag: [0; 8],
         };
         let tag = |sequence| self.key.tag(&header(sequence).to_bytes());

@@ -4,15 +4,18 @@
 //!             ┌── not to the data port ───────────────────────────► XDP_PASS, untouched
 //!  frame ──► wire::classify ── to it, and not exactly right ───────► XDP_DROP
 //!             └── a data packet ─► CONSENT[source, session, port]
-//!                                   ├── none, run out, other index,
-//!                                   │   all that was consented to ► XDP_DROP
+//!                                   ├── none, run out, wrong cookie,
+//!                                   │   before the start, other index
+//!                                   │   or length, all that was
+//!                                   │   consented to ─────────────► XDP_DROP
 //!                                   └── stamp {TAI ns, cpu} over the
 //!                                       MACs, redirect to XSKS ────► AF_XDP
 //!  every arrow adds one to FATES[fate] of this CPU
 //! ```
 //!
 //! It promises that whatever is not UDP to the data port leaves as it came, and that every frame has
-//! exactly one fate. It does not promise authenticity: tags are checked in user space. A redirected
+//! exactly one fate. Only packets with their session's cookie count against what was consented to, so nobody
+//! else can use that up. It does not promise authenticity: tags are checked in user space. A redirected
 //! frame can still be refused by its socket, which then counts it itself.
 //! The parser is `plumbline_wire`, the same that user space runs; `appliance/tests/xdp.rs` runs both on
 //! the same frames in the kernel's own verifier and compares.
@@ -118,7 +121,7 @@ fn admit(ctx: &XdpContext, frame: &Frame<'_>, packet: &Match) -> (Fate, u32) {
     let come = unsafe { passed.read_volatile() };
     // SAFETY: helpers without arguments.
     let (now, cpu) = unsafe { (bpf_ktime_get_tai_ns(), bpf_get_smp_processor_id()) };
-    if let Err(fate) = consent.admit(packet.header.index, packet.size.payload(), now, come) {
+    if let Err(fate) = consent.admit(&packet.header, packet.size.payload(), now, come) {
         return (fate, xdp_action::XDP_DROP);
     }
     // SAFETY: as above.

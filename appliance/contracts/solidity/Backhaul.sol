@@ -18,7 +18,8 @@ import {Vault} from "./Vault.sol";
 /// @notice From a payer's escrow to a paid result. The contract checks what is cheap to check:
 /// membership, the draw, every signature, the sums, and the estimator's arithmetic, so that the
 /// coordinator that posts a result cannot have miscounted it. What lies beneath the signatures is in
-/// the evidence bundle, on record by its hash.
+/// the evidence bundle, on record by its hash. A report that is wrong, or whose author is convicted, takes
+/// away nothing but itself.
 ///
 /// Each edge of {IBackhaul.State} is taken once, and the state is written before money moves.
 contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
@@ -29,14 +30,13 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         keccak256("Commit(bytes32 id,uint8 phase,uint64 packets,bytes32 countsHash,bytes32 responseHash)");
     /// @notice EIP-712 type of a challenger's report.
     bytes32 public constant REPORT_TYPEHASH = keccak256(
-        "Report(bytes32 id,uint8 phase,uint16 index,uint64 ttNs,uint64 ttPlusNs,uint32 packets,bytes32 responseHash)"
+        "Report(bytes32 id,uint8 phase,uint16 index,uint32 windowUs,uint32 packets,bytes32 responseHash)"
     );
     /// @notice Shortest data packet, bytes at the IP layer: shorter ones measure a processor, not a link.
     uint256 public constant MIN_PACKET_BYTES = 500;
     /// @notice Longest data packet, bytes at the IP layer: a jumbo frame's.
     uint256 public constant MAX_PACKET_BYTES = 9100;
-    /// @notice Most challengers of one measurement: reports are kept as bits of one word, and sorting
-    /// them costs the square of their number.
+    /// @notice Most challengers of one measurement: who reported is kept as bits of one word.
     uint256 public constant MAX_CHALLENGERS = 64;
     /// @notice Shortest and longest nominal duration, ms.
     uint256 public constant MIN_DURATION_MS = 10;
@@ -45,10 +45,13 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
     /// @notice Highest claim, bit/s: in packets of 1500 bytes, those of one challenger in the longest run
     /// still fit 32 bits. A count that does not fit cannot be posted, and so not be paid.
     uint256 public constant MAX_CLAIM_BPS = 4e12;
-    /// @notice Challengers together offer this many percent of the claim, were f of them silent.
+    /// @notice Challengers together offer this many percent of the claim, were f of them silent; and this
+    /// many percent of its share count of each, as they do not all come through alike.
     uint256 public constant OFFERED_PERCENT = 115;
     /// @notice Traffic ends after this many nominal durations, done or not.
     uint256 public constant DEADLINE_DURATIONS = 4;
+    /// @notice A bound is taken over at least this many percent of the nominal duration.
+    uint256 public constant MIN_SPAN_PERCENT = 85;
     /// @notice A claim passes from this many percent of it.
     uint256 public constant PASS_PERCENT = 95;
     /// @notice The only phase there is.
@@ -77,9 +80,17 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         DrawRecord draw;
         Result result;
         address[] selected;
-        uint32[] counts;
+        // Of each challenger whose report counts: packets << 32 | window.
+        uint64[MAX_CHALLENGERS] reports;
         // Proven guilty before there was a result: an account at most once for each kind of offence.
         address[] guilty;
+    }
+
+    /// @dev What the reports that count come to.
+    struct Figures {
+        uint256 reports;
+        uint64 packets;
+        uint256[] curve;
     }
 
     mapping(bytes32 id => Measurement) private _measurements;
@@ -160,34 +171,25 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         _requireCoordinator(asked.coordinator);
         _requireBefore(asked.deadline);
         _checkCounts(asked, posted);
+        uint256[] memory spans = _checkSpans(asked, posted.spansUs);
         _checkCommit(id, asked.prover, posted);
         m.state = State.Reported;
 
-        Estimator.Input memory input = _checkedReports(id, asked, m.selected, posted);
-        m.counts = input.uplink ? _received(asked, posted.reports) : posted.counts;
-        Estimator.Output memory output = Estimator.estimate(input);
-        uint256 guaranteed = output.curve[asked.f];
-        Verdict verdict = posted.inconclusive || posted.reports.length < asked.n - asked.f
-            ? Verdict.Inconclusive
-            : _judge(asked, output.point, guaranteed);
-
-        // Casts cannot truncate: rates fit 64 bits, and so do the packets of 64 challengers.
+        uint64 reporters = _keepReports(id, asked.direction != 0, m, posted);
+        Figures memory found = _figures(asked, m, reporters, spans);
         Result storage r = m.result;
-        r.point = uint128(output.point);
-        r.guaranteed = uint128(guaranteed);
-        r.packets = uint64(input.packets);
         r.reportedAt = uint64(block.timestamp);
-        r.verdict = verdict;
+        r.reporters = reporters;
+        r.paid = reporters;
         r.reportedBlock = uint64(block.number);
-        r.sustained = posted.sustainedBps;
+        r.lowerSpanUs = posted.spansUs[0];
+        r.guaranteedSpanUs = posted.spansUs[asked.f];
         r.bundleHash = posted.bundleHash;
-        (r.reporters, r.paid) = _bitmaps(posted.reports, output.outliers);
-        emit Reported(
-            id, verdict, output.point, guaranteed, output.curve, posted.bundleHash, posted.sustainedBps
-        );
+        _conclude(asked, r, found, posted.verdict);
+        emit Reported(id, r.verdict, r.lower, r.guaranteed, found.curve, posted.bundleHash);
         // Nobody loses twice for one offence, so nobody could prove it again now.
         for (uint256 i = 0; i < m.guilty.length; ++i) {
-            _annul(id, m, m.guilty[i]);
+            _convict(id, m, m.guilty[i]);
         }
     }
 
@@ -199,15 +201,18 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         m.state = State.Final;
 
         uint256 price = uint256(m.request.pricePerByte) * m.request.packetBytes;
+        uint256 most = m.request.direction == 0 ? type(uint32).max : _share(m.request);
         uint64 paid = m.result.paid;
         uint256 total = 0;
-        for (uint16 i = 0; i < m.request.n; ++i) {
-            if (paid & (uint64(1) << i) == 0) continue;
-            uint256 amount = price * m.counts[i];
+        for (uint16 i = 0; paid >> i != 0; ++i) {
+            if ((paid >> i) & 1 == 0) continue;
+            uint256 counted = m.reports[i] >> 32;
+            uint256 amount = price * (counted < most ? counted : most);
             if (amount == 0) continue;
             total += amount;
-            emit Paid(id, m.selected[i], i, amount);
-            VAULT.credit(id, m.selected[i], amount);
+            address challenger = m.selected[i];
+            emit Paid(id, challenger, i, amount);
+            VAULT.credit(id, challenger, amount);
         }
         VAULT.credit(id, m.request.coordinator, m.fee);
         emit Finalized(id, total, m.fee, VAULT.refund(id, m.request.payer));
@@ -265,7 +270,7 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         Measurement storage m = _in(id, State.Disputed);
         m.state = State.Reported;
         emit Ruled(id, accused, upheld);
-        if (upheld) _annul(id, m, accused);
+        if (upheld) _convict(id, m, accused);
     }
 
     /// @inheritdoc IProof
@@ -273,7 +278,7 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         _requireDisputes();
         Measurement storage m = _measurements[id];
         State state = m.state;
-        if (state == State.Reported || state == State.Disputed) _annul(id, m, guilty);
+        if (state == State.Reported || state == State.Disputed) _convict(id, m, guilty);
         else if (state == State.Created || state == State.Selected || state == State.Running) m.guilty.push(guilty);
     }
 
@@ -305,8 +310,8 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         address[] storage selected = _known(id).selected;
         require(x.index == y.index && x.phase == y.phase && x.index < selected.length, NoOffence());
         guilty = selected[x.index];
-        bytes32 first = _reportDigest(id, x);
-        bytes32 second = _reportDigest(id, y);
+        bytes32 first = _reportDigest(id, x.phase, x.index, x.windowUs, x.packets, x.responseHash);
+        bytes32 second = _reportDigest(id, y.phase, y.index, y.windowUs, y.packets, y.responseHash);
         require(first != second, NoOffence());
         require(_signed(first, x.signature) == guilty && _signed(second, y.signature) == guilty, NoOffence());
         return (id, guilty, bytes32("two reports"));
@@ -343,8 +348,9 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
     /// away from it each of n may receive its cap
     /// @return escrow what is locked for it
     function quote(Request memory asked) public view returns (uint256 cap, uint256 target, uint256 escrow) {
-        cap = _cap(asked);
+        cap = _share(asked);
         target = (uint256(asked.n) - (asked.direction == 0 ? asked.f : 0)) * cap;
+        if (asked.direction == 0) cap = _offered(cap);
         escrow = uint256(asked.pricePerByte) * asked.packetBytes * target + coordinatorFee();
     }
 
@@ -359,11 +365,6 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         uint256 bound = PARAMETERS.get("unbonding_s");
         uint256 needed = PARAMETERS.get("dispute_window_s") + DISPUTES.JURY().duration();
         return block.timestamp + (bound > needed ? bound - needed : 0);
-    }
-
-    /// @notice Rate that the challengers of a request offer together, or are offered, bit/s.
-    function offeredBps(Request memory asked) public pure returns (uint256 bps) {
-        return uint256(asked.claimBps) * OFFERED_PERCENT * asked.n / (100 * (uint256(asked.n) - asked.f));
     }
 
     /// @notice Where `id` stands; `None` if there is no such measurement.
@@ -391,10 +392,15 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         return _known(id).draw;
     }
 
-    /// @notice What came out, and the packets counted of each challenger; all zero before {report}.
-    function resultOf(bytes32 id) external view returns (Result memory result, uint32[] memory counts) {
+    /// @notice What came out, and of each challenger packets << 32 | window, µs, zero if none counts; all
+    /// zero before {report}.
+    function resultOf(bytes32 id) external view returns (Result memory result, uint64[] memory reports) {
         Measurement storage m = _known(id);
-        return (m.result, m.counts);
+        reports = new uint64[](m.selected.length);
+        for (uint256 i = 0; i < reports.length; ++i) {
+            reports[i] = m.reports[i];
+        }
+        return (m.result, reports);
     }
 
     /// @notice The estimator, for anyone to try.
@@ -454,9 +460,9 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
     function _checkCounts(Request memory asked, Submission calldata posted) private pure {
         require(posted.counts.length == asked.n, CountsLength(posted.counts.length, asked.n));
         bool uplink = asked.direction != 0;
-        uint256 cap = _cap(asked);
+        uint256 cap = _share(asked);
         uint256 target = (uint256(asked.n) - asked.f) * cap;
-        if (uplink) cap = (cap * OFFERED_PERCENT * DEADLINE_DURATIONS + 99) / 100;
+        cap = _offered(uplink ? cap * DEADLINE_DURATIONS : cap);
         uint256 sum = 0;
         for (uint256 i = 0; i < posted.counts.length; ++i) {
             uint256 count = posted.counts[i];
@@ -475,76 +481,134 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         require(recovered == prover, CommitSignatureInvalid(recovered, prover));
     }
 
-    /// @dev Checks every report and lays them out for the estimator.
-    function _checkedReports(
-        bytes32 id,
-        Request memory asked,
-        address[] storage selected,
-        Submission calldata posted
-    ) private view returns (Estimator.Input memory input) {
-        uint256 length = posted.reports.length;
-        input.uplink = asked.direction != 0;
-        input.packetBytes = asked.packetBytes;
-        input.offeredBps = offeredBps(asked);
-        input.faulty = asked.f;
-        input.sustainedBps = posted.sustainedBps;
-        input.counts = new uint256[](length);
-        input.tt = new uint256[](length);
-        input.ttPlus = new uint256[](length);
-        for (uint256 i = 0; i < length; ++i) {
-            Timing calldata timing = posted.reports[i];
-            uint256 index = timing.index;
-            require(index < selected.length, ReportIndexUnknown(index, selected.length));
-            if (i > 0) {
-                uint256 previous = posted.reports[i - 1].index;
-                require(index > previous, ReportsNotAscending(index, previous));
-            }
-            uint256 counted = timing.packets;
-            uint256 committed = posted.counts[index];
-            if (input.uplink) require(counted <= committed, ReportCountAboveSent(index, counted, committed));
-            else require(counted == committed, ReportCountDiffers(index, counted, committed));
-            require(timing.ttNs != 0 && timing.ttPlusNs != 0, ReportTimeZero(index));
-            _checkReportSignature(id, timing, posted.responseHash, selected[index]);
-            input.counts[i] = counted;
-            input.packets += counted;
-            input.tt[i] = timing.ttNs;
-            input.ttPlus[i] = timing.ttPlusNs;
-        }
-    }
-
-    /// @dev What each challenger says it received, as far as it is paid: nothing of who does not report.
-    function _received(Request memory asked, Timing[] calldata reports)
+    function _checkSpans(Request memory asked, uint32[] calldata posted)
         private
         pure
-        returns (uint32[] memory counts)
+        returns (uint256[] memory spans)
     {
-        uint256 cap = _cap(asked);
-        counts = new uint32[](asked.n);
-        for (uint256 i = 0; i < reports.length; ++i) {
-            uint32 packets = reports[i].packets;
-            // The cast cannot truncate: it is of what is less than 32 bits.
-            counts[reports[i].index] = packets < cap ? packets : uint32(cap);
+        spans = new uint256[](uint256(asked.f) + 1);
+        require(posted.length == spans.length, SpansLength(posted.length, spans.length));
+        uint256 min = uint256(asked.durationMs) * 10 * MIN_SPAN_PERCENT;
+        for (uint256 j = 0; j < spans.length; ++j) {
+            spans[j] = posted[j];
+            require(spans[j] >= min, SpanTooShort(j, spans[j], min));
         }
     }
 
-    function _checkReportSignature(bytes32 id, Timing calldata timing, bytes32 responseHash, address challenger)
+    /// @dev Keeps the reports that hold. Any other is named, and spoils nothing but itself.
+    function _keepReports(bytes32 id, bool uplink, Measurement storage m, Submission calldata posted)
+        private
+        returns (uint64 reporters)
+    {
+        for (uint256 i = 0; i < posted.reports.length; ++i) {
+            Timing calldata timing = posted.reports[i];
+            uint16 index = timing.index;
+            Flaw flaw = Flaw.IndexUnknown;
+            if (index < posted.counts.length) {
+                if (reporters >> index != 0) flaw = Flaw.NotAscending;
+                else flaw = _flawOf(id, uplink, m.selected[index], timing, posted);
+            }
+            if (flaw != Flaw.None) {
+                emit ReportSkipped(id, index, flaw);
+                continue;
+            }
+            reporters |= uint64(1) << index;
+            m.reports[index] = (uint64(timing.packets) << 32) | timing.windowUs;
+        }
+    }
+
+    function _flawOf(
+        bytes32 id,
+        bool uplink,
+        address challenger,
+        Timing calldata timing,
+        Submission calldata posted
+    ) private view returns (Flaw flaw) {
+        uint256 committed = posted.counts[timing.index];
+        if (uplink ? timing.packets > committed : timing.packets != committed) return Flaw.CountDiffers;
+        if (timing.windowUs == 0) return Flaw.WindowZero;
+        bytes32 digest =
+            _reportDigest(id, PHASE, timing.index, timing.windowUs, timing.packets, posted.responseHash);
+        (address recovered,,) = ECDSA.tryRecoverCalldata(digest, timing.signature);
+        return recovered == challenger ? Flaw.None : Flaw.SignatureInvalid;
+    }
+
+    /// @dev How many bits are set.
+    function _reports(uint64 bits) private pure returns (uint256 count) {
+        for (; bits != 0; bits &= bits - 1) {
+            ++count;
+        }
+    }
+
+    /// @dev The figures of those reports whose bits are set.
+    function _figures(Request memory asked, Measurement storage m, uint64 counted, uint256[] memory spans)
         private
         view
+        returns (Figures memory found)
     {
-        bytes32 digest = _reportDigest(
-            id,
-            SignedReport({
-                phase: PHASE,
-                index: timing.index,
-                ttNs: timing.ttNs,
-                ttPlusNs: timing.ttPlusNs,
-                packets: timing.packets,
-                responseHash: responseHash,
-                signature: ""
-            })
-        );
-        (address recovered,,) = ECDSA.tryRecoverCalldata(digest, timing.signature);
-        require(recovered == challenger, ReportSignatureInvalid(timing.index, recovered, challenger));
+        found.reports = _reports(counted);
+        Estimator.Input memory input = Estimator.Input({
+            uplink: asked.direction != 0,
+            packetBytes: asked.packetBytes,
+            rateBps: uint256(asked.claimBps) * OFFERED_PERCENT / (100 * (uint256(asked.n) - asked.f)),
+            counts: new uint256[](found.reports),
+            windowsUs: new uint256[](found.reports),
+            spansUs: spans
+        });
+        if (input.rateBps == 0) input.rateBps = 1;
+        uint256 at = 0;
+        for (uint256 i = 0; counted >> i != 0; ++i) {
+            if ((counted >> i) & 1 == 0) continue;
+            uint64 kept = m.reports[i];
+            input.counts[at] = kept >> 32;
+            input.windowsUs[at++] = uint32(kept);
+            found.packets += kept >> 32;
+        }
+        found.curve = Estimator.estimate(input).curve;
+    }
+
+    /// @dev What `said` comes to with these figures. Pass is B(0) ≥ 0.95·K and B(f) ≥ 0.95·α·K with
+    /// α = (n − 2f)/(n − f), by at least n − f reports.
+    function _conclude(Request memory asked, Result storage r, Figures memory found, Verdict said) private {
+        uint256 lower = found.curve[0];
+        uint256 guaranteed = found.curve[asked.f];
+        uint256 bar = PASS_PERCENT * asked.claimBps;
+        uint256 honest = uint256(asked.n) - asked.f;
+        bool passes = lower * 100 >= bar && guaranteed * 100 * honest >= bar * (honest - asked.f);
+        bool stands = found.reports >= honest && said == (passes ? Verdict.Pass : Verdict.Fail);
+        r.verdict = stands ? said : Verdict.Inconclusive;
+        // Casts cannot truncate: rates fit 64 bits.
+        r.lower = uint128(lower);
+        r.guaranteed = uint128(guaranteed);
+        r.packets = found.packets;
+    }
+
+    /// @dev The guilty is not paid. Where it is a challenger and enough others remain, the result is theirs;
+    /// else it says nothing. Who delivered is paid for its bytes either way.
+    function _convict(bytes32 id, Measurement storage m, address guilty) private {
+        Request memory asked = m.request;
+        Result storage r = m.result;
+        if (guilty == asked.coordinator) m.fee = 0;
+        uint64 paid = r.paid;
+        for (uint8 i = 0; paid >> i != 0; ++i) {
+            if (m.selected[i] == guilty) paid &= ~(uint64(1) << i);
+        }
+        r.paid = paid;
+        if (
+            guilty == asked.prover || guilty == asked.coordinator || r.verdict == Verdict.Annulled
+                || _reports(paid) < uint256(asked.n) - asked.f
+        ) {
+            r.verdict = Verdict.Annulled;
+            emit Annulled(id, guilty);
+            return;
+        }
+        uint256[] memory spans = new uint256[](uint256(asked.f) + 1);
+        for (uint256 j = 1; j < spans.length; ++j) {
+            spans[j] = r.guaranteedSpanUs;
+        }
+        spans[0] = r.lowerSpanUs;
+        _conclude(asked, r, _figures(asked, m, paid, spans), r.verdict);
+        emit Recomputed(id, guilty, r.verdict, r.lower, r.guaranteed);
     }
 
     function _commitDigest(bytes32 id, uint8 phase, uint64 packets, bytes32 countsHash, bytes32 responseHash)
@@ -555,11 +619,16 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         return _hashTypedDataV4(keccak256(abi.encode(COMMIT_TYPEHASH, id, phase, packets, countsHash, responseHash)));
     }
 
-    function _reportDigest(bytes32 id, SignedReport memory r) private view returns (bytes32 digest) {
+    function _reportDigest(
+        bytes32 id,
+        uint8 phase,
+        uint16 index,
+        uint32 windowUs,
+        uint32 packets,
+        bytes32 responseHash
+    ) private view returns (bytes32 digest) {
         return _hashTypedDataV4(
-            keccak256(
-                abi.encode(REPORT_TYPEHASH, id, r.phase, r.index, r.ttNs, r.ttPlusNs, r.packets, r.responseHash)
-            )
+            keccak256(abi.encode(REPORT_TYPEHASH, id, phase, index, windowUs, packets, responseHash))
         );
     }
 
@@ -567,38 +636,13 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         (signer,,) = ECDSA.tryRecover(digest, signature);
     }
 
-    /// @dev Who delivered is still paid for its bytes; the guilty is not, and the result says nothing.
-    function _annul(bytes32 id, Measurement storage m, address guilty) private {
-        m.result.verdict = Verdict.Annulled;
-        if (guilty == m.request.coordinator) m.fee = 0;
-        for (uint16 i = 0; i < m.selected.length; ++i) {
-            if (m.selected[i] == guilty) m.result.paid &= ~(uint64(1) << i);
-        }
-        emit Annulled(id, guilty);
+    /// @dev What is offered where `packets` are needed.
+    function _offered(uint256 packets) private pure returns (uint256 offered) {
+        return (packets * OFFERED_PERCENT + 99) / 100;
     }
 
-    /// @dev B ≥ 0.95·K and B_g ≥ 0.95·α·K with α = (n − 2f)/(n − f).
-    function _judge(Request memory asked, uint256 point, uint256 guaranteed) private pure returns (Verdict verdict) {
-        uint256 bar = PASS_PERCENT * asked.claimBps;
-        uint256 honest = uint256(asked.n) - asked.f;
-        bool pass = point * 100 >= bar && guaranteed * 100 * honest >= bar * (honest - asked.f);
-        return pass ? Verdict.Pass : Verdict.Fail;
-    }
-
-    function _bitmaps(Timing[] calldata reports, bool[] memory outliers)
-        private
-        pure
-        returns (uint64 reporters, uint64 paid)
-    {
-        for (uint256 i = 0; i < reports.length; ++i) {
-            uint64 bit = uint64(1) << reports[i].index;
-            reporters |= bit;
-            if (!outliers[i]) paid |= bit;
-        }
-    }
-
-    /// @dev ⌈K·D / (8·L·(n−f))⌉, the duration being in ms.
-    function _cap(Request memory asked) private pure returns (uint256 packets) {
+    /// @dev A challenger's share of the claim, ⌈K·D / (8·L·(n−f))⌉, the duration being in ms.
+    function _share(Request memory asked) private pure returns (uint256 packets) {
         uint256 divisor = 8 * uint256(asked.packetBytes) * (uint256(asked.n) - asked.f) * 1000;
         return (uint256(asked.claimBps) * asked.durationMs + divisor - 1) / divisor;
     }

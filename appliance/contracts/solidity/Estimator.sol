@@ -2,166 +2,106 @@
 pragma solidity 0.8.37;
 
 /// @title The arithmetic of a backhaul measurement
-/// @notice Integers only, floor division everywhere, so that every implementation agrees to the last
-/// bit (the product's other one is Rust, in `proof/backhaul`).
+/// @notice What crossed the link for certain, though `j` challengers lie. Integers only, so that every
+/// implementation agrees to the last bit (the product's other one is Rust, in `proof/backhaul`).
 ///
-///     point         = min(8·N·L·1e9 / median(tt), 1.25 · 8·N·L·1e9 / median(tt⁺), offered)
-///     guaranteed(j) = 8·L·1e9·(N − Σ j largest counts) / ((j+1)-th largest tt⁺)
+///     late_i(T) = ⌈r·(w_i − T) / 8e6·L⌉ + 8          sent at most before the last T of i's window
+///     c'_i(T)   = c_i                                 if w_i ≤ T, else
+///                 max(0, c_i − late_i(T))             where challengers send, all to one prover
+///                 0                                   where the prover sends to all of them
+///     bound(j)  = 8e6·L·(Σ c'_i(T_j) − the j largest c'_i(T_j)) / T_j
 ///
-/// where challengers send, all to one prover; and where the prover sends to all of them
-///
-///     rate_i        = 8·L·packets_i·1e9 / tt_i
-///     point         = min(Σ rate_i, offered)
-///     guaranteed(j) = Σ of all rates but the j largest
-///
-/// No figure exceeds the sustained rate, if a burst was seen.
-///
-/// The median of an even number of values is the floored mean of the middle two. MAD is the median
-/// distance from the median. Times are nanoseconds, rates bit/s at the IP layer; a rate that 64 bits
-/// cannot hold is the largest that they can.
+/// Each T gives a bound that holds; which T is best for each j the caller says. Times are microseconds,
+/// rates bit/s at the IP layer, rounded down; a rate that 64 bits cannot hold is the largest that they can.
 library Estimator {
-    /// @dev Nanoseconds in a second times bits in a byte.
-    uint256 private constant BIT_NS = 8e9;
+    /// @dev Microseconds in a second times bits in a byte.
+    uint256 private constant BIT_US = 8e6;
+    /// @notice A challenger is never further ahead of its schedule than this many packets.
+    uint256 internal constant BURST_PACKETS = 8;
 
-    /// @notice What a result is computed from. `counts`, `tt` and `ttPlus` run over the reports.
+    /// @notice What a result is computed from. `counts` and `windowsUs` run over the reports.
     struct Input {
         /// whether the prover sends
         bool uplink;
         /// bytes of a packet at the IP layer
         uint256 packetBytes;
-        /// packets counted in all
-        uint256 packets;
+        /// rate at which each challenger sends, bit/s
+        uint256 rateBps;
         /// packets counted of each reporter
         uint256[] counts;
-        /// transmission times, ns
-        uint256[] tt;
-        /// transmission times that the prover cannot have shortened, ns
-        uint256[] ttPlus;
-        /// rate offered by all challengers together, bit/s
-        uint256 offeredBps;
-        /// how many challengers may be corrupt
-        uint256 faulty;
-        /// rate after a burst, bit/s; the largest of 64 bits if none was seen
-        uint256 sustainedBps;
+        /// from each reporter's first packet until it heard the commitment, µs
+        uint256[] windowsUs;
+        /// T for 0, 1, … corrupt challengers, µs
+        uint256[] spansUs;
     }
 
     /// @notice What comes out.
     struct Output {
-        /// point estimate, bit/s
-        uint256 point;
-        /// guaranteed(0), …, guaranteed(faulty), bit/s
+        /// bound(0), bound(1), …: one for each span, bit/s
         uint256[] curve;
-        /// which reporters are outliers; none where the prover sends: they share nothing to differ in
-        bool[] outliers;
-        /// median of tt, ns; zero where the prover sends
-        uint256 median;
-        /// median distance of tt from it, ns; zero where the prover sends
-        uint256 mad;
     }
 
-    /// @notice A time of zero, or arrays of different lengths.
+    /// @notice A span or a length of zero, or arrays of different lengths.
     error InputMalformed();
 
     /// @notice Computes all of {Output}.
     function estimate(Input memory input) internal pure returns (Output memory output) {
-        uint256 n = input.tt.length;
-        require(input.counts.length == n && input.ttPlus.length == n, InputMalformed());
-        output.curve = new uint256[](input.faulty + 1);
-        output.outliers = new bool[](n);
-        if (n == 0) return output;
-        if (input.uplink) _uplink(input, output);
-        else _downlink(input, output);
-        // A burst that outran the link says nothing of what it sustains.
-        output.point = _min(output.point, input.sustainedBps);
-        for (uint256 j = 0; j < output.curve.length; ++j) {
-            output.curve[j] = _min(output.curve[j], input.sustainedBps);
-        }
-    }
-
-    /// @dev Challengers send, and all of them time the same traffic.
-    function _downlink(Input memory input, Output memory output) private pure {
-        uint256 n = input.tt.length;
-        uint256[] memory sorted = sort(input.tt);
-        require(sorted[0] != 0, InputMalformed());
-        output.median = median(sorted);
-        output.point = _min(_rate(input.packetBytes, input.packets, output.median), input.offeredBps);
-
-        uint256[] memory distances = new uint256[](n);
-        for (uint256 i = 0; i < n; ++i) {
-            uint256 tt = input.tt[i];
-            distances[i] = tt > output.median ? tt - output.median : output.median - tt;
-        }
-        output.mad = median(sort(distances));
-        uint256 bound = 3 * output.mad;
-        if (output.median / 20 > bound) bound = output.median / 20;
-        for (uint256 i = 0; i < n; ++i) {
-            output.outliers[i] = distances[i] > bound;
-        }
-        _curve(input, output);
-    }
-
-    /// @dev The prover sends, and each challenger times what reached it.
-    function _uplink(Input memory input, Output memory output) private pure {
-        uint256 n = input.tt.length;
-        uint256[] memory rates = new uint256[](n);
+        uint256 size = input.counts.length;
+        require(input.windowsUs.length == size && input.packetBytes != 0, InputMalformed());
+        output.curve = new uint256[](input.spansUs.length);
+        uint256[] memory heap = new uint256[](size);
+        uint256 left = 0;
         uint256 sum = 0;
-        for (uint256 i = 0; i < n; ++i) {
-            require(input.tt[i] != 0, InputMalformed());
-            rates[i] = _rate(input.packetBytes, input.counts[i], input.tt[i]);
-            sum += rates[i];
-        }
-        output.point = _min(sum, input.offeredBps);
-        rates = sort(rates);
-        for (uint256 j = 0; j < output.curve.length && j < n; ++j) {
-            // The j corrupt can have said what they liked: theirs count for nothing.
-            output.curve[j] = _min(sum, type(uint64).max);
-            sum -= rates[n - 1 - j];
-        }
-    }
-
-    function _min(uint256 a, uint256 b) private pure returns (uint256 least) {
-        return a < b ? a : b;
-    }
-
-    /// @notice A sorted copy, ascending.
-    function sort(uint256[] memory values) internal pure returns (uint256[] memory sorted) {
-        // Insertion sort: there are at most a few dozen challengers.
-        uint256 n = values.length;
-        sorted = new uint256[](n);
-        for (uint256 i = 0; i < n; ++i) {
-            uint256 value = values[i];
-            uint256 j = i;
-            while (j > 0 && sorted[j - 1] > value) {
-                sorted[j] = sorted[j - 1];
-                --j;
+        uint256 span = 0;
+        for (uint256 j = 0; j < output.curve.length; ++j) {
+            if (span != input.spansUs[j] || j == 0) {
+                span = input.spansUs[j];
+                require(span != 0, InputMalformed());
+                sum = _within(input, span, heap);
+                left = size;
             }
-            sorted[j] = value;
+            // Without the j largest: they may have been said by the corrupt.
+            while (left > 0 && size - left < j) {
+                sum -= heap[0];
+                --left;
+                _sift(heap, 0, left, heap[left]);
+            }
+            uint256 bps = BIT_US * input.packetBytes * sum / span;
+            output.curve[j] = bps < type(uint64).max ? bps : type(uint64).max;
         }
     }
 
-    /// @notice Median of sorted values; at least one.
-    function median(uint256[] memory sorted) internal pure returns (uint256 value) {
-        uint256 n = sorted.length;
-        if (n % 2 == 1) return sorted[n / 2];
-        return (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+    /// @dev Of each challenger what it sent within the last `span` of its window, as a heap, and the sum.
+    function _within(Input memory input, uint256 span, uint256[] memory heap) private pure returns (uint256 sum) {
+        uint256 size = heap.length;
+        uint256 divisor = BIT_US * input.packetBytes;
+        for (uint256 i = size; i > 0;) {
+            --i;
+            uint256 count = input.counts[i];
+            uint256 windowUs = input.windowsUs[i];
+            if (windowUs > span) {
+                uint256 late = count;
+                if (!input.uplink) late = (input.rateBps * (windowUs - span) + divisor - 1) / divisor + BURST_PACKETS;
+                count = count > late ? count - late : 0;
+            }
+            sum += count;
+            _sift(heap, i, size, count);
+        }
     }
 
-    function _rate(uint256 packetBytes, uint256 packets, uint256 ns) private pure returns (uint256 bps) {
-        bps = _min(BIT_NS * packetBytes * packets / ns, type(uint64).max);
-    }
-
-    /// @dev The trust curve; and the point is held to what it were without round trips, and a quarter.
-    function _curve(Input memory input, Output memory output) private pure {
-        uint256 n = input.tt.length;
-        uint256[] memory counts = sort(input.counts);
-        uint256[] memory ttPlus = sort(input.ttPlus);
-        require(ttPlus[0] != 0, InputMalformed());
-        uint256 remaining = input.packets;
-        output.point = _min(output.point, _rate(input.packetBytes, remaining, median(ttPlus)) * 5 / 4);
-        for (uint256 j = 0; j < output.curve.length && j < n; ++j) {
-            output.curve[j] = _rate(input.packetBytes, remaining, ttPlus[n - 1 - j]);
-            // Never below zero: the caller passes packets = Σ counts.
-            remaining -= counts[n - 1 - j];
+    /// @dev Puts `value` at `i` or below it, so that in heap[0..size] no entry is above the one it hangs from.
+    function _sift(uint256[] memory heap, uint256 i, uint256 size, uint256 value) private pure {
+        // Indices are below twice the length of an array in memory.
+        unchecked {
+            while (true) {
+                uint256 child = 2 * i + 1;
+                if (child >= size) break;
+                if (child + 1 < size && heap[child + 1] > heap[child]) ++child;
+                if (heap[child] <= value) break;
+                heap[i] = heap[child];
+                i = child;
+            }
+            if (i < size) heap[i] = value;
         }
     }
 }

@@ -32,6 +32,21 @@ interface IBackhaul {
         Annulled
     }
 
+    /// @notice Why a report does not count.
+    enum Flaw {
+        None,
+        /// nobody was drawn with this index
+        IndexUnknown,
+        /// it follows one of the same or of a higher index
+        NotAscending,
+        /// it counts otherwise than the prover; direction 1: more than the prover sent
+        CountDiffers,
+        /// a window of zero
+        WindowZero,
+        /// its challenger did not sign it
+        SignatureInvalid
+    }
+
     /// @notice What a payer asks for.
     struct Request {
         /// who pays, and sends this request
@@ -64,10 +79,8 @@ interface IBackhaul {
     struct Timing {
         /// position among the selected
         uint16 index;
-        /// transmission time, ns
-        uint64 ttNs;
-        /// transmission time that the prover cannot have shortened, ns
-        uint64 ttPlusNs;
+        /// from its first packet until it heard the commitment, µs
+        uint32 windowUs;
         /// packets of this challenger that the prover counted; direction 1: that it received
         uint32 packets;
         /// EIP-712 `Report` by the challenger, 65 bytes
@@ -84,14 +97,14 @@ interface IBackhaul {
         bytes32 responseHash;
         /// EIP-712 `Commit` by the prover, 65 bytes
         bytes proverSignature;
-        /// ascending by index, one a challenger at most
+        /// ascending by index, one a challenger at most; one that is wrong is as good as none
         Timing[] reports;
         /// BLAKE3 of the evidence bundle
         bytes32 bundleHash;
-        /// rate after a burst, bit/s, which no figure may exceed; the type's maximum: no burst was seen
-        uint64 sustainedBps;
-        /// the evidence does not decide, whatever the figures: what was delivered is paid, nothing is said
-        bool inconclusive;
+        /// what the evidence gives: Pass stands if the figures pass too, Fail if they do not
+        Verdict verdict;
+        /// time over which the bound for 0, …, f corrupt challengers is taken, µs
+        uint32[] spansUs;
     }
 
     /// @notice What a prover commits to, with its signature.
@@ -114,10 +127,8 @@ interface IBackhaul {
         uint8 phase;
         /// its position among the selected
         uint16 index;
-        /// transmission time, ns
-        uint64 ttNs;
-        /// transmission time that the prover cannot have shortened, ns
-        uint64 ttPlusNs;
+        /// from its first packet until it heard the commitment, µs
+        uint32 windowUs;
         /// its packets that the prover counted
         uint32 packets;
         /// hash over all that the prover received
@@ -128,24 +139,26 @@ interface IBackhaul {
 
     /// @notice What came out.
     struct Result {
-        /// point estimate, bit/s
-        uint128 point;
-        /// guaranteed(f), bit/s
+        /// what the link carried if nobody lies, bit/s
+        uint128 lower;
+        /// what it carried though f lie, bit/s
         uint128 guaranteed;
-        /// packets of the challengers that reported
+        /// packets of the challengers whose reports count
         uint64 packets;
         /// unix seconds when it was posted
         uint64 reportedAt;
         /// bit i: challenger i reported
         uint64 reporters;
-        /// bit i: challenger i is paid
+        /// bit i: its report counts, and it is paid
         uint64 paid;
         /// what it says of the claim
         Verdict verdict;
         /// block in which it was posted, where the {Reported} event with the curve is
         uint64 reportedBlock;
-        /// rate after a burst, bit/s: figures are no higher; the type's maximum: no burst was seen
-        uint64 sustained;
+        /// time over which `lower` is taken, µs
+        uint32 lowerSpanUs;
+        /// time over which `guaranteed` is taken, µs
+        uint32 guaranteedSpanUs;
         /// BLAKE3 of the evidence bundle
         bytes32 bundleHash;
     }
@@ -168,15 +181,11 @@ interface IBackhaul {
     event NotEnoughChallengers(bytes32 indexed id, uint256 live, uint256 needed);
     /// @notice The coordinator has everyone's consent and seed commitments; this is their hash.
     event Began(bytes32 indexed id, bytes32 setupHash);
-    /// @notice The result is on record.
+    /// @notice The report that was posted of challenger `index` does not count; the others do.
+    event ReportSkipped(bytes32 indexed id, uint16 index, Flaw reason);
+    /// @notice The result is on record; `curve` is what the link carried though 0, …, f challengers lie.
     event Reported(
-        bytes32 indexed id,
-        Verdict verdict,
-        uint256 point,
-        uint256 guaranteed,
-        uint256[] curve,
-        bytes32 bundleHash,
-        uint64 sustained
+        bytes32 indexed id, Verdict verdict, uint256 lower, uint256 guaranteed, uint256[] curve, bytes32 bundleHash
     );
     /// @notice Challenger `index` is paid `amount`.
     event Paid(bytes32 indexed id, address indexed challenger, uint16 index, uint256 amount);
@@ -186,6 +195,10 @@ interface IBackhaul {
     event Ruled(bytes32 indexed id, address indexed accused, bool upheld);
     /// @notice The result says nothing any more, and `guilty` is not paid.
     event Annulled(bytes32 indexed id, address indexed guilty);
+    /// @notice The result is now the one without the report of `guilty`, who is not paid.
+    event Recomputed(
+        bytes32 indexed id, address indexed guilty, Verdict verdict, uint256 lower, uint256 guaranteed
+    );
     /// @notice Paid out: `challengers` in all, `fee` to the coordinator, `returned` to the payer.
     event Finalized(bytes32 indexed id, uint256 challengers, uint256 fee, uint256 returned);
     /// @notice Nobody reported in time; `returned` went back to the payer.
@@ -241,18 +254,10 @@ interface IBackhaul {
     error PacketsAboveTarget(uint256 packets, uint256 target);
     /// @notice The commitment is not signed by the prover.
     error CommitSignatureInvalid(address recovered, address prover);
-    /// @notice A report of nobody selected.
-    error ReportIndexUnknown(uint256 index, uint256 n);
-    /// @notice Reports must ascend by index, each index once.
-    error ReportsNotAscending(uint256 index, uint256 previous);
-    /// @notice A report that counts otherwise than the prover.
-    error ReportCountDiffers(uint256 index, uint256 reported, uint256 committed);
-    /// @notice A report of more packets than the prover sent.
-    error ReportCountAboveSent(uint256 index, uint256 reported, uint256 sent);
-    /// @notice A report with a time of zero.
-    error ReportTimeZero(uint256 index);
-    /// @notice A report that is not signed by its challenger.
-    error ReportSignatureInvalid(uint256 index, address recovered, address challenger);
+    /// @notice There must be a span for each number of corrupt challengers from 0 to f.
+    error SpansLength(uint256 length, uint256 needed);
+    /// @notice No bound is taken over less time than this.
+    error SpanTooShort(uint256 index, uint256 spanUs, uint256 min);
     /// @notice The deadline is so late that a stake could be gone before a dispute is over.
     error DeadlineTooFar(uint256 deadline, uint256 latest);
     /// @notice Only the contract for disputes may do that.

@@ -193,7 +193,7 @@ fn backhaul(error: &B) -> Told {
         ),
         B::InputMalformed(e) => say!(
             e,
-            "the estimator needs as many counts as times, and no time of zero"
+            "the estimator needs as many counts as windows, and no length or span of zero"
         ),
         B::InvalidShortString(e) => say!(e, "a string of the contract is malformed"),
         B::NotCoordinator(e) => say!(
@@ -224,40 +224,14 @@ fn backhaul(error: &B) -> Told {
         B::ReentrancyGuardReentrantCall(e) => {
             say!(e, "the contract was called back while it was at work")
         }
-        B::ReportCountAboveSent(e) => say!(
+        B::SpanTooShort(e) => say!(
             e,
-            "challenger {} reports {} packets, but the prover sent it {}",
+            "the bound for {} corrupt challengers is taken over {} µs; at least {} µs are needed",
             e.index,
-            e.reported,
-            e.sent
+            e.spanUs,
+            e.min
         ),
-        B::ReportCountDiffers(e) => say!(
-            e,
-            "challenger {} reports {} packets, but the prover committed to {}",
-            e.index,
-            e.reported,
-            e.committed
-        ),
-        B::ReportIndexUnknown(e) => say!(
-            e,
-            "a report is of challenger {}; there are {} (from 0)",
-            e.index,
-            e.n
-        ),
-        B::ReportSignatureInvalid(e) => say!(
-            e,
-            "the report of challenger {} is signed by {}, not by {}",
-            e.index,
-            e.recovered,
-            e.challenger
-        ),
-        B::ReportTimeZero(e) => say!(e, "the report of challenger {} has a time of zero", e.index),
-        B::ReportsNotAscending(e) => say!(
-            e,
-            "the report of challenger {} follows that of {}: they must ascend, each once",
-            e.index,
-            e.previous
-        ),
+        B::SpansLength(e) => say!(e, "there are {} spans for {} bounds", e.length, e.needed),
         B::StringTooLong(e) => say!(e, "a string of the contract is too long: {}", e.str),
         B::TooFewChallengers(e) => say!(
             e,

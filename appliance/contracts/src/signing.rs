@@ -1,10 +1,14 @@
 //! What a prover and a challenger sign for the contract (EIP-712 typed data), and what names a request.
 
-use alloy::primitives::{Address, B256, U256, keccak256};
+use alloy::primitives::{Address, B256, Signature, U256, keccak256, uint};
 use alloy::sol_types::{Eip712Domain, SolStruct, SolValue};
 
 use crate::Deployment;
 use crate::abi::backhaul::IBackhaul::Request;
+
+/// Half the order of secp256k1's group: a signature's s above it is refused, or each would have a twin.
+const HALF_ORDER: U256 =
+    uint!(0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0_U256);
 
 /// Phase number of a measurement that has only one.
 pub const PHASE: u8 = 0;
@@ -23,8 +27,7 @@ mod typed {
             bytes32 id;
             uint8 phase;
             uint16 index;
-            uint64 ttNs;
-            uint64 ttPlusNs;
+            uint32 windowUs;
             uint32 packets;
             bytes32 responseHash;
         }
@@ -87,10 +90,8 @@ pub fn commit_digest(
 pub struct Timing {
     /// Position among the selected.
     pub index: u16,
-    /// Transmission time, ns.
-    pub tt_ns: u64,
-    /// Transmission time that the prover cannot have shortened, ns.
-    pub tt_plus_ns: u64,
+    /// From its first packet until it heard the commitment, µs.
+    pub window_us: u32,
     /// Packets of this challenger that the prover counted.
     pub packets: u32,
 }
@@ -108,18 +109,69 @@ pub fn report_digest(
         id,
         phase,
         index: timing.index,
-        ttNs: timing.tt_ns,
-        ttPlusNs: timing.tt_plus_ns,
+        windowUs: timing.window_us,
         packets: timing.packets,
         responseHash: response_hash,
     }
     .eip712_signing_hash(domain)
 }
 
+/// Who signed this commitment, as the contract sees it; `None` where it sees nobody.
+#[must_use]
+pub fn recover_commit(
+    domain: &Eip712Domain,
+    id: B256,
+    phase: u8,
+    packets: u64,
+    counts: &[u32],
+    response_hash: B256,
+    signature: &[u8],
+) -> Option<Address> {
+    recover(
+        commit_digest(domain, id, phase, packets, counts, response_hash),
+        signature,
+    )
+}
+
+/// Who signed this report, as the contract sees it; `None` where it sees nobody.
+#[must_use]
+pub fn recover_report(
+    domain: &Eip712Domain,
+    id: B256,
+    phase: u8,
+    timing: Timing,
+    response_hash: B256,
+    signature: &[u8],
+) -> Option<Address> {
+    recover(
+        report_digest(domain, id, phase, timing, response_hash),
+        signature,
+    )
+}
+
+/// As OpenZeppelin's `ECDSA.tryRecover` does: r, s and v in 65 bytes, the lower s, v 27 or 28.
+#[must_use]
+pub fn recover(digest: B256, signature: &[u8]) -> Option<Address> {
+    let (scalars, v) = signature.split_last_chunk::<1>()?;
+    let (r, s) = scalars.split_first_chunk::<32>()?;
+    let r = U256::from_be_bytes(*r);
+    let s = U256::from_be_bytes(<[u8; 32]>::try_from(s).ok()?);
+    let odd = match v {
+        [27] => false,
+        [28] => true,
+        _ => return None,
+    };
+    if s > HALF_ORDER {
+        return None;
+    }
+    let signature = Signature::new(r, s, odd);
+    signature.recover_address_from_prehash(&digest).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloy::primitives::b256;
+    use alloy::primitives::{address, b256};
 
     /// keccak256 of the type strings in Backhaul.sol; a changed field would change them.
     #[test]
@@ -130,8 +182,35 @@ mod tests {
         );
         assert_eq!(
             typed::Report::eip712_root_type(),
-            "Report(bytes32 id,uint8 phase,uint16 index,uint64 ttNs,uint64 ttPlusNs,uint32 packets,bytes32 responseHash)"
+            "Report(bytes32 id,uint8 phase,uint16 index,uint32 windowUs,uint32 packets,bytes32 responseHash)"
         );
+    }
+
+    /// go-ethereum's `TestEcrecover` vector, and what differs from it in one thing.
+    #[test]
+    fn only_a_whole_and_lower_signature_names_its_signer() {
+        let digest = b256!("456e9aea5e197a1f1af7a3e85a3212fa4049a3ba34c2289b4c860fc0b0c64ef3");
+        let good: Vec<u8> = [
+            &b256!("9242685bf161793cc25603c231bc2f568eb630ea16aa137d2664ac8038825608")[..],
+            &b256!("4f8ae3bd7535248d0bd448298cc2e2071e56992d0774dc340c368ae950852ada")[..],
+            &[28],
+        ]
+        .concat();
+        let signer = address!("7156526fbd7a3c72969b54f64e42c10fbb768c8a");
+        assert_eq!(recover(digest, &good), Some(signer));
+        let s = U256::from_be_slice(&good[32..64]);
+        let order = HALF_ORDER + HALF_ORDER + U256::ONE;
+        let twin = [&good[..32], &(order - s).to_be_bytes::<32>()[..], &[27]].concat();
+        assert_eq!(recover(digest, &twin), None, "the higher s");
+        for v in [0, 1, 26, 29, 255] {
+            let mut other = good.clone();
+            other[64] = v;
+            assert_eq!(recover(digest, &other), None, "v {v}");
+        }
+        let long = [&good[..], &[0]].concat();
+        for junk in [&[][..], &good[..64], &long, &[0; 65], &[255; 65]] {
+            assert_eq!(recover(digest, junk), None, "{junk:?}");
+        }
     }
 
     #[test]

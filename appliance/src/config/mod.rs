@@ -34,7 +34,7 @@ use crate::chain::Finality;
 
 pub use mistake::{ConfigErrors, Mistake};
 pub use reader::KnownKey;
-pub use units::Rate;
+pub use units::{Bytes, Rate};
 
 use reader::Reader;
 use schema::read;
@@ -300,6 +300,12 @@ pub struct Challenger {
     pub data_port: u16,
     /// UDP port of probes and commitments.
     pub control_port: u16,
+    /// Largest rate that all its sessions together are offered at, IP layer.
+    pub max_rate: Rate,
+    /// Most bytes of one session, IP layer.
+    pub max_bytes: Bytes,
+    /// Most memory of the packets that all its sessions together make ahead.
+    pub max_memory: Bytes,
 }
 
 /// A whole configuration. A role's part is there exactly if the role is chosen; a part that is not

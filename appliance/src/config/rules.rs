@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::units::{self, Rate};
+use super::units::{self, Bytes, Rate};
 use super::{CoordinatorUrl, Role, Roles};
 use crate::chain::finality::{DEPTH_MAX, FINALIZED, Finality};
 
@@ -264,6 +264,29 @@ impl Rule for RateAboveZero {
             Err("a rate of 0 claims nothing".into())
         } else {
             Ok(rate)
+        }
+    }
+}
+
+/// A number of bytes above zero: a string with a unit, or an integer.
+pub(super) struct BytesAboveZero;
+
+impl Rule for BytesAboveZero {
+    type Out = Bytes;
+    fn allowed(&self) -> String {
+        format!("a number of bytes above 0: {}", units::BYTES_FORMS)
+    }
+    fn read(&self, value: &DeValue<'_>) -> Result<Bytes, String> {
+        let bytes = match value.as_integer() {
+            Some(number) => u64::from_str_radix(number.as_str(), number.radix())
+                .map(Bytes)
+                .map_err(|_| "out of range".to_owned())?,
+            None => string(value)?.parse()?,
+        };
+        if bytes.0 == 0 {
+            Err("0 bytes leave nothing to send".into())
+        } else {
+            Ok(bytes)
         }
     }
 }

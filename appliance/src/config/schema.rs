@@ -7,8 +7,8 @@ use plumbline_contracts::Parameters;
 
 use super::reader::Reader;
 use super::rules::{
-    self, Amount, DurationIn, Endpoints, FilePath, Flag, HostAddress, IntegerIn, Interface, ListOf,
-    Listen, OneOf, Operator, RateAboveZero, RoleSet, Settled,
+    self, Amount, BytesAboveZero, DurationIn, Endpoints, FilePath, Flag, HostAddress, IntegerIn,
+    Interface, ListOf, Listen, OneOf, Operator, RateAboveZero, RoleSet, Settled,
 };
 use super::units;
 use super::{
@@ -307,6 +307,9 @@ fn challenger(r: &mut Reader<'_>, roles: Roles) -> Option<Challenger> {
     let address = r.required("challenger.address", &HostAddress, because);
     let data_port = r.or("challenger.data_port", "7311", &PORT);
     let control_port = r.or("challenger.control_port", "7312", &PORT);
+    let max_rate = r.or("challenger.max_rate", "\"11.5gbit\"", &RateAboveZero);
+    let max_bytes = r.or("challenger.max_bytes", "\"6gb\"", &BytesAboveZero);
+    let max_memory = r.or("challenger.max_memory", "\"256mb\"", &BytesAboveZero);
     distinct_ports(
         r,
         "challenger.control_port",
@@ -318,6 +321,9 @@ fn challenger(r: &mut Reader<'_>, roles: Roles) -> Option<Challenger> {
         address: address?,
         data_port: data_port?,
         control_port: control_port?,
+        max_rate: max_rate?,
+        max_bytes: max_bytes?,
+        max_memory: max_memory?,
     })
 }
 

@@ -285,6 +285,10 @@ fn both_sides_of_each_bound() {
             "\"255.255.255.255\"",
         ),
         ("challenger", "data_port", "1", "0"),
+        ("challenger", "max_rate", "1", "0"),
+        ("challenger", "max_bytes", "\"1.5gb\"", "1.5"),
+        ("challenger", "max_memory", "1", "0"),
+        ("challenger", "max_memory", "\"64mb\"", "\"64gbit\""),
     ];
     for (section, key, inside, outside) in cases {
         let of = |value: &str| wrong(&format!("{coordinator}[{section}]\n{key} = {value}\n"));

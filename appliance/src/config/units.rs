@@ -12,8 +12,14 @@ use serde::Serialize;
 #[serde(transparent)]
 pub struct Rate(pub u64);
 
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub u64);
+
 /// What a rate may look like, for messages.
 pub const RATE_FORMS: &str = "100mbit, 1gbit, 1.5gbit, or a plain integer of bit/s";
+/// What a number of bytes may look like, for messages.
+pub const BYTES_FORMS: &str = "500mb, 6gb, 1.5gb, or a plain integer of bytes";
 /// What a duration may look like, for messages.
 pub const DURATION_FORMS: &str = "100ms, 2s, 1m or 1h";
 /// What an amount of tokens may look like, for messages.
@@ -21,6 +27,8 @@ pub const AMOUNT_FORMS: &str = "a decimal integer of base units, up to 2^128 - 1
 
 /// Unit names of a rate with their powers of ten, longest name first.
 const RATE_UNITS: [(&str, u32); 4] = [("gbit", 9), ("mbit", 6), ("kbit", 3), ("bit", 0)];
+/// Likewise of a number of bytes.
+const BYTES_UNITS: [(&str, u32); 4] = [("gb", 9), ("mb", 6), ("kb", 3), ("b", 0)];
 /// Unit names of a duration in milliseconds; `ms` before `m` and `s`.
 const DURATION_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
 
@@ -29,43 +37,70 @@ impl FromStr for Rate {
 
     /// Reads [`RATE_FORMS`]; fractions are exact, so `1.0000000001gbit` is refused, not rounded.
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is not a rate ({RATE_FORMS})");
-        let lower = text.trim().to_ascii_lowercase();
-        let (number, power) = RATE_UNITS
-            .iter()
-            .find_map(|(unit, power)| lower.strip_suffix(unit).map(|n| (n.trim_end(), *power)))
-            .unwrap_or((lower.as_str(), 0));
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if number.ends_with('.')
-            || !all_digits(whole)
-            || !fraction.bytes().all(|b| b.is_ascii_digit())
-        {
-            return Err(bad());
-        }
-        let places = u32::try_from(fraction.len()).map_err(|_| bad())?;
-        let rest = power
-            .checked_sub(places)
-            .ok_or_else(|| format!("`{text}` is finer than one bit/s"))?;
-        format!("{whole}{fraction}")
-            .parse::<u64>()
-            .ok()
-            .and_then(|n| n.checked_mul(10u64.pow(rest)))
-            .map(Rate)
-            .ok_or_else(|| format!("`{text}` does not fit 64 bits of bit/s"))
+        scaled(text, &RATE_UNITS, ("rate", RATE_FORMS), "bit/s").map(Self)
     }
 }
 
 impl fmt::Display for Rate {
     /// The shortest exact form: `1gbit`, `2500mbit`, `123456`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (unit, power) in RATE_UNITS {
-            let size = 10u64.pow(power);
-            if power > 0 && self.0 >= size && self.0.is_multiple_of(size) {
-                return write!(f, "{}{unit}", self.0 / size);
-            }
-        }
-        write!(f, "{}", self.0)
+        shortest(self.0, &RATE_UNITS, f)
     }
+}
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    /// Reads [`BYTES_FORMS`]; fractions are exact.
+    fn from_str(text: &str) -> Result<Self, String> {
+        scaled(text, &BYTES_UNITS, ("number of bytes", BYTES_FORMS), "byte").map(Self)
+    }
+}
+
+impl fmt::Display for Bytes {
+    /// The shortest exact form: `6gb`, `1500mb`, `123456`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        shortest(self.0, &BYTES_UNITS, f)
+    }
+}
+
+/// A number with one of `units` or none, exactly.
+fn scaled(
+    text: &str,
+    units: &[(&str, u32)],
+    (what, forms): (&str, &str),
+    finest: &str,
+) -> Result<u64, String> {
+    let bad = || format!("`{text}` is not a {what} ({forms})");
+    let lower = text.trim().to_ascii_lowercase();
+    let (number, power) = units
+        .iter()
+        .find_map(|(unit, power)| lower.strip_suffix(unit).map(|n| (n.trim_end(), *power)))
+        .unwrap_or((lower.as_str(), 0));
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if number.ends_with('.') || !all_digits(whole) || !fraction.bytes().all(|b| b.is_ascii_digit())
+    {
+        return Err(bad());
+    }
+    let places = u32::try_from(fraction.len()).map_err(|_| bad())?;
+    let rest = power
+        .checked_sub(places)
+        .ok_or_else(|| format!("`{text}` is finer than one {finest}"))?;
+    format!("{whole}{fraction}")
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(10u64.pow(rest)))
+        .ok_or_else(|| format!("`{text}` does not fit 64 bits of {finest}"))
+}
+
+fn shortest(value: u64, units: &[(&str, u32)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (unit, power) in units {
+        let size = 10u64.pow(*power);
+        if *power > 0 && value >= size && value.is_multiple_of(size) {
+            return write!(f, "{}{unit}", value / size);
+        }
+    }
+    write!(f, "{value}")
 }
 
 fn all_digits(text: &str) -> bool {
@@ -158,6 +193,24 @@ mod tests {
         for bps in [0, 1, 999, 1_000, 1_500_000_000, 1_000_000_001, u64::MAX] {
             assert_eq!(Rate(bps).to_string().parse(), Ok(Rate(bps)));
         }
+    }
+
+    #[test]
+    fn numbers_of_bytes_are_exact() {
+        for (text, want) in [
+            ("6gb", 6_000_000_000),
+            ("1.5GB", 1_500_000_000),
+            ("64 mb", 64_000_000),
+            ("12b", 12),
+            ("12", 12),
+        ] {
+            assert_eq!(text.parse::<Bytes>(), Ok(Bytes(want)), "{text}");
+        }
+        for text in ["", "gb", "1mib", "1gbit", "0.5", "0.5b", "18446744074gb"] {
+            assert!(text.parse::<Bytes>().is_err(), "{text}");
+        }
+        assert_eq!(Bytes(6_000_000_000).to_string(), "6gb");
+        assert_eq!(Bytes(1).to_string(), "1");
     }
 
     #[test]

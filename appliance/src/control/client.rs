@@ -8,6 +8,8 @@ use plumbline_trust::encoding::{decode, encode};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use crate::journal::Kept;
+
 use super::{Lines, Said, SessionSummary, Sessions};
 
 /// How long a statement is offered again while the coordinator does not answer.
@@ -197,10 +199,10 @@ impl Api {
     }
 
     /// Says `statement`; while the coordinator does not answer, again and again for a while.
-    pub async fn say(&self, id: &ChallengeId, statement: &Statement) -> Result<(), ApiError> {
+    pub async fn say(&self, id: &ChallengeId, kept: &Kept) -> Result<(), ApiError> {
         let url = format!("{}/v1/sessions/0x{}/messages", self.base, hex::encode(id));
         let said = Said {
-            message: hex::encode(encode(statement)),
+            message: hex::encode(encode(kept.statement())),
         };
         let until = Instant::now() + SAY_PATIENCE;
         loop {

@@ -335,7 +335,7 @@ async fn say(
             Problem::new(status, refusal.code(), "The statement was not taken")
                 .detail(format!("{name}: {refusal}"))
         }
-        HearError::Store(e) => Problem::new(
+        e => Problem::new(
             StatusCode::INSUFFICIENT_STORAGE,
             "not-durable",
             "The statement could not be kept",

@@ -6,13 +6,14 @@
 //!            │   no: pass or drop, counted          │   │ (UMEM, no copy)             BLAKE3 ─► accept│
 //!            └──────────────────────────────────────┘   └──────────────────▲──────────────────────────┘
 //!                     ▲ consent rows                          sinks │ bounded channel
-//!                     └───────────── Receiver::open / SessionHandle::close
+//!                     └───────────── Receiver::open / SessionHandle::arm, close
 //!
 //!  no XDP? ──► the same sinks, fates and consent rules behind recvmmsg; PathInfo says so, and why
 //! ```
 //!
 //! Claim: every frame that is addressed to the data port is counted under exactly one reason, or reaches
-//! the sink of its session ([`Counters`] has the sum). Traffic that is not for the data port is passed
+//! the sink of its session ([`Counters`] has the sum). Nobody without a session's cookie takes from what its
+//! senders may send, and nothing is admitted before its start. Traffic that is not for the data port is passed
 //! untouched, and the program leaves the interface when the process ends, however it ends.
 //! Not promised: that a packet is authentic (the sink checks its tag), or that none is lost; losses are
 //! counted. Privileges (`CAP_NET_ADMIN`, `CAP_BPF`, `CAP_NET_RAW`) are needed by [`Receiver::start`] only.
@@ -37,7 +38,7 @@ use plumbline_wire::{HEADER_LEN, Header, Size};
 
 pub use crate::clock::{realtime_ns, tai_ns};
 pub use crate::xsk::XskStatistics;
-pub use counters::{Counters, SocketCounters, ThreadCounters};
+pub use counters::{Counters, InterfaceCounters, SocketCounters, ThreadCounters};
 pub use error::DatapathError;
 pub use ladder::PathInfo;
 pub use plumbline_proof::backhaul::tally::Leaf;
@@ -99,7 +100,10 @@ pub struct ReceiverConfig {
 pub struct SessionSpec {
     /// Session id, as in the header of its packets.
     pub session: [u8; 16],
-    /// `CLOCK_TAI` ns after which its packets are dropped (see [`tai_ns`]).
+    /// `CLOCK_TAI` ns before which its packets are dropped (see [`tai_ns`]);
+    /// [`plumbline_wire::consent::CLOSED`] until [`SessionHandle::arm`] sets it.
+    pub from_tai_ns: u64,
+    /// `CLOCK_TAI` ns after which they are.
     pub until_tai_ns: u64,
     /// How long its packets are.
     pub size: Size,
@@ -114,6 +118,8 @@ pub struct SessionSpec {
 pub struct Sender {
     /// Challenger index that its packets must carry.
     pub index: u16,
+    /// Cookie that they must carry: its session key's.
+    pub cookie: u64,
     /// Where it sends from.
     pub source: SocketAddr,
 }

@@ -11,14 +11,14 @@ use crossbeam_channel::{Receiver as Channel, Sender as Mailbox, bounded};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::unistd::Pid;
-use plumbline_wire::consent::{SENDERS, SESSIONS, mapped_v4};
+use plumbline_wire::consent::{CLOSED, SENDERS, SESSIONS, mapped_v4};
 use plumbline_wire::header::IP_UDP_LEN;
 use plumbline_wire::{ConsentEntry, ConsentKey};
 
 use crate::host;
 use crate::privilege;
 
-use super::counters::{Counters, Live, LiveFates, SocketCounters};
+use super::counters::{Counters, Interfaces, Live, LiveFates, SocketCounters};
 use super::error::DatapathError;
 use super::ladder::{self, Chosen, PathInfo};
 use super::program::Program;
@@ -59,6 +59,7 @@ struct Shared {
     /// Of the interface, bytes at the IP layer.
     mtu: u32,
     interface: String,
+    interfaces: Interfaces,
     failure: Arc<OnceLock<String>>,
 }
 
@@ -134,6 +135,7 @@ impl Receiver {
             fates,
             mtu,
             interface: cfg.interface.clone(),
+            interfaces: Interfaces::here(),
             failure,
         });
         Ok(Self {
@@ -200,17 +202,7 @@ impl Receiver {
                 .shared
                 .ask(line, command, &answer, "open a session")?;
         }
-        if let Some(program) = lock(&self.shared.program).as_mut() {
-            for (key, entry) in &handle.rows {
-                program
-                    .consent()
-                    .insert(*key, *entry)
-                    .map_err(|e| DatapathError::Map {
-                        what: "admitting a sender (CONSENT)",
-                        source: Box::new(e),
-                    })?;
-            }
-        }
+        handle.shared.enter_rows(&handle.rows)?;
         Ok(handle)
     }
 
@@ -232,6 +224,7 @@ impl Receiver {
         };
         let mut counters = Counters {
             fates,
+            interface: shared.interfaces.read(&shared.interface),
             ..Counters::default()
         };
         for line in &shared.lines {
@@ -262,6 +255,30 @@ impl Drop for Receiver {
 }
 
 impl SessionHandle {
+    /// Sets the session's start, `CLOCK_TAI` ns: from then on its senders are admitted. Once only, so that
+    /// no row is replaced in which packets are counted: on a session that has a start this does nothing.
+    ///
+    /// # Errors
+    /// A thread is gone, or a consent row cannot be replaced.
+    pub fn arm(&mut self, from_tai_ns: u64) -> Result<(), DatapathError> {
+        for (_, entry) in &mut self.rows {
+            if entry.from_tai_ns != CLOSED {
+                return Ok(());
+            }
+            entry.from_tai_ns = from_tai_ns;
+        }
+        if self.shared.enter_rows(&self.rows)? {
+            return Ok(());
+        }
+        for line in &self.shared.lines {
+            let (done, answer) = bounded(1);
+            let rows = self.rows.clone();
+            let command = Command::Consent { rows, done };
+            self.shared.ask(line, command, &answer, "start a session")?;
+        }
+        Ok(())
+    }
+
     /// Refuses its senders from now on, and lets the threads take what has arrived. Afterwards none of
     /// them touches the sink any more.
     ///
@@ -395,6 +412,24 @@ impl Shared {
         }
         open.insert(id);
         Ok(())
+    }
+
+    /// Enters rows into the program's table, or replaces them; false if there is no program.
+    fn enter_rows(&self, rows: &[Row]) -> Result<bool, DatapathError> {
+        let mut program = lock(&self.program);
+        let Some(program) = program.as_mut() else {
+            return Ok(false);
+        };
+        for (key, entry) in rows {
+            program
+                .consent()
+                .insert(*key, *entry)
+                .map_err(|e| DatapathError::Map {
+                    what: "admitting a sender (CONSENT)",
+                    source: Box::new(e),
+                })?;
+        }
+        Ok(true)
     }
 
     fn tell(&self, line: &Line, command: Command, what: &'static str) -> Result<(), DatapathError> {
@@ -578,8 +613,13 @@ fn rows(spec: &SessionSpec) -> Result<Vec<Row>, DatapathError> {
                     sender.source
                 )));
             }
-            let entry =
-                ConsentEntry::new(sender.index, spec.size, spec.cap_packets, spec.until_tai_ns);
+            let entry = ConsentEntry::new(
+                sender.index,
+                sender.cookie,
+                spec.size,
+                spec.cap_packets,
+                spec.from_tai_ns..=spec.until_tai_ns,
+            );
             Ok((key, entry))
         })
         .collect()

@@ -60,6 +60,8 @@ pub(super) enum Command {
         sink: Arc<dyn SessionSink>,
         done: Sender<()>,
     },
+    /// Replace these rows, where no XDP program decides.
+    Consent { rows: Vec<Row>, done: Sender<()> },
     /// Take what has arrived, then forget the sink.
     Close {
         id: [u8; 16],
@@ -146,6 +148,10 @@ impl<S: Source> Worker<S> {
             } => {
                 self.source.consent(&rows);
                 self.sessions.push(Session { id, sink });
+                let _ = done.send(());
+            }
+            Command::Consent { rows, done } => {
+                self.source.consent(&rows);
                 let _ = done.send(());
             }
             Command::Close { id, rows, done } => {

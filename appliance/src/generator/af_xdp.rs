@@ -16,10 +16,9 @@
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::pace::sleep_until;
 use super::watchdog::{Verdict, Watchdog};
 use super::{Engine, GeneratorError, Headers, Link, Sent};
-use crate::clock::monotonic_ns;
+use crate::clock::{monotonic_ns, sleep_until};
 use crate::xsk::{Bind, Kick, Mode, Tx};
 
 /// Frames of the area, entries of its rings: several bursts, and all that waits in a ring of 256 packets

@@ -61,7 +61,7 @@ impl Headers {
         };
         let udp = u16::try_from(UDP + payload)
             .ok()
-            .filter(|_| payload <= super::pace::LONGEST)
+            .filter(|_| payload <= super::LONGEST)
             .ok_or_else(|| wrong("packet_len", payload, "1 to 65,507 bytes"))?;
         let mut bytes = [0; LONGEST];
         bytes[..6].copy_from_slice(&link.destination_mac);

@@ -1,26 +1,29 @@
-//! The packet source of a challenger: ready-made packets, in order, at a rate, counted exactly.
+//! The sender of a challenger, and of a prover in the uplink: packets in order, on a schedule, counted exactly.
 //!
 //! ```text
-//!  packets (made before T0) ──► bursts of ≤ 44 ──► due yet? ──► engine ──┬► io_uring SEND + UDP_SEGMENT
-//!                                   ▲  absolute schedule, clock_nanosleep  ├► sendmsg + UDP_SEGMENT
-//!                                   └── n packets accepted, or errno ◄─────┴► AF_XDP, whole frames
+//!  supply: made already, or by a pack thread      schedule (`proof::backhaul::pace`): who may go by now
+//!     └─► packets ──► due yet? sleep, then spin ──► engine ──┬► io_uring SEND + UDP_SEGMENT
+//!                         ▲                                  ├► sendmsg + UDP_SEGMENT
+//!     n packets accepted, or errno ◄── send log, counts ◄────┴► AF_XDP, whole frames
 //!  no io_uring? ──► the same bursts by sendmsg; a card that cannot cut them? ──► packet by packet;
 //!                   FloodOutcome::engine says so
 //! ```
 //!
-//! Claim: `sent` is the number of packets that the kernel accepted, no more and no less; packets go out in
-//! the order of the slice, each is offered once, and the mean rate does not exceed the plan's. Not
-//! promised: that an accepted packet leaves the machine (a queueing discipline may still drop it, and
-//! counts that itself), or that the rate is reached when the machine has no time for it
-//! (`FloodOutcome::precision` shows). A kernel that does not answer ends the flood (`watchdog.rs`).
-//! While it runs it allocates nothing, and its system calls are one send a burst and one sleep.
-//! Tests: below in this folder (loopback), and `appliance/tests/datapath/` (veth, against the receiver).
+//! **Guarantees.** `sent` is the number of packets that the kernel accepted, no more and no less; packets go
+//! out in the order of their numbers, each is offered once, never ahead of the schedule: it begins at the
+//! first send, which is stamped before. While it runs it allocates nothing, and its system calls are one send a
+//! burst (two where both are due), one sleep, and one wake-up of the pack thread a chunk.
+//! **Limits.** An accepted packet may not leave the machine (a queueing discipline may still drop it, and
+//! counts that itself). Time for which the machine, the socket or the pack thread kept it from sending stays
+//! missed beyond one burst (`FloodOutcome::missed_ns`, `starved`). A kernel that does not answer ends the
+//! flood (`watchdog.rs`).
+//! **Tests.** In this folder (loopback), and `appliance/tests/datapath/` (veth, against the receiver).
 
 mod af_xdp;
 mod frame;
 mod outcome;
-mod pace;
 mod plain;
+mod supply;
 mod sys;
 #[cfg(test)]
 mod tests;
@@ -34,17 +37,27 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 
-use crate::clock::{monotonic_ns, realtime_ns};
+use plumbline_proof::backhaul::pace::Pace;
+use plumbline_wire::header::IP_UDP_LEN;
+
+use crate::clock::{monotonic_ns, monotonic_of, sleep_until};
 use af_xdp::AfXdp;
 pub use frame::{Headers, Link};
 pub use outcome::{FloodOutcome, Precision};
-use pace::{Pace, sleep_until};
 use plain::{Each, Plain};
+pub use supply::{Packer, RING_BYTES, Ready, Shape, Stream, Supply, stream};
 use sys::Uring;
 use watchdog::PATIENCE_NS;
 
 /// Longest sleep or wait before the stop flag is looked at again, ns.
 const ATTENTION_NS: u64 = 5_000_000;
+/// A wait that is no longer than this is not slept through, ns: a sleep takes about as long to begin and to end,
+/// and a burst at 10 Gbit/s is 10 µs.
+const SPIN_NS: u64 = 20_000;
+/// Between two looks for packets that are not made yet, ns: a tenth of a chunk at 10 Gbit/s.
+const STARVED_LOOK_NS: u64 = 20_000;
+/// Longest UDP payload, and so longest burst, in bytes.
+const LONGEST: usize = 65_507;
 
 /// Which way packets take into the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,12 +79,16 @@ pub enum EngineChoice {
 pub struct FloodPlan<'a> {
     /// Bound, and connected to the prover's data port.
     pub socket: &'a UdpSocket,
-    /// Whole packets (UDP payloads), back to back, in the order of their sequence numbers.
-    pub packets: &'a [u8],
-    /// Bytes of one packet.
+    /// Bytes of one packet's UDP payload.
     pub packet_len: usize,
     /// Rate at the IP layer, bit/s: each packet counts `(packet_len + 28) * 8` bits.
     pub rate_bps: u64,
+    /// Packets of a burst at most: [`plumbline_proof::backhaul::params::BURST_PACKETS`] where a link is measured.
+    pub burst_packets: u64,
+    /// Moves bursts within their slots: [`plumbline_proof::backhaul::pace::jitter`].
+    pub jitter: u64,
+    /// D of the phase, ns: what the slots of the send log are parts of.
+    pub duration_ns: u64,
     /// When the first packet is due, `CLOCK_REALTIME` ns. In the past means now.
     pub start_realtime_ns: u64,
     /// When to give up, `CLOCK_REALTIME` ns.
@@ -131,6 +148,12 @@ pub enum GeneratorError {
         /// Packets accepted before.
         sent: u64,
     },
+    /// Who makes the packets ended before all were made.
+    #[error("the pack thread ended before all packets were made; {sent} were sent")]
+    Lost {
+        /// Packets accepted before.
+        sent: u64,
+    },
     /// A system call that should work did not.
     #[error("{what}: {source}")]
     Os {
@@ -165,14 +188,17 @@ trait Engine {
     }
 }
 
-/// Sends `plan.packets` until they are all offered, `stop` is set, or the deadline passes. Blocks; the
+/// Sends `packets` until they are all offered, `stop` is set, or the deadline passes. Blocks; the
 /// calling thread's timer slack is 1 ns meanwhile.
 ///
 /// # Errors
 /// A plan that cannot be, or a socket that cannot be used. Refused packets are no error: see
 /// [`FloodOutcome::errors`].
-pub fn flood(plan: &FloodPlan<'_>) -> Result<FloodOutcome, GeneratorError> {
-    flood_with(plan, &EngineChoice::Auto)
+pub fn flood(
+    plan: &FloodPlan<'_>,
+    packets: &mut dyn Supply,
+) -> Result<FloodOutcome, GeneratorError> {
+    flood_with(plan, packets, &EngineChoice::Auto)
 }
 
 /// [`flood`] by an engine of the caller's choice.
@@ -181,22 +207,23 @@ pub fn flood(plan: &FloodPlan<'_>) -> Result<FloodOutcome, GeneratorError> {
 /// As [`flood`]; and an engine that is not to be had, unless the choice was left open.
 pub fn flood_with(
     plan: &FloodPlan<'_>,
+    packets: &mut dyn Supply,
     choice: &EngineChoice,
 ) -> Result<FloodOutcome, GeneratorError> {
-    let pace = check(plan)?;
+    check(plan)?;
     let _slack = Slack::tight();
     if let EngineChoice::AfXdp(link) = choice {
         let mut engine = AfXdp::new(link, plan.packet_len, PATIENCE_NS)?;
         let name = engine.name();
-        return run(plan, pace, &mut engine, None, (name, None));
+        return run(plan, packets, &mut engine, None, (name, None));
     }
     let cut = Some(Segments::of(plan)?);
     let mut plain = Plain::new(plan.socket.as_fd(), PATIENCE_NS);
     if *choice == EngineChoice::Sendmsg {
-        return run(plan, pace, &mut plain, cut, ("sendmsg", None));
+        return run(plan, packets, &mut plain, cut, ("sendmsg", None));
     }
     match Uring::new(plan.socket.as_raw_fd(), PATIENCE_NS) {
-        Ok(mut engine) => run(plan, pace, &mut engine, cut, ("io_uring", None)),
+        Ok(mut engine) => run(plan, packets, &mut engine, cut, ("io_uring", None)),
         Err(e) => {
             let reason = format!(
                 "io_uring: {e} (kernel.io_uring_disabled, seccomp, or a kernel before 5.11)"
@@ -207,63 +234,53 @@ pub fn flood_with(
                     reason,
                 });
             }
-            run(plan, pace, &mut plain, cut, ("sendmsg", Some(reason)))
+            run(plan, packets, &mut plain, cut, ("sendmsg", Some(reason)))
         }
     }
 }
 
-fn check(plan: &FloodPlan<'_>) -> Result<Pace, GeneratorError> {
-    let wrong = |key, value: usize, allowed| {
+fn check(plan: &FloodPlan<'_>) -> Result<(), GeneratorError> {
+    let wrong = |key, value, allowed| {
         Err(GeneratorError::Plan {
             key,
-            value: value as u64,
+            value,
             allowed,
         })
     };
-    if plan.packet_len == 0 || plan.packet_len > pace::LONGEST {
-        return wrong("packet_len", plan.packet_len, "1 to 65,507 bytes");
-    }
-    if !plan.packets.len().is_multiple_of(plan.packet_len) {
-        return wrong(
-            "packets",
-            plan.packets.len(),
-            "a whole multiple of packet_len",
-        );
+    if plan.packet_len == 0 || plan.packet_len > LONGEST {
+        return wrong("packet_len", plan.packet_len as u64, "1 to 65,507 bytes");
     }
     if plan.rate_bps == 0 {
         return wrong("rate_bps", 0, "at least 1 bit/s");
     }
-    Ok(Pace::new(
-        plan.packet_len,
-        plan.rate_bps,
-        plan.start_realtime_ns,
-        seed(plan.packets),
-    ))
-}
-
-/// The end of the last packet, which is unpredictable and differs from sender to sender.
-fn seed(packets: &[u8]) -> u64 {
-    packets
-        .last_chunk()
-        .map_or(0, |end| u64::from_le_bytes(*end))
+    Ok(())
 }
 
 fn run(
     plan: &FloodPlan<'_>,
-    mut pace: Pace,
+    packets: &mut dyn Supply,
     engine: &mut dyn Engine,
     mut cut: Option<Segments<'_>>,
     (name, fallback_reason): (&'static str, Option<String>),
 ) -> Result<FloodOutcome, GeneratorError> {
-    let mut each = Each::new(plan.socket.as_fd(), plan.packet_len, PATIENCE_NS);
+    let length = plan.packet_len;
+    let mut each = Each::new(plan.socket.as_fd(), length, PATIENCE_NS);
     let mut alone = false;
-    let mut outcome = FloodOutcome::new(name, fallback_reason, pace.slot_ns())?;
+    let packet_bits = (length + IP_UDP_LEN) as u64 * 8;
+    let (rate_bps, most) = (plan.rate_bps, plan.burst_packets);
+    let mut pace = Pace::with_bursts(packet_bits, rate_bps, plan.jitter, most);
+    let mut outcome = FloodOutcome::new(name, fallback_reason, plan.duration_ns, pace.slot_ns())?;
     let mut previous = None;
-    let deadline = pace::monotonic_of(plan.deadline_realtime_ns);
+    let start = monotonic_of(plan.start_realtime_ns);
+    let deadline = monotonic_of(plan.deadline_realtime_ns);
     let stopped = || plan.stop.load(Ordering::Relaxed);
     let over = || stopped() || monotonic_ns() >= deadline;
-    let mut rest = plan.packets;
-    while !rest.is_empty() {
+    // The first send, which the schedule counts from.
+    let mut began = None;
+    // Packets whose time has come and that were not offered yet.
+    let mut owed = 0;
+    let mut starved = false;
+    loop {
         let now = monotonic_ns();
         if stopped() {
             outcome.ended = Ended::Stopped;
@@ -273,13 +290,39 @@ fn run(
             outcome.ended = Ended::Deadline;
             break;
         }
-        let due = pace.send_ns();
-        if now < due {
-            sleep_until(due.min(now + ATTENTION_NS).min(deadline));
+        let due = began.map_or(start, |s: u64| s.saturating_add(pace.due_ns()));
+        let is_due = owed > 0 || now >= due;
+        let ready = match packets.ready() {
+            Ready::Packets(ready) => ready,
+            Ready::End => break,
+            Ready::Lost => return Err(GeneratorError::Lost { sent: outcome.sent }),
+            Ready::Later => {
+                outcome.starved += u64::from(is_due && !starved);
+                // What was due is missed with the rest.
+                (starved, owed) = (is_due, 0);
+                sleep_until(deadline.min(now + STARVED_LOOK_NS));
+                continue;
+            }
+        };
+        if !is_due {
+            wait(now, due.min(now + ATTENTION_NS).min(deadline));
             continue;
         }
-        let (burst, after) = rest.split_at(rest.len().min(pace.burst() * plan.packet_len));
-        outcome.first_send_ns.get_or_insert_with(realtime_ns);
+        starved = false;
+        let began = *began.get_or_insert_with(|| outcome.begins(now));
+        if owed == 0 {
+            owed = usize::try_from(pace.take(now.saturating_sub(began))).unwrap_or(0);
+            outcome.departed(due, now, &mut previous);
+        }
+        if !ready.len().is_multiple_of(length) {
+            return Err(GeneratorError::Plan {
+                key: "packets",
+                value: ready.len() as u64,
+                allowed: "a whole multiple of packet_len",
+            });
+        }
+        let count = owed.min(ready.len() / length).min(LONGEST / length);
+        let burst = &ready[..count * length];
         let mut sent = if alone {
             each.send(burst, &over)?
         } else {
@@ -294,16 +337,25 @@ fn run(
             // What ended it is found at the top of the loop.
             Sent::Abandoned => continue,
             Sent::Silent => return Err(outcome.silent()),
-            sent => outcome.count(&sent, burst.len() / plan.packet_len, plan.packet_len),
+            sent => outcome.count(&sent, count, length, monotonic_ns().saturating_sub(began)),
         }
-        outcome.departed(due, now, &mut previous);
-        pace.advance((burst.len() / plan.packet_len) as u64, now);
-        rest = after;
+        packets.offered(count * length);
+        owed -= count;
     }
+    outcome.missed_ns = pace.missed_ns();
     if !engine.finish()? {
         return Err(outcome.silent());
     }
     Ok(outcome)
+}
+
+/// Towards `until`; the caller looks at the clock again.
+fn wait(now: u64, until: u64) {
+    if until.saturating_sub(now) > SPIN_NS {
+        sleep_until(until);
+    } else {
+        std::hint::spin_loop();
+    }
 }
 
 /// The thread's timer slack, tight while this lives: the default of 50 µs is more than two bursts.

@@ -2,8 +2,10 @@
 
 use hdrhistogram::Histogram;
 
+use plumbline_proof::backhaul::sendlog::SendLog;
+
 use super::{Ended, GeneratorError, Sent};
-use crate::clock::realtime_ns;
+use crate::clock::realtime_of;
 
 /// Largest lateness or gap that is told apart, ns; more is recorded as this.
 const LATEST_NS: u64 = 10_000_000_000;
@@ -11,12 +13,19 @@ const LATEST_NS: u64 = 10_000_000_000;
 /// What was sent.
 #[derive(Clone, Debug)]
 pub struct FloodOutcome {
-    /// `CLOCK_REALTIME` ns just before the first packets were handed to the kernel.
+    /// s: just before the first packets were handed to the kernel. Read from `CLOCK_MONOTONIC`, and said as
+    /// `CLOCK_REALTIME` ns by what the two differed then.
     pub first_send_ns: Option<u64>,
-    /// `CLOCK_REALTIME` ns just after the last accepted ones were.
+    /// Just after the last accepted ones were; likewise, by the same difference.
     pub last_send_ns: Option<u64>,
     /// Packets that the kernel accepted.
     pub sent: u64,
+    /// When it accepted them, since the first send.
+    pub log: SendLog,
+    /// Time for which something was due, beyond one burst, and was not sent, ns.
+    pub missed_ns: u64,
+    /// Bursts that were due before their packets were made.
+    pub starved: u64,
     /// Packets that it did not, by `errno` (0: a send that took fewer bytes than offered).
     pub errors: Vec<(i32, u64)>,
     /// How late each burst was handed over, ns after it was due.
@@ -37,8 +46,8 @@ pub struct FloodOutcome {
 
 /// How well the schedule was kept, in ns. Quantiles over bursts; 0 where there were none.
 ///
-/// A flood that cannot keep up has a lateness of about the depth of the token bucket, 20 ms: from there on
-/// the schedule is moved to what was sent, and gap errors say nothing of the rate that was asked for.
+/// A flood that cannot keep up has a lateness of a slot and what a send takes: from there on the schedule is
+/// moved to what was sent, and gap errors say nothing of the rate that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Precision {
     /// Median lateness of a burst.
@@ -68,6 +77,7 @@ impl FloodOutcome {
     pub(super) fn new(
         engine: &'static str,
         fallback_reason: Option<String>,
+        duration_ns: u64,
         scheduled_gap_ns: u64,
     ) -> Result<Self, GeneratorError> {
         let histogram = || {
@@ -81,6 +91,9 @@ impl FloodOutcome {
             first_send_ns: None,
             last_send_ns: None,
             sent: 0,
+            log: SendLog::new(duration_ns),
+            missed_ns: 0,
+            starved: 0,
             errors: Vec::with_capacity(8),
             gaps: histogram()?,
             departures: histogram()?,
@@ -133,7 +146,14 @@ impl FloodOutcome {
         }
     }
 
-    pub(super) fn count(&mut self, sent: &Sent, offered: usize, packet_len: usize) {
+    /// The first send comes next, at `now_ns` of `CLOCK_MONOTONIC`, which is handed back.
+    pub(super) fn begins(&mut self, now_ns: u64) -> u64 {
+        self.first_send_ns = Some(realtime_of(now_ns));
+        now_ns
+    }
+
+    /// What became of `offered` packets, known `since_ns` after the first send.
+    pub(super) fn count(&mut self, sent: &Sent, offered: usize, packet_len: usize, since_ns: u64) {
         let (taken, errno) = match sent {
             Sent::Bytes(bytes) => (bytes / packet_len, 0),
             Sent::Refused(errno) => (0, *errno as i32),
@@ -142,7 +162,8 @@ impl FloodOutcome {
         };
         if taken > 0 {
             self.sent += taken as u64;
-            self.last_send_ns = Some(realtime_ns());
+            self.log.add(since_ns, taken as u64);
+            self.last_send_ns = self.first_send_ns.map(|s| s.saturating_add(since_ns));
         }
         let lost = (offered - taken.min(offered)) as u64;
         if lost == 0 {
@@ -172,7 +193,7 @@ mod tests {
 
     #[test]
     fn gaps_are_held_against_the_schedule_of_the_same_bursts() {
-        let mut outcome = FloodOutcome::new("none", None, 100).unwrap();
+        let mut outcome = FloodOutcome::new("none", None, 1, 100).unwrap();
         let mut previous = None;
         assert_eq!(outcome.precision().gap_max_ns, 0, "no bursts, no gaps");
         // Due at 1000, 1100, 1150; 10 late, 30 late, on time.
@@ -190,13 +211,18 @@ mod tests {
 
     #[test]
     fn what_is_not_taken_is_an_error_by_its_number() {
-        let mut outcome = FloodOutcome::new("none", None, 1).unwrap();
+        let mut outcome = FloodOutcome::new("none", None, 64_000_000, 1).unwrap();
         let errno = nix::errno::Errno::EBUSY;
-        outcome.count(&Sent::Bytes(2 * 1472), 3, 1472);
-        outcome.count(&Sent::Some { packets: 2, errno }, 4, 1472);
-        outcome.count(&Sent::Some { packets: 4, errno }, 4, 1472);
-        outcome.count(&Sent::Refused(errno), 5, 1472);
+        outcome.begins(0);
+        outcome.count(&Sent::Bytes(2 * 1472), 3, 1472, 1_000_000);
+        outcome.count(&Sent::Some { packets: 2, errno }, 4, 1472, 2_000_000);
+        outcome.count(&Sent::Some { packets: 4, errno }, 4, 1472, 6_000_000);
+        outcome.count(&Sent::Refused(errno), 5, 1472, 7_000_000);
         assert_eq!(outcome.sent, 8);
+        // Only what was accepted, and when: slots of 3.2 ms back from 6.4.
+        assert_eq!(outcome.log.back_from(6_400_000), [4, 4]);
+        let since = |ns: Option<u64>| ns.unwrap() - outcome.first_send_ns.unwrap();
+        assert_eq!(since(outcome.last_send_ns), 6_000_000);
         assert_eq!(outcome.errors, [(0, 1), (errno as i32, 7)]);
     }
 }

@@ -1,11 +1,16 @@
 //! The generator over loopback: every packet with its bytes, in order; stop, deadline and rate.
 
+mod schedule;
+
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use plumbline_proof::backhaul::params::BURST_PACKETS;
+
 use super::*;
+use crate::clock::realtime_ns;
 
 const LEN: usize = 1472;
 /// Receive buffer for the whole of a test's packets; tests run as root or stay below rmem_max.
@@ -44,7 +49,6 @@ fn blocks(count: usize, length: usize) -> Vec<u8> {
 
 fn plan<'a>(
     socket: &'a UdpSocket,
-    packets: &'a [u8],
     rate_bps: u64,
     seconds: u64,
     stop: &'a AtomicBool,
@@ -52,9 +56,11 @@ fn plan<'a>(
     let now = realtime_ns();
     FloodPlan {
         socket,
-        packets,
         packet_len: LEN,
         rate_bps,
+        burst_packets: BURST_PACKETS,
+        jitter: 7,
+        duration_ns: 1_000_000_000,
         start_realtime_ns: now,
         deadline_realtime_ns: now + seconds * 1_000_000_000,
         stop,
@@ -82,13 +88,19 @@ fn arrive(receiver: &UdpSocket, packets: &[u8], length: usize, count: usize) {
 fn every_packet_arrives_in_order_with_its_bytes() {
     // Not a multiple of the burst, so that the last one is short.
     let (sender, receiver) = pair();
-    let all = packets(44 * 14 + 29);
+    let all = packets(8 * 80 + 5);
     let stop = AtomicBool::new(false);
-    let outcome = flood(&plan(&sender, &all, 2_000_000_000, 10, &stop)).unwrap();
+    let outcome = flood(&plan(&sender, 2_000_000_000, 10, &stop), &mut &all[..]).unwrap();
     assert_eq!(outcome.engine, "io_uring", "{:?}", outcome.fallback_reason);
     assert_eq!((outcome.sent, outcome.ended), (645, Ended::Exhausted));
     assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
-    assert_eq!(outcome.gaps.len(), 15);
+    // Where two bursts are due they go together.
+    assert!((41..=81).contains(&outcome.gaps.len()));
+    let logged = outcome.log.back_from(u64::MAX >> 1);
+    assert_eq!(logged.iter().sum::<u32>(), 0, "long ago");
+    let logged = outcome.log.back_from(4_000_000_000);
+    assert_eq!(logged.iter().sum::<u32>(), 645);
+    assert_eq!(outcome.starved, 0);
     assert!(outcome.first_send_ns < outcome.last_send_ns);
     expect(&receiver, &all, 645);
     assert!(
@@ -104,8 +116,8 @@ fn without_io_uring_the_same_by_sendmsg() {
     let (sender, receiver) = pair();
     let all = packets(100);
     let stop = AtomicBool::new(false);
-    let plan = plan(&sender, &all, 1_000_000_000, 10, &stop);
-    let outcome = flood_with(&plan, &EngineChoice::Sendmsg).unwrap();
+    let plan = plan(&sender, 1_000_000_000, 10, &stop);
+    let outcome = flood_with(&plan, &mut &all[..], &EngineChoice::Sendmsg).unwrap();
     assert_eq!((outcome.sent, outcome.ended), (100, Ended::Exhausted));
     assert_eq!((outcome.engine, outcome.fallback_reason), ("sendmsg", None));
     expect(&receiver, &all, 100);
@@ -122,12 +134,12 @@ fn jumbo_packets_go_seven_a_burst() {
         let stop = AtomicBool::new(false);
         let plan = FloodPlan {
             packet_len: JUMBO,
-            ..plan(&sender, &all, 10_000_000_000, 10, &stop)
+            ..plan(&sender, 10_000_000_000, 10, &stop)
         };
-        let outcome = flood_with(&plan, &choice).unwrap();
+        let outcome = flood_with(&plan, &mut &all[..], &choice).unwrap();
         assert_eq!((outcome.sent, outcome.ended), (101, Ended::Exhausted));
         assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
-        assert_eq!(outcome.gaps.len(), 15, "{choice:?}");
+        assert!((8..=15).contains(&outcome.gaps.len()), "{choice:?}");
         arrive(&receiver, &all, JUMBO, 101);
     }
 }
@@ -138,12 +150,14 @@ fn the_outcome_says_how_precisely_it_was_paced() {
     let all = packets(600);
     let stop = AtomicBool::new(false);
     // 60 ms in bursts of 5 packets, 500 us each.
-    let outcome = flood(&plan(&sender, &all, 120_000_000, 20, &stop)).unwrap();
+    let outcome = flood(&plan(&sender, 120_000_000, 20, &stop), &mut &all[..]).unwrap();
     let p = outcome.precision();
     assert_eq!(p.scheduled_gap_ns, 500_000);
-    assert_eq!(outcome.gaps.len(), 120);
-    assert_eq!(outcome.departures.len(), 119);
-    assert_eq!(outcome.gap_errors.len(), 119);
+    // Where two bursts are due they go together.
+    let gaps = outcome.gaps.len() - 1;
+    assert!((59..=119).contains(&gaps), "{gaps}");
+    assert_eq!(outcome.departures.len(), gaps);
+    assert_eq!(outcome.gap_errors.len(), gaps);
     let ordered = |a, b, c| a <= b && b <= c;
     assert!(
         ordered(p.late_p50_ns, p.late_p99_ns, p.late_max_ns),
@@ -154,10 +168,12 @@ fn the_outcome_says_how_precisely_it_was_paced() {
         ordered(p.gap_error_p50_ns, p.gap_error_p99_ns, p.gap_error_max_ns),
         "{p:?}"
     );
-    // No burst leaves before it is due, so the gaps add up to the schedule of 119 and at most the lateness;
-    // first and last are moved within their slots, and a histogram is 1 % off.
-    let sum = outcome.departures.mean() * 119.0;
-    let (least, most) = (118.0 * 500_000.0, 120.0 * 500_000.0 + p.late_max_ns as f64);
+    // No burst leaves before it is due, so the gaps add up to the schedule of 119, what was missed and at most
+    // the lateness; the last ones are moved within their slots, or two of them left together; and a histogram
+    // is 1 % off.
+    let sum = outcome.departures.mean() * gaps as f64;
+    let late = (p.late_max_ns + outcome.missed_ns) as f64;
+    let (least, most) = (117.0 * 500_000.0, 120.0 * 500_000.0 + late);
     assert!((least * 0.99..most * 1.01).contains(&sum), "{sum} {p:?}");
 }
 
@@ -232,12 +248,14 @@ fn a_kernel_that_answers_late_is_waited_for_and_the_ring_goes_on() {
 
 #[test]
 fn a_silent_kernel_is_an_error_that_says_so() {
-    struct Deaf(u32);
+    #[derive(Default)]
+    struct Deaf(u32, u64);
     impl Engine for Deaf {
         fn send(&mut self, burst: &[u8], _: &dyn Fn() -> bool) -> Result<Sent, GeneratorError> {
             self.0 += 1;
             let answered = self.0 < 3;
             Ok(if answered {
+                self.1 += (burst.len() / LEN) as u64;
                 Sent::Bytes(burst.len())
             } else {
                 Sent::Silent
@@ -247,21 +265,15 @@ fn a_silent_kernel_is_an_error_that_says_so() {
     let (sender, _receiver) = pair();
     let all = packets(44 * 5);
     let stop = AtomicBool::new(false);
-    let plan = plan(&sender, &all, 10_000_000_000, 10, &stop);
-    let error = run(
-        &plan,
-        check(&plan).unwrap(),
-        &mut Deaf(0),
-        None,
-        ("deaf", None),
-    )
-    .unwrap_err();
+    let plan = plan(&sender, 10_000_000_000, 10, &stop);
+    let mut deaf = Deaf::default();
+    let error = run(&plan, &mut &all[..], &mut deaf, None, ("deaf", None)).unwrap_err();
     let silent = matches!(
         error,
         GeneratorError::Silent {
             engine: "deaf",
-            sent: 88
-        }
+            sent
+        } if sent == deaf.1 && sent >= 16
     );
     assert!(silent, "{error}");
     assert!(error.to_string().contains("not said for 5 s"), "{error}");
@@ -276,13 +288,13 @@ fn the_mean_rate_is_kept_and_never_exceeded() {
         let all = packets(count);
         let stop = AtomicBool::new(false);
         let begun = Instant::now();
-        let outcome = flood(&plan(&sender, &all, rate, 20, &stop)).unwrap();
+        let outcome = flood(&plan(&sender, rate, 20, &stop), &mut &all[..]).unwrap();
         let took = begun.elapsed().as_secs_f64();
         assert_eq!(outcome.sent, count as u64);
         // The last burst is due one burst before the schedule ends.
-        let burst = Pace::new(LEN, rate, 0, 0).burst();
+        let burst = Pace::new(12_000, rate, 7).burst() as usize;
         let scheduled = (count - burst) as f64 * 12_000.0 / rate as f64;
-        let ratio = scheduled / took;
+        let ratio = (scheduled + outcome.missed_ns as f64 / 1e9) / took;
         // The upper bound is exact; the lower leaves room for a machine with other things to do.
         assert!(ratio <= 1.0, "{rate}: sent faster than planned: {ratio}");
         assert!(
@@ -299,9 +311,9 @@ fn the_stop_flag_ends_it() {
     let all = packets(1000);
     let stop = AtomicBool::new(false);
     // 1000 packets at 1.2 Mbit/s are ten seconds.
-    let plan = plan(&sender, &all, 1_200_000, 60, &stop);
+    let plan = plan(&sender, 1_200_000, 60, &stop);
     let outcome = std::thread::scope(|s| {
-        let flooding = s.spawn(|| flood(&plan).unwrap());
+        let flooding = s.spawn(|| flood(&plan, &mut &all[..]).unwrap());
         // Some have been sent.
         receiver.recv(&mut [0; 2048]).unwrap();
         receiver.recv(&mut [0; 2048]).unwrap();
@@ -329,9 +341,9 @@ fn the_deadline_ends_it_and_one_in_the_past_sends_nothing() {
     let (sender, receiver) = pair();
     let all = packets(1000);
     let stop = AtomicBool::new(false);
-    let mut plan = plan(&sender, &all, 12_000_000, 60, &stop);
+    let mut plan = plan(&sender, 12_000_000, 60, &stop);
     plan.deadline_realtime_ns = realtime_ns() + 100_000_000;
-    let outcome = flood(&plan).unwrap();
+    let outcome = flood(&plan, &mut &all[..]).unwrap();
     assert_eq!(outcome.ended, Ended::Deadline);
     assert!(
         (1..=101).contains(&outcome.sent),
@@ -342,7 +354,7 @@ fn the_deadline_ends_it_and_one_in_the_past_sends_nothing() {
     expect(&receiver, &all, usize::try_from(outcome.sent).unwrap());
 
     plan.deadline_realtime_ns = realtime_ns() - 1;
-    let outcome = flood(&plan).unwrap();
+    let outcome = flood(&plan, &mut &all[..]).unwrap();
     assert_eq!(
         (outcome.sent, outcome.ended, outcome.first_send_ns),
         (0, Ended::Deadline, None)
@@ -354,9 +366,9 @@ fn nothing_is_sent_before_its_time() {
     let (sender, _receiver) = pair();
     let all = packets(3);
     let stop = AtomicBool::new(false);
-    let mut plan = plan(&sender, &all, 1_000_000_000, 60, &stop);
+    let mut plan = plan(&sender, 1_000_000_000, 60, &stop);
     plan.start_realtime_ns = realtime_ns() + 60_000_000;
-    let outcome = flood(&plan).unwrap();
+    let outcome = flood(&plan, &mut &all[..]).unwrap();
     assert!(outcome.first_send_ns.unwrap() >= plan.start_realtime_ns);
     assert_eq!(outcome.sent, 3);
 }
@@ -367,7 +379,7 @@ fn refused_packets_are_counted_by_errno_and_not_as_sent() {
     let stop = AtomicBool::new(false);
     let all = packets(100);
     // Not connected: no destination.
-    let outcome = flood(&plan(&sender, &all, 10_000_000_000, 10, &stop)).unwrap();
+    let outcome = flood(&plan(&sender, 10_000_000_000, 10, &stop), &mut &all[..]).unwrap();
     assert_eq!((outcome.sent, outcome.ended), (0, Ended::Exhausted));
     assert_eq!(outcome.errors, [(Errno::EDESTADDRREQ as i32, 100)]);
     assert_eq!(outcome.last_send_ns, None);
@@ -375,7 +387,7 @@ fn refused_packets_are_counted_by_errno_and_not_as_sent() {
     let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
     sender.connect(nobody.local_addr().unwrap()).unwrap();
     drop(nobody);
-    let outcome = flood(&plan(&sender, &all, 10_000_000_000, 10, &stop)).unwrap();
+    let outcome = flood(&plan(&sender, 10_000_000_000, 10, &stop), &mut &all[..]).unwrap();
     let refused: u64 = outcome.errors.iter().map(|(_, n)| n).sum();
     assert_eq!(outcome.errors.len(), 1);
     assert_eq!(outcome.errors[0].0, Errno::ECONNREFUSED as i32);
@@ -387,11 +399,12 @@ fn a_plan_that_cannot_be_is_refused_by_name() {
     let (sender, _receiver) = pair();
     let all = packets(2);
     let stop = AtomicBool::new(false);
-    let good = plan(&sender, &all, 1_000_000, 1, &stop);
-    let key = |plan: FloodPlan<'_>| match flood(&plan) {
+    let good = plan(&sender, 1_000_000, 1, &stop);
+    let of = |plan: FloodPlan<'_>, mut packets: &[u8]| match flood(&plan, &mut packets) {
         Err(GeneratorError::Plan { key, .. }) => key,
         other => panic!("{other:?}"),
     };
+    let key = |plan| of(plan, &all);
     assert_eq!(
         key(FloodPlan {
             packet_len: 0,
@@ -406,13 +419,7 @@ fn a_plan_that_cannot_be_is_refused_by_name() {
         }),
         "packet_len"
     );
-    assert_eq!(
-        key(FloodPlan {
-            packets: &all[1..],
-            ..good
-        }),
-        "packets"
-    );
+    assert_eq!(of(good, &all[1..]), "packets");
     assert_eq!(
         key(FloodPlan {
             rate_bps: 0,
@@ -436,16 +443,10 @@ fn where_bursts_cannot_be_cut_packets_go_one_by_one_and_it_says_so() {
     let (sender, receiver) = pair();
     let bytes = packets(100);
     let stop = AtomicBool::new(false);
-    let plan = plan(&sender, &bytes, 1_000_000_000, 10_000, &stop);
+    let plan = plan(&sender, 1_000_000_000, 10_000, &stop);
     let cut = Segments::of(&plan).unwrap();
-    let outcome = run(
-        &plan,
-        check(&plan).unwrap(),
-        &mut Uncut,
-        Some(cut),
-        ("uncut", None),
-    )
-    .unwrap();
+    let uncut = ("uncut", None);
+    let outcome = run(&plan, &mut &bytes[..], &mut Uncut, Some(cut), uncut).unwrap();
     assert_eq!((outcome.sent, outcome.engine), (100, "send"));
     assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
     let reason = outcome.fallback_reason.unwrap();

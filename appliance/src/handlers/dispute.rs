@@ -12,6 +12,7 @@ use super::client;
 use crate::chain::ChainClient;
 use crate::config::CoordinatorUrl;
 use crate::control::client::Api;
+use crate::journal::Journal;
 use crate::keyfile::Keys;
 use crate::role::dispute::{self, DisputeError, Step};
 use crate::role::juror::{Act, Juror};
@@ -24,6 +25,7 @@ impl From<DisputeError> for Failure {
             DisputeError::Api(e) => e.into(),
             DisputeError::Chain(e) => e.into(),
             DisputeError::Evidence(_) => Self::usage(error),
+            DisputeError::Journal(_) => Self::chain(error),
             DisputeError::Nothing(_)
             | DisputeError::Differs(_)
             | DisputeError::NoResult(_)
@@ -158,6 +160,8 @@ pub(super) async fn judge(
         chain: client(coordinator, keys.signer()).await?.into(),
         api: Api::new(coordinator.as_str())?,
         network: keys.network.clone(),
+        // One command signs once; between commands the chain holds what was committed.
+        journal: Journal::in_memory(&keys.address()).map_err(Failure::usage)?,
     };
     let (step, detail) = match juror.judge(id).await? {
         Act::NotSeated => {

@@ -63,9 +63,11 @@ label! {
 label! {
     /// Which estimate a capacity is.
     Estimate {
-        /// Median of what reporters saw.
-        Point = "point",
-        /// What holds with f corrupt reporters.
+        /// Round trips credited; decides nothing.
+        Measured = "measured",
+        /// What was carried at least, if nobody lies.
+        Lower = "lower",
+        /// What was carried at least, though f lie.
         Guaranteed = "guaranteed",
     }
 }
@@ -76,8 +78,6 @@ label! {
         Before = "before",
         /// While it ran.
         During = "during",
-        /// After it.
-        After = "after",
     }
 }
 label! {

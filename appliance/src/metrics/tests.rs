@@ -23,7 +23,7 @@ fn full() -> Metrics {
     m.probe(Probe::Before, Duration::from_micros(250));
     m.packets_add(Proof::Backhaul, Direction::Sent, "accepted", 7);
     m.bytes_add(Proof::Backhaul, Direction::Sent, 1500);
-    m.capacity(Link::Downlink, Estimate::Point, 990_000_000);
+    m.capacity(Link::Downlink, Estimate::Measured, 990_000_000);
     m.commit_sent(Duration::from_micros(80));
     m.signature(Algorithm::Ed25519, true);
     m.signature(Algorithm::Secp256k1, false);
@@ -61,7 +61,7 @@ fn what_was_set_is_what_is_scraped() {
         "plumbline_probe_rtt_seconds_count{phase=\"before\"} 1",
         "plumbline_packets_total{direction=\"sent\",fate=\"accepted\",proof=\"backhaul\"} 7",
         "plumbline_bytes_total{direction=\"sent\",proof=\"backhaul\"} 1500",
-        "plumbline_last_capacity_bits_per_second{direction=\"downlink\",kind=\"point\"} 990000000",
+        "plumbline_last_capacity_bits_per_second{direction=\"downlink\",kind=\"measured\"} 990000000",
         "plumbline_commit_latency_seconds_bucket{le=\"0.0001\"} 1",
         "plumbline_commit_latency_seconds_bucket{le=\"0.00005\"} 0",
         "plumbline_signature_verifications_total{algorithm=\"secp256k1\",result=\"bad\"} 1",

@@ -1,8 +1,8 @@
 //! How a party behaves: the one seam at which a test build departs from the protocol.
 //!
 //! ```text
-//!   challenger   say · packets · flood        each is asked once a session or less, never in a loop that
-//!   prover       say · armed · echo_wait      packets pass
+//!   challenger   secrets · say · packets · flood        asked once a session or less; packets once a chunk of some
+//!   prover       say · armed · echo_wait                hundred, by the thread that makes them
 //!   coordinator  tell · submission
 //! ```
 //! The product has one conduct, [`Honest`], whose every answer is what the protocol says: that is what
@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plumbline_contracts::abi::backhaul::IBackhaul::Submission;
-use plumbline_proof::backhaul::challenger::Flood;
-use plumbline_proof::backhaul::messages::{Notice, Statement};
+use plumbline_proof::backhaul::challenger::{Flood, Secrets};
+use plumbline_proof::backhaul::messages::{ChallengeId, Notice, Statement};
 use plumbline_proof::backhaul::record::Record;
 use plumbline_trust::NetworkKey;
 use plumbline_trust::session::SessionKey;
@@ -61,10 +61,16 @@ pub trait Conduct: Send + Sync {
         Some(statement)
     }
 
-    /// A challenger's packets, one after another, each of `length` bytes, before they are sent.
-    fn packets(&self, packets: Vec<u8>, length: usize) -> Vec<u8> {
-        let _ = length;
-        packets
+    /// A challenger's secrets; `None` draws them at random.
+    fn secrets(&self, network: &NetworkKey, challenge: &ChallengeId) -> Option<Secrets> {
+        let _ = (network, challenge);
+        None
+    }
+
+    /// Some of a challenger's packets, one after another, each of `length` bytes, before they are sent; the
+    /// first is number `first`. Chunks begin at even numbers.
+    fn packets(&self, chunk: &mut [u8], length: usize, first: u64) {
+        let _ = (chunk, length, first);
     }
 
     /// A challenger's plan of sending.

@@ -17,6 +17,7 @@ use plumbline_trust::evidence::{Evidence, EvidenceError, Finding};
 use super::outcome::units;
 use crate::chain::client::{ChainClient, ClientError, Sent};
 use crate::control::client::{Api, ApiError};
+use crate::journal::JournalError;
 
 /// How long evidence is offered to a coordinator that does not know the dispute yet.
 const UPLOAD_PATIENCE: Duration = Duration::from_secs(30);
@@ -32,6 +33,9 @@ pub enum DisputeError {
     /// The chain.
     #[error(transparent)]
     Chain(#[from] ClientError),
+    /// The vote could not be written down, so it was not signed.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The file is no evidence.
     #[error(transparent)]
     Evidence(#[from] EvidenceError),
@@ -78,7 +82,7 @@ pub async fn posted(chain: &ChainClient, id: B256) -> Result<Posted, DisputeErro
         challengers: chain.selected_of(id).await?.into_iter().map(ours).collect(),
         bundle: result.bundle_hash.0,
         verdict: result.verdict as u8,
-        point_bps: rate(result.point),
+        lower_bps: rate(result.lower),
         guaranteed_bps: rate(result.guaranteed),
     })
 }

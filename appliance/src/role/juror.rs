@@ -5,8 +5,9 @@
 //!   Disputed events ─► open disputes ─► advance (draw, settle, conclude: anyone may)
 //!                          └─ seated? ─► evidence by its address ─► judge ─► commit ─► reveal
 //! ```
-//! Nothing is kept on disk: the vote follows from the evidence, its salt from the network key, and what was
-//! committed stands on the chain; so a juror that restarts in the middle goes on. A juror that cannot get
+//! The vote follows from the evidence, its salt from the network key, and what was committed stands on the
+//! chain; so a juror that restarts in the middle goes on. The first vote is in the journal before it is
+//! committed, and no other is ever signed. A juror that cannot get
 //! the evidence does not vote: it is silent, and pays for that; it never guesses.
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use plumbline_trust::evidence::Evidence;
 use super::dispute::{self, DisputeError, Step};
 use crate::chain::client::{Case, ChainClient, ClientError, vote_hash};
 use crate::control::client::{Api, ApiError};
+use crate::journal::{Journal, VOTE};
 
 /// Purpose for which the network key gives a vote's salt.
 const SALT: &str = "plumbline 2026-11 juror salt v1";
@@ -37,6 +39,8 @@ pub struct Juror {
     pub api: Api,
     /// What salts come from.
     pub network: Arc<NetworkKey>,
+    /// What was signed.
+    pub journal: Arc<Journal>,
 }
 
 /// What a juror did in a case.
@@ -103,6 +107,7 @@ impl Juror {
             } else {
                 Ruling::Rejected
             };
+            let vote = self.decided(id, vote).await?;
             self.chain.commit_vote(id, of(vote)).await?;
             return Ok(Act::Committed(vote, finding.why));
         }
@@ -126,6 +131,17 @@ impl Juror {
         }
         self.chain.reveal_vote(id, vote, salt).await?;
         Ok(Act::Revealed(vote))
+    }
+
+    /// The vote that was signed first: this one, unless an earlier process was on its way with another.
+    async fn decided(&self, case: B256, vote: Ruling) -> Result<Ruling, DisputeError> {
+        let journal = self.journal.clone();
+        let first = move || journal.decided(&case.0, VOTE, vote as u64);
+        let first = tokio::task::spawn_blocking(first).await;
+        let first = first.map_err(|e| DisputeError::Differs(e.to_string()))??;
+        let votes = [Ruling::Upheld, Ruling::Rejected];
+        let known = votes.into_iter().find(|v| *v as u64 == first);
+        known.ok_or_else(|| DisputeError::Differs(format!("the journal holds vote {first}")))
     }
 
     /// Judges whatever there is, for ever.

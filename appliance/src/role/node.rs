@@ -3,16 +3,19 @@
 //! ```text
 //!   join: registered? ─no─► (faucet) ─► approve ─► register ─► heartbeats, for ever
 //!   discover: sessions that concern me ─► one task each        follow: a session's log, line by line
+//!   check_notice: what was asked and drawn    begin: once, ever (journal)
+//!   check_address: where the prover registered    check_anchor: this set-up runs on the chain
 //! ```
 
 use std::collections::HashSet;
 use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::primitives::{B256, U256, keccak256};
 use plumbline_contracts::State;
-use plumbline_proof::backhaul::messages::{ChallengeId, Member, Notice, Statement};
+use plumbline_proof::backhaul::messages::{ChallengeId, Consent, Member, Notice, Statement};
 use plumbline_proof::backhaul::record::Record;
 use plumbline_trust::encoding::domain;
 use plumbline_trust::identity::{Address, NetworkKey, Signature, binding_message};
@@ -23,7 +26,9 @@ use super::ledger;
 use super::settle::Settler;
 use crate::chain::client::{ChainClient, ClientError, Registration, Seeds};
 use crate::clock;
+use crate::config::Role;
 use crate::control::client::{Api, ApiError};
+use crate::journal::{Asked, Journal, JournalError, Seat};
 use crate::keyfile::Keys;
 
 /// Context from which heartbeat seeds are derived.
@@ -38,6 +43,9 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(30);
 const LINES: usize = 512;
 /// Sessions served at once by one role; a further one is left alone (its coordinator goes on without).
 const SESSIONS_AT_ONCE: usize = 16;
+
+/// How long the chain may be behind who says that a set-up is anchored.
+const ANCHOR_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a node cannot take part.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +70,9 @@ enum Doubt {
     /// It says otherwise.
     #[error("{0}")]
     Differs(String),
+    /// It does not say so yet.
+    #[error("{0}")]
+    NotYet(String),
 }
 
 /// Who this process is to the others.
@@ -76,6 +87,19 @@ pub struct Node {
     pub api: Api,
     /// The chain behind it.
     pub chain: Arc<ChainClient>,
+    /// What was signed.
+    pub journal: Arc<Journal>,
+    /// Newest block when this process started: what was asked for up to then is not served.
+    started: u64,
+}
+
+/// A notice that the chain bears out.
+#[derive(Clone, Copy, Debug)]
+pub struct Checked {
+    /// How long the session can matter: until the contract refunds.
+    pub lifetime: Duration,
+    /// When it was asked for.
+    pub asked: Asked,
 }
 
 /// How to register.
@@ -100,7 +124,7 @@ impl Node {
     ///
     /// # Errors
     /// Unreachable after the wait, or not a coordinator.
-    pub async fn connect(url: &str, keys: &Keys) -> Result<Self, NodeError> {
+    pub async fn connect(url: &str, keys: &Keys, journal: Arc<Journal>) -> Result<Self, NodeError> {
         let api = Api::new(url)?;
         let attempt = async {
             loop {
@@ -119,13 +143,45 @@ impl Node {
             Err(_) => api.deployment().await?,
         };
         let chain = ChainClient::connect_http(&api.rpc_url(), keys.signer(), deployment).await?;
+        let started = chain.latest_block().await?.number;
         Ok(Self {
             network: keys.network.clone(),
             settler: Settler::new(keys.signer()),
             address: keys.address().to_string(),
             api,
             chain: Arc::new(chain),
+            journal,
+            started,
         })
+    }
+
+    /// Begins to serve a challenge, which is done once, ever. If an earlier process did, its closing words
+    /// are said again, word for word.
+    ///
+    /// # Errors
+    /// Why it is not served.
+    pub async fn begin(
+        &self,
+        role: Role,
+        challenge: &ChallengeId,
+        asked: Asked,
+    ) -> Result<Arc<Seat>, String> {
+        let (journal, id) = (self.journal.clone(), *challenge);
+        let begun = tokio::task::spawn_blocking(move || journal.begin(role, &id, asked)).await;
+        match begun.map_err(|e| e.to_string())? {
+            Ok(seat) => Ok(Arc::new(seat)),
+            Err(why @ JournalError::Served(_)) => {
+                let words = self.journal.again(challenge).map_err(|e| e.to_string())?;
+                for kept in &words {
+                    // The session may be over, or have them already.
+                    if let Err(error) = self.api.say(challenge, kept).await {
+                        tracing::info!(%error, what = kept.statement().name(), "said again in vain");
+                    }
+                }
+                Err(why.to_string())
+            }
+            Err(why) => Err(why.to_string()),
+        }
     }
 
     /// Follows a session's log.
@@ -156,22 +212,103 @@ impl Node {
     }
 
     /// Whether the chain knows this notice: its parties, its terms, its draw. A coordinator can make
-    /// nobody send or receive what nobody paid for. Returns how long the session can matter: until the
-    /// contract refunds.
+    /// nobody send or receive what nobody paid for.
     ///
     /// # Errors
     /// In words, what does not agree.
-    pub async fn check_notice(&self, notice: &Statement) -> Result<Duration, String> {
+    pub async fn check_notice(&self, notice: &Statement) -> Result<Checked, String> {
         let record = Record::open(notice).map_err(|e| e.to_string())?;
         let notice = &record.notice.message;
-        let left = || Duration::from_secs(notice.deadline.saturating_sub(clock::realtime_s()));
+        let (block, state) = self.patiently(notice, || self.agrees(notice)).await?;
+        if !matches!(state, State::Selected | State::Running) {
+            return Err(format!("the request is {state}, not under way"));
+        }
+        Ok(Checked {
+            lifetime: left(notice),
+            asked: Asked {
+                block,
+                started: self.started,
+            },
+        })
+    }
+
+    /// Whether the chain says that this very set-up is under way, and still knows the request and the draw
+    /// as the notice has them: before packets are sent or awaited for it, and before what came of it is
+    /// said. Waits a moment for a chain that is behind.
+    ///
+    /// # Errors
+    /// In words, what does not agree.
+    pub async fn check_anchor(&self, record: &Record) -> Result<(), String> {
+        let notice = &record.notice.message;
+        let consent = record.consent.as_ref().ok_or("there is no consent yet")?;
+        let setup = B256::from(Consent::setup_hash(&consent.signed));
+        let id = B256::from(notice.challenge);
+        let until = tokio::time::Instant::now() + ANCHOR_PATIENCE;
+        let look = || async {
+            let (_, state) = self.agrees(notice).await?;
+            match state {
+                State::Selected if tokio::time::Instant::now() < until => {
+                    return Err(Doubt::NotYet("no set-up is anchored".into()));
+                }
+                State::Running => {}
+                state => {
+                    return Err(Doubt::Differs(format!(
+                        "the request is {state}, not running"
+                    )));
+                }
+            }
+            let anchored = self.chain.request_of(id).await?.setup_hash;
+            if anchored == setup {
+                return Ok(());
+            }
+            Err(Doubt::Differs(format!(
+                "the set-up anchored on the chain is {anchored}, and this session's is {setup}"
+            )))
+        };
+        self.patiently(notice, look).await
+    }
+
+    /// Whether data would go where the prover registered that it can be reached. An endpoint without an IP
+    /// address cannot be compared, and is let pass.
+    ///
+    /// # Errors
+    /// In words, both addresses; or the chain does not answer.
+    pub async fn check_address(&self, notice: &Notice, consent: &Consent) -> Result<(), String> {
+        let prover = notice.prover.address.0.into();
+        let look = || async { Ok(self.chain.participant(prover).await?) };
+        let known = self.patiently(notice, look).await?;
+        let endpoint = known.map_or_else(String::new, |k| k.endpoint);
+        for (what, address) in [("data", consent.data), ("control", consent.control)] {
+            let Some((ip, port)) = ip_of(&endpoint) else {
+                tracing::info!(
+                    endpoint,
+                    "the prover's endpoint has no IP address to compare"
+                );
+                return Ok(());
+            };
+            let same_port = what != "data" || port.is_none_or(|p| p == address.port());
+            if ip.to_canonical() != address.ip().to_canonical() || !same_port {
+                return Err(format!(
+                    "the consent's {what} address is {address}, and the prover is registered at {endpoint}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks until there is an answer, or the request has ended.
+    async fn patiently<T, F>(&self, notice: &Notice, look: impl Fn() -> F) -> Result<T, String>
+    where
+        F: Future<Output = Result<T, Doubt>>,
+    {
         loop {
-            match self.agrees(notice).await {
-                Ok(()) => return Ok(left()),
+            match look().await {
+                Ok(found) => return Ok(found),
                 // A coordinator that restarts takes its chain with it, and comes back.
-                Err(Doubt::Chain(
-                    ClientError::Unreachable { .. } | ClientError::TimedOut { .. },
-                )) if !left().is_zero() => {
+                Err(
+                    Doubt::NotYet(_)
+                    | Doubt::Chain(ClientError::Unreachable { .. } | ClientError::TimedOut { .. }),
+                ) if !left(notice).is_zero() => {
                     tokio::time::sleep(RETRY).await;
                 }
                 Err(doubt) => return Err(doubt.to_string()),
@@ -179,9 +316,11 @@ impl Node {
         }
     }
 
-    async fn agrees(&self, notice: &Notice) -> Result<(), Doubt> {
+    /// Whether request and draw are as the notice has them; the request's block and where it stands.
+    async fn agrees(&self, notice: &Notice) -> Result<(u64, State), Doubt> {
         let id = B256::from(notice.challenge);
-        let asked = self.chain.request_of(id).await?.request;
+        let found = self.chain.request_of(id).await?;
+        let asked = found.request;
         let same = asked.payer.into_array() == notice.payer.0
             && asked.prover.into_array() == notice.prover.address.0
             && asked.coordinator.into_array() == notice.coordinator.address.0
@@ -215,13 +354,7 @@ impl Node {
                 )));
             }
         }
-        let state = self.chain.state_of(id).await?;
-        if !matches!(state, State::Selected | State::Running) {
-            return Err(Doubt::Differs(format!(
-                "the request is {state}, not under way"
-            )));
-        }
-        Ok(())
+        Ok((found.request_block, self.chain.state_of(id).await?))
     }
 
     /// Serves every session that concerns this node, each in a task of its own, until cancelled.
@@ -276,7 +409,41 @@ impl Node {
     }
 }
 
-/// Registers with `chain` unless that is done; `keys` cross-sign each other.
+/// How long until the contract refunds.
+fn left(notice: &Notice) -> Duration {
+    Duration::from_secs(notice.deadline.saturating_sub(clock::realtime_s()))
+}
+
+/// The IP address in an endpoint, and its port: `ADDRESS:PORT` as provers register it, an address alone, or
+/// either in a URL.
+fn ip_of(endpoint: &str) -> Option<(IpAddr, Option<u16>)> {
+    let (scheme, rest) = endpoint.split_once("://").unwrap_or(("", endpoint));
+    let rest = rest.split('/').next().unwrap_or(rest);
+    let whole = rest.parse::<SocketAddr>().ok();
+    // The port of a URL is its scheme's service, not where data goes.
+    let port = |a: SocketAddr| scheme.is_empty().then_some(a.port());
+    let alone = || {
+        rest.trim_matches(['[', ']'])
+            .parse()
+            .ok()
+            .map(|ip| (ip, None))
+    };
+    whole.map(|a| (a.ip(), port(a))).or_else(alone)
+}
+
+/// A random value that nobody can guess: for secrets of one session.
+///
+/// # Errors
+/// The operating system gives none.
+pub fn random() -> Result<[u8; 32], String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| format!("the operating system gives no random bytes: {e}"))?;
+    Ok(bytes)
+}
+
+/// Registers with `chain` unless that is done; `keys` cross-sign each other. Who is registered at another
+/// endpoint says where it is now.
 ///
 /// # Errors
 /// The contract's refusal, or a registration that is not the configured one.
@@ -298,6 +465,9 @@ pub async fn join(chain: &ChainClient, keys: &Keys, joining: &Joining) -> Result
                 known.roles,
                 joining.roles
             )));
+        }
+        if known.endpoint != joining.endpoint {
+            chain.set_endpoint(&joining.endpoint).await?;
         }
         return Ok(());
     }
@@ -404,5 +574,35 @@ impl Follow {
 impl Drop for Follow {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_has_an_address_to_compare_or_none() {
+        let four = || Some("10.0.0.1".parse::<IpAddr>().unwrap());
+        let six = || Some("fd00::1".parse::<IpAddr>().unwrap());
+        for (endpoint, ip, port) in [
+            ("10.0.0.1:7301", four(), Some(7301)),
+            ("10.0.0.1", four(), None),
+            ("http://10.0.0.1:7300", four(), None),
+            ("http://10.0.0.1/path", four(), None),
+            ("[fd00::1]:7301", six(), Some(7301)),
+            ("fd00::1", six(), None),
+            ("https://[fd00::1]:443/x", six(), None),
+            ("prover.example.org:7301", None, None),
+            ("-", None, None),
+            ("", None, None),
+        ] {
+            assert_eq!(ip_of(endpoint), ip.map(|ip| (ip, port)), "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn random_values_differ() {
+        assert_ne!(random().unwrap(), random().unwrap());
     }
 }

@@ -16,8 +16,11 @@ use super::uplink;
 use crate::chain::client::{ChainClient, ClientError};
 use crate::ui::results::{
     ChallengerResult, DatapathView, Direction, EndState, GasView, MeasureResult, PacketsView,
-    PaidRole, PaidView, RttView, SettlementView, Verdict, XskView,
+    PaidRole, PaidView, RttView, SettlementView, SustainedView, Verdict, XskView,
 };
+
+/// Buckets that a result tells the sustained rate for, bytes: of a home line, a business line, a large shaper.
+const BURSTS: [u64; 3] = [1_000_000, 10_000_000, 100_000_000];
 
 /// Everything that the evidence says; the chain's part is filled in by [`settle`].
 pub fn from_evidence(
@@ -46,14 +49,21 @@ pub fn from_evidence(
             params::Direction::Up => Direction::Up,
         },
         packet_bytes: terms.packet_bytes,
-        measured_bps: judgement.point_bps,
-        layer1_bps: terms.layer1_bps(judgement.point_bps),
+        measured_bps: judgement.measured_bps,
+        layer1_bps: terms.layer1_bps(judgement.measured_bps),
+        lower_bps: judgement.lower_bps(),
         guaranteed_bps: judgement.guaranteed_bps(),
         trust_curve: judgement.curve.clone(),
         offered_bps: terms.offer_total_bps(),
-        sustained_bps: judgement.burst.map(|b| b.sustained_bps),
+        asked_bps: judgement.asked_bps,
+        came_bps: judgement.came_bps,
+        sustained: BURSTS
+            .map(|burst_bytes| SustainedView {
+                burst_bytes,
+                at_least_bps: judgement.sustained_bps(burst_bytes),
+            })
+            .into(),
         burst_bytes: judgement.burst.map(|b| b.burst_bytes),
-        burst_outweighed: judgement.burst.map(|b| b.outweighed),
         duration_ms: terms.duration_ms.into(),
         target_packets: terms.target(),
         counted_packets: record.commit.as_ref().map_or(0, |c| c.message.packets),
@@ -111,13 +121,11 @@ fn challenger(record: &Record, judgement: &Judgement, at: usize) -> ChallengerRe
     ChallengerResult {
         address,
         index: u16::try_from(at).unwrap_or(u16::MAX),
-        tt_ns: report.map_or(0, |r| r.tt_ns),
-        tt_plus_ns: report.map_or(0, |r| r.tt_plus_ns),
+        window_us: report.map_or(0, |r| r.window_us),
         rho_ns: report.map_or(0, |r| r.rho_ns),
         rtt: RttView {
             before_ns: smallest(Window::Before).unwrap_or(0),
             during_ns: smallest(Window::During),
-            after_ns: smallest(Window::After),
         },
         packets: report.map_or(0, |r| r.packets),
         sent: report.map_or(0, |r| r.sent),

@@ -357,12 +357,15 @@ async fn collect(
     };
     let mut document = outcome::from_evidence(record, judgement, &verified.address);
     let agrees = posted.verdict as u8 == judgement.verdict as u8
-        && posted.point == u128::from(judgement.point_bps)
+        && posted.lower == u128::from(judgement.lower_bps())
         && posted.guaranteed == u128::from(judgement.guaranteed_bps());
     if !agrees {
         return Err(wrong(format!(
-            "the bundle gives {:?} at {} bit/s, the contract computed {} at {} bit/s",
-            judgement.verdict, judgement.point_bps, posted.verdict, posted.point
+            "the bundle gives {:?} at {} bit/s or more, the contract computed {} at {} bit/s or more",
+            judgement.verdict,
+            judgement.lower_bps(),
+            posted.verdict,
+            posted.lower
         )));
     }
     document.bundle = save.map(|p| p.display().to_string());

@@ -3,8 +3,11 @@
 use alloy::primitives::{Address, B256};
 use alloy::signers::SignerSync as _;
 use alloy::signers::local::PrivateKeySigner;
-use plumbline_contracts::{Timing, commit_digest, domain, report_digest};
-use plumbline_proof::backhaul::messages::{Commit, Notice, Report, Settlement};
+use plumbline_contracts::{
+    Timing, commit_digest, domain, recover_commit, recover_report, report_digest,
+};
+use plumbline_proof::backhaul::messages::{Commit, Notice, Report, Reveal, Settlement, Statement};
+use plumbline_proof::backhaul::record::Refusal;
 
 /// Signs with a participant's settlement key.
 pub struct Settler(PrivateKeySigner);
@@ -38,18 +41,77 @@ impl Settlement for Settler {
 
     fn sign_report(&self, notice: &Notice, report: &Report) -> Vec<u8> {
         let domain = domain(notice.chain_id, Address::from(notice.contract.0));
-        let timing = Timing {
-            index: report.index,
-            tt_ns: report.tt_ns,
-            tt_plus_ns: report.tt_plus_ns,
-            packets: report.packets,
-        };
         self.sign(report_digest(
             &domain,
             B256::from(report.challenge),
             report.phase,
-            timing,
+            timing(report),
             B256::from(report.response),
         ))
     }
+}
+
+fn timing(report: &Report) -> Timing {
+    Timing {
+        index: report.index,
+        window_us: report.window_us,
+        packets: report.packets,
+    }
+}
+
+/// Whether the settlement signature in a reveal or a report is that of its author, as the contract sees it.
+/// What is not whole, or nobody's place, is the record's to refuse.
+///
+/// # Errors
+/// It is another's, or none.
+pub fn check(
+    notice: &Notice,
+    commit: Option<&Commit>,
+    statement: &Statement,
+) -> Result<(), Refusal> {
+    let domain = domain(notice.chain_id, Address::from(notice.contract.0));
+    let (what, author, signer) = match (statement, commit) {
+        (Statement::Reveal(signed), Some(commit)) if signed.key == notice.prover.key => {
+            let Ok(reveal) = signed.open::<Reveal>() else {
+                return Ok(());
+            };
+            let signer = recover_commit(
+                &domain,
+                B256::from(commit.challenge),
+                commit.phase,
+                commit.packets,
+                &commit.counts,
+                B256::from(commit.response),
+                &reveal.settlement,
+            );
+            ("reveal.settlement", notice.prover.address, signer)
+        }
+        (Statement::Report(signed), _) => {
+            let Ok(report) = signed.open::<Report>() else {
+                return Ok(());
+            };
+            let member = notice.challengers.get(usize::from(report.index));
+            let Some(member) = member.filter(|m| m.key == signed.key) else {
+                return Ok(());
+            };
+            let signer = recover_report(
+                &domain,
+                B256::from(report.challenge),
+                report.phase,
+                timing(&report),
+                B256::from(report.response),
+                &report.settlement,
+            );
+            ("report.settlement", member.address, signer)
+        }
+        _ => return Ok(()),
+    };
+    if signer == Some(Address::from(author.0)) {
+        return Ok(());
+    }
+    let signer = signer.map_or_else(|| "nobody".to_owned(), |s| s.to_string());
+    Err(Refusal::Field {
+        what,
+        why: format!("is the EIP-712 signature of {signer}, and must be that of {author}"),
+    })
 }

@@ -10,6 +10,7 @@
     clippy::print_stdout
 )] // a test fails by panicking
 
+mod admission;
 mod allocation;
 mod rig;
 mod shapes;

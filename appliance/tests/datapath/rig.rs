@@ -13,11 +13,14 @@ use plumbline::datapath::{
     SessionHandle, SessionSink, SessionSpec, realtime_ns, tai_ns,
 };
 use plumbline::generator::{Ended, FloodOutcome, FloodPlan, flood};
+use plumbline_proof::backhaul::params::BURST_PACKETS;
 use plumbline_wire::{HEADER_LEN, Header, Kind, Size};
 
 pub(crate) const DATA_PORT: u16 = 47_000;
 pub(crate) const SESSION: [u8; 16] = *b"datapath session";
 pub(crate) const MINUTE: u64 = 60_000_000_000;
+/// What the packets of these tests carry, and their consents ask for.
+pub(crate) const COOKIE: u64 = 0x0123_4567_89ab_cdef;
 
 /// `prover` has 10.77.0.1 on `veth0`, `challenger` 10.77.0.2.
 pub(crate) struct Lab {
@@ -208,6 +211,7 @@ pub(crate) fn packets_of(size: Size, session: [u8; 16], index: u16, count: usize
             index,
             sequence,
             sent_ns: 0,
+            cookie: COOKIE,
             tag: [1; 8],
         };
         blake3::Hasher::new_derive_key("datapath test")
@@ -339,10 +343,15 @@ pub(crate) fn spec(senders: &[(u16, SocketAddr)]) -> SessionSpec {
         session: SESSION,
         size: Size::Standard,
         cap_packets: u64::MAX,
+        from_tai_ns: 0,
         until_tai_ns: tai_ns() + MINUTE,
         senders: senders
             .iter()
-            .map(|&(index, source)| Sender { index, source })
+            .map(|&(index, source)| Sender {
+                index,
+                cookie: COOKIE,
+                source,
+            })
             .collect(),
     }
 }
@@ -384,16 +393,18 @@ pub(crate) fn flood_of(
 ) -> FloodOutcome {
     let stop = AtomicBool::new(false);
     let now = realtime_ns();
-    let outcome = flood(&FloodPlan {
+    let plan = FloodPlan {
         socket,
-        packets,
         packet_len: size.payload(),
         rate_bps,
+        burst_packets: BURST_PACKETS,
+        jitter: 7,
+        duration_ns: MINUTE,
         start_realtime_ns: now,
         deadline_realtime_ns: now + MINUTE,
         stop: &stop,
-    })
-    .unwrap();
+    };
+    let outcome = flood(&plan, &mut &*packets).unwrap();
     assert_eq!(outcome.ended, Ended::Exhausted);
     assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
     outcome

@@ -9,6 +9,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use plumbline::generator::{
     Ended, EngineChoice, FloodOutcome, FloodPlan, GeneratorError, Link, flood_with,
 };
+use plumbline_proof::backhaul::params::BURST_PACKETS;
 
 use crate::rig::{DATA_PORT, Lab, MINUTE, SESSION, challenger, ip, packets, within};
 
@@ -64,15 +65,17 @@ fn transmit(
     let now = plumbline::clock::realtime_ns();
     let plan = FloodPlan {
         socket,
-        packets,
         packet_len,
         rate_bps,
+        burst_packets: BURST_PACKETS,
+        jitter: 7,
+        duration_ns: MINUTE,
         start_realtime_ns: now,
         deadline_realtime_ns: now + MINUTE,
         stop: &stop,
     };
     within(&lab.challenger, || {
-        flood_with(&plan, &EngineChoice::AfXdp(link))
+        flood_with(&plan, &mut &*packets, &EngineChoice::AfXdp(link))
     })
 }
 
@@ -105,7 +108,8 @@ fn af_xdp_sends_every_packet_once_in_order_over_both_ips() {
         assert_eq!(outcome.engine, "af_xdp-copy");
         assert_eq!((outcome.sent, outcome.ended), (5003, Ended::Exhausted));
         assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
-        assert_eq!(outcome.gaps.len(), 5003_u64.div_ceil(44));
+        // Where two bursts are due they go together.
+        assert!((313..=626).contains(&outcome.gaps.len()));
         arrive(&receiver, &all, 5003, from);
         assert_eq!(lab.dropped_by_veth(), 0);
     }
@@ -195,16 +199,22 @@ fn a_queue_has_one_sender_and_the_second_is_told_so() {
     let now = plumbline::clock::realtime_ns();
     let plan = FloodPlan {
         socket: &sender,
-        packets: &all,
         packet_len: LEN,
         rate_bps: 1_200_000,
+        burst_packets: BURST_PACKETS,
+        jitter: 7,
+        duration_ns: MINUTE,
         start_realtime_ns: now,
         deadline_realtime_ns: now + MINUTE,
         stop: &stop,
     };
     let choice = EngineChoice::AfXdp(link.clone());
     std::thread::scope(|scope| {
-        let first = scope.spawn(|| within(&lab.challenger, || flood_with(&plan, &choice).unwrap()));
+        let first = scope.spawn(|| {
+            within(&lab.challenger, || {
+                flood_with(&plan, &mut &all[..], &choice).unwrap()
+            })
+        });
         // It has the queue once something came through it.
         receiver.recv(&mut [0; 2048]).unwrap();
         let second = transmit(&lab, &sender, &all, LEN, 1_000_000, link).unwrap_err();

@@ -2,6 +2,7 @@
 
 use plumbline_proof::backhaul::challenger::{Flood, Flooded};
 use plumbline_proof::backhaul::params::Terms;
+use plumbline_proof::backhaul::sendlog::SendLog;
 
 use super::link::time_ns;
 use super::scene::{Event, Scene};
@@ -15,6 +16,7 @@ pub(crate) struct Sender {
     bytes: u64,
     most: u64,
     sent: u64,
+    log: SendLog,
     sent_ns: u64,
     first_ns: Option<u64>,
     last_ns: Option<u64>,
@@ -32,6 +34,7 @@ impl Sender {
             bytes,
             most: terms.cap_packets(),
             sent: 0,
+            log: SendLog::new(terms.duration_ns()),
             sent_ns: flood.start_ns,
             first_ns: None,
             last_ns: None,
@@ -75,6 +78,7 @@ impl Scene {
                 first_ns: sender.first_ns,
                 last_ns: sender.last_ns,
                 sent: sender.sent,
+                log: sender.log.clone(),
                 clock: "model".into(),
                 clock_error_ns: 0,
             });
@@ -82,6 +86,8 @@ impl Scene {
         }
         sender.first_ns = sender.first_ns.or(Some(sender.sent_ns));
         sender.last_ns = Some(sender.sent_ns);
+        let since_ns = sender.sent_ns - sender.first_ns.unwrap_or(sender.sent_ns);
+        sender.log.add(since_ns, 1);
         let sequence = sender.sent;
         sender.sent += 1;
         if let Some(arrives) = self.link.offer(self.now_ns, sender.bytes) {

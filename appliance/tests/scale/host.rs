@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use plumbline::chain::client::role;
+use plumbline::config::Role;
+use plumbline::journal::Journal;
 use plumbline::keyfile::Keys;
 use plumbline::role::node::{self, Joining, Node};
 use plumbline_proof::backhaul::messages::{ChallengeId, Statement};
@@ -111,7 +113,8 @@ impl Host {
         square: Arc<Square>,
     ) -> Self {
         let keys = Keys::create(&home.join(format!("{part:?}-{number}.key"))).unwrap();
-        let node = Node::connect(url, &keys).await.unwrap();
+        let journal = Journal::open(&home.join(format!("{part:?}-{number}")), &keys.address());
+        let node = Node::connect(url, &keys, journal.unwrap()).await.unwrap();
         let (data, control) = PORTS[part as usize];
         let ip = [10, 20 + part as u8, number, 1];
         let data = SocketAddr::from((ip, data));
@@ -171,7 +174,13 @@ impl Host {
     async fn serve(&self, challenge: ChallengeId) -> Result<(), String> {
         let mut follow = self.node.follow(challenge);
         let first = follow.next(SESSION_LIMIT).await.ok_or("no notice")?;
-        let lifetime = self.node.check_notice(&first).await?.min(SESSION_LIMIT);
+        let checked = self.node.check_notice(&first).await?;
+        let lifetime = checked.lifetime.min(SESSION_LIMIT);
+        let role = match self.part {
+            Part::Prover => Role::Prover,
+            Part::Challenger => Role::Challenger,
+        };
+        let begun = self.node.begin(role, &challenge, checked.asked).await?;
         let scene = self.square.scene(&first)?;
         let (say, mut said) = tokio::sync::mpsc::unbounded_channel();
         let seat = Seat {
@@ -190,7 +199,13 @@ impl Host {
             loop {
                 tokio::select! {
                     statement = said.recv() => match statement {
-                        Some(s) => self.node.api.say(&challenge, &s).await.map_err(|e| format!("{}: {e}", s.name()))?,
+                        Some(s) => {
+                            let name = s.name();
+                            let seat = begun.clone();
+                            let kept = tokio::task::spawn_blocking(move || seat.keep(s)).await;
+                            let kept = kept.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+                            self.node.api.say(&challenge, &kept).await.map_err(|e| format!("{name}: {e}"))?;
+                        }
                         None => return Ok(()),
                     },
                     line = follow.next(SESSION_LIMIT) => {

@@ -17,11 +17,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use plumbline::clock;
-use plumbline::role::node::Node;
-use plumbline_proof::backhaul::challenger::{Challenger, ChallengerAction};
+use plumbline::role::node::{self, Node};
+use plumbline_proof::backhaul::challenger::{Challenger, ChallengerAction, Secrets};
 use plumbline_proof::backhaul::messages::{ChallengeId, Notice, Statement};
 use plumbline_proof::backhaul::params::Terms;
 use plumbline_proof::backhaul::prover::{Prover, ProverAction};
+use plumbline_trust::session::Ephemeral;
 use plumbline_trust::{Address, Digest};
 use plumbline_wire::header::HEADER_LEN;
 use tokio::sync::mpsc::UnboundedSender;
@@ -187,12 +188,21 @@ impl Scene {
         match what {
             Told::Prover(seat, notice) => {
                 let key = &seat.node.network;
-                let prover = Prover::new(&notice, key, seat.data, seat.control, self.now_ns);
+                let ephemeral = Ephemeral::from_secret(node::random()?);
+                let prover = Prover::new(
+                    &notice,
+                    key,
+                    ephemeral,
+                    seat.data,
+                    seat.control,
+                    self.now_ns,
+                );
                 self.prover = Some((seat, prover.map_err(|e| e.to_string())?));
             }
             Told::Challenger(seat, notice) => {
                 let key = &seat.node.network;
-                let made = Challenger::new(&notice, key, seat.data, seat.control, 0);
+                let secrets = Secrets::new(node::random()?, node::random()?);
+                let made = Challenger::new(&notice, key, secrets, seat.data, seat.control, 0);
                 let (machine, said) = made.map_err(|e| e.to_string())?;
                 let number = machine.index();
                 self.numbers.insert(seat.who, number);
@@ -315,7 +325,7 @@ impl Scene {
                 ChallengerAction::Prepare(mut train, cap) => {
                     let all: Vec<u64> = (0u64..).take(cap).collect();
                     party.leaves = train.leaves(&all);
-                    party.machine.prepared(party.leaves.clone());
+                    party.machine.prepared();
                 }
                 ChallengerAction::Send(_, bytes) => {
                     if let Some(bytes) = bytes.first_chunk::<HEADER_LEN>() {

@@ -28,6 +28,8 @@ pub mod domain {
     pub const BUNDLE: &str = "plumbline 2026-11 bundle v1";
     /// Key that tags the headers of one challenger's packets in one session.
     pub const SESSION_KEY: &str = "plumbline 2026-11 session key v1";
+    /// What those headers show openly: a sender without it is refused before anything is counted.
+    pub const COOKIE: &str = "plumbline 2026-11 session cookie v1";
     /// Cross-signature that binds a network key to a settlement address.
     pub const BINDING: &str = "plumbline 2026-11 key binding v1";
 }

@@ -57,8 +57,8 @@ impl NetworkKey {
         Signature(self.0.sign(&tagged(tag, bytes)).to_bytes())
     }
 
-    /// A secret of this key's own for a purpose and a context (ephemeral session secrets, seeds):
-    /// nobody without the key can tell it from random, and a restart finds it again.
+    /// A secret of this key's own for a purpose and a context (heartbeats, a vote's salt): nobody without the
+    /// key can tell it from random, and a restart finds it again.
     pub fn derive(&self, purpose: &str, context: &[u8]) -> [u8; 32] {
         hash(purpose, &[self.0.as_bytes(), context])
     }

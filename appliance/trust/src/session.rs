@@ -1,13 +1,21 @@
 //! The key of one session: agreed by X25519 between prover and challenger, used to tag headers, so
 //! that an off-path sender cannot poison a count.
 //!
+//! ```text
+//!  session key ─┬─ derived once ─► cookie: in every header as it is, compared before anything counts
+//!               └─ a header each ─► tag: over the header with its cookie, compared before a packet counts
+//! ```
+//!
+//! The cookie is the same in all headers, so comparing it costs the XDP program one word; who can read the
+//! path can copy it, and then meets the tag.
+//!
 //! A tag is the first 8 bytes of keyed BLAKE3 over the header with zeros in place of the tag: one whole
 //! block, so that the tags of sixteen headers are computed side by side in the lanes of a SIMD unit. One at
 //! a time a tag costs half as much again as hashing its whole packet in such lanes.
 
 use blake3::IncrementCounter;
 use blake3::platform::Platform;
-use plumbline_wire::header::{HEADER_LEN, TAGGED_LEN};
+use plumbline_wire::header::{COOKIE_AT, HEADER_LEN, TAGGED_LEN};
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::encoding::{Digest, domain, hash};
@@ -16,7 +24,7 @@ use crate::encoding::{Digest, domain, hash};
 pub struct Ephemeral(StaticSecret);
 
 impl Ephemeral {
-    /// From 32 secret bytes (derived from the network key and the challenge, never reused).
+    /// From 32 secret bytes: random, for one session.
     pub fn from_secret(secret: [u8; 32]) -> Self {
         Self(StaticSecret::from(secret))
     }
@@ -33,7 +41,7 @@ impl Ephemeral {
         if !shared.was_contributory() {
             return None;
         }
-        Some(SessionKey(hash(
+        Some(SessionKey::new(hash(
             domain::SESSION_KEY,
             &[shared.as_bytes(), challenge, &index.to_le_bytes()],
         )))
@@ -52,12 +60,26 @@ const _: () = assert!(HEADER_LEN == 64);
 
 /// Tags and checks the headers of one challenger in one session.
 #[derive(Clone, zeroize::ZeroizeOnDrop)]
-pub struct SessionKey([u8; 32]);
+pub struct SessionKey {
+    key: [u8; 32],
+    /// Derived from it once, so that it costs a packet nothing.
+    cookie: u64,
+}
 
 impl SessionKey {
+    fn new(key: [u8; 32]) -> Self {
+        let cookie = word(&hash(domain::COOKIE, &[&key]));
+        Self { key, cookie }
+    }
+
+    /// What every header under this key carries: the first 8 bytes of a hash of the key, little endian.
+    pub fn cookie(&self) -> u64 {
+        self.cookie
+    }
+
     /// The tag of a header: the first 8 bytes of keyed BLAKE3 over it, its tag taken as zeros.
     pub fn tag(&self, header: &[u8; HEADER_LEN]) -> [u8; 8] {
-        let full = blake3::keyed_hash(&self.0, &untagged(header));
+        let full = blake3::keyed_hash(&self.key, &untagged(header));
         word(full.as_bytes()).to_le_bytes()
     }
 
@@ -75,7 +97,7 @@ impl SessionKey {
             *block = untagged(header);
         }
         let mut key = [0; 8];
-        for (word, bytes) in key.iter_mut().zip(self.0.as_chunks::<4>().0) {
+        for (word, bytes) in key.iter_mut().zip(self.key.as_chunks::<4>().0) {
             *word = u32::from_le_bytes(*bytes);
         }
         let blocks = blocks.each_ref();
@@ -100,11 +122,12 @@ impl SessionKey {
 
     /// A secret for another use that both ends of the session know and nobody else.
     pub fn derive(&self, context: &str) -> Digest {
-        hash(context, &[&self.0])
+        hash(context, &[&self.key])
     }
 
-    /// Writes the tag into a header.
+    /// Writes the cookie into a header, and the tag, which covers it.
     pub fn seal(&self, header: &mut [u8; HEADER_LEN]) {
+        header[COOKIE_AT..TAGGED_LEN].copy_from_slice(&self.cookie.to_le_bytes());
         let tag = self.tag(header);
         header[TAGGED_LEN..].copy_from_slice(&tag);
     }
@@ -135,7 +158,7 @@ mod tests {
 
     #[test]
     fn sixteen_at_once_say_what_each_says() {
-        let key = SessionKey([7; 32]);
+        let key = SessionKey::new([7; 32]);
         let mut headers: Vec<[u8; HEADER_LEN]> = (0..17u8).map(|i| [i; HEADER_LEN]).collect();
         for header in &mut headers {
             key.seal(header);
@@ -168,6 +191,7 @@ mod tests {
         let mut header = [7u8; 64];
         ka.seal(&mut header);
         assert!(kb.check(&header));
+        assert_eq!(header[COOKIE_AT..TAGGED_LEN], kb.cookie().to_le_bytes());
         for bit in 0..512 {
             let mut bent = header;
             bent[bit / 8] ^= 1 << (bit % 8);
@@ -175,6 +199,17 @@ mod tests {
         }
         let other = b.agree(&a.public(), &[9; 32], 4).unwrap();
         assert!(!other.check(&header));
+        assert_ne!(other.cookie(), ka.cookie());
+    }
+
+    #[test]
+    fn a_cookie_is_no_part_of_its_key() {
+        let key = SessionKey::new([7; 32]);
+        // As anybody with a BLAKE3 of their own derives it.
+        let mut hasher = blake3::Hasher::new_derive_key("plumbline 2026-11 session cookie v1");
+        let digest = hasher.update(&[7; 32]).finalize();
+        assert_eq!(key.cookie().to_le_bytes(), digest.as_bytes()[..8]);
+        assert_ne!(key.cookie().to_le_bytes(), [7; 8]);
     }
 
     #[test]

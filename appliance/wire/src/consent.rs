@@ -2,8 +2,19 @@
 //!
 //! A prover signs a consent (who, from where, to which port, how many bytes, until when). What the
 //! program needs of it to refuse everything else is one hash-map row per challenger.
+//!
+//! ```text
+//!  row ─► run out? ─► cookie? ─► before the start? ─► index? ─► length? ─► cap? ─► passed + 1
+//!                        └ whoever does not know the session key ends here, and has changed nothing
+//! ```
+//!
+//! Claim: only packets that carry the session's cookie take from the cap. Not promised: that they are
+//! authentic (who reads the path can copy a cookie); the tag says that, in user space.
+
+use core::ops::RangeInclusive;
 
 use crate::frame::Fate;
+use crate::header::Header;
 use crate::size::Size;
 
 /// Sessions that one data port serves at once. A prover takes part in one or two measurements at a
@@ -45,12 +56,19 @@ fn words(b: [u8; 16]) -> [u64; 2] {
     ]
 }
 
+/// A row's start while the session's is not known yet: nothing is admitted.
+pub const CLOSED: u64 = u64::MAX;
+
 /// What was consented to, and how much of it has come.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConsentEntry {
-    /// TAI nanoseconds after which the sender's packets are dropped.
+    /// TAI nanoseconds before which the sender's packets are dropped, or [`CLOSED`].
+    pub from_tai_ns: u64,
+    /// TAI nanoseconds after which they are.
     pub until_tai_ns: u64,
+    /// The session's cookie, which the header must carry.
+    pub cookie: u64,
     /// Packets that may come: all have one length, so this bounds bytes.
     pub cap: u64,
     /// Packets that have come; the program counts them, and starts at 0.
@@ -64,10 +82,12 @@ pub struct ConsentEntry {
 }
 
 impl ConsentEntry {
-    /// The entry of a sender of at most `cap` packets of `size`, until `until_tai_ns`.
-    pub fn new(index: u16, size: Size, cap: u64, until_tai_ns: u64) -> Self {
+    /// The entry of a sender of at most `cap` packets of `size` that carry `cookie`, in `window` (TAI ns).
+    pub fn new(index: u16, cookie: u64, size: Size, cap: u64, window: RangeInclusive<u64>) -> Self {
         Self {
-            until_tai_ns,
+            from_tai_ns: *window.start(),
+            until_tai_ns: *window.end(),
+            cookie,
             cap,
             passed: 0,
             index,
@@ -76,17 +96,18 @@ impl ConsentEntry {
         }
     }
 
-    /// May a packet with challenger index `index` and a payload of `length` bytes pass at
-    /// `now_tai_ns`, `passed` having come before it? At the deadline itself it still may. `passed` is an
-    /// argument because the program counts it in the map while this reads the rest.
+    /// May a packet with this header and a payload of `length` bytes pass at `now_tai_ns`, `passed`
+    /// having come before it? At the start and at the deadline themselves it may. `passed` is an argument
+    /// because the program counts it in the map while this reads the rest.
     ///
     /// # Errors
-    /// [`Fate::DroppedNotConsented`] after the deadline, then [`Fate::DroppedIndex`], then
-    /// [`Fate::DroppedLength`], then [`Fate::DroppedOverConsent`].
+    /// [`Fate::DroppedNotConsented`] after the deadline, then [`Fate::DroppedCookie`], then
+    /// [`Fate::DroppedEarly`], then [`Fate::DroppedIndex`], then [`Fate::DroppedLength`], then
+    /// [`Fate::DroppedOverConsent`].
     #[inline(always)]
     pub fn admit(
         &self,
-        index: u16,
+        header: &Header,
         length: usize,
         now_tai_ns: u64,
         passed: u64,
@@ -94,7 +115,13 @@ impl ConsentEntry {
         if now_tai_ns > self.until_tai_ns {
             return Err(Fate::DroppedNotConsented);
         }
-        if index != self.index {
+        if header.cookie != self.cookie {
+            return Err(Fate::DroppedCookie);
+        }
+        if now_tai_ns < self.from_tai_ns {
+            return Err(Fate::DroppedEarly);
+        }
+        if header.index != self.index {
             return Err(Fate::DroppedIndex);
         }
         if length != self.payload as usize {
@@ -118,26 +145,67 @@ pub fn mapped_v4(a: [u8; 4]) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::header::Kind;
+
+    fn header(index: u16, cookie: u64) -> Header {
+        Header {
+            kind: Kind::Data,
+            phase: 0,
+            session: [7; 16],
+            index,
+            sequence: 0,
+            sent_ns: 0,
+            cookie,
+            tag: [0; 8],
+        }
+    }
 
     #[test]
-    fn deadline_index_length_and_cap_both_sides() {
-        let row = ConsentEntry::new(3, Size::Standard, 10, 100);
-        let last = |passed| row.admit(3, 1472, 100, passed);
+    fn window_cookie_index_length_and_cap_both_sides() {
+        let row = ConsentEntry::new(3, 9, Size::Standard, 10, 50..=100);
+        let last = |passed| row.admit(&header(3, 9), 1472, 100, passed);
         assert_eq!((last(9), last(10)), (Ok(()), Err(Fate::DroppedOverConsent)));
-        assert_eq!(row.admit(3, 1408, 100, 10), Err(Fate::DroppedLength));
-        assert_eq!(row.admit(3, 1472, 100, 0), Ok(()));
-        assert_eq!(row.admit(3, 1472, 101, 0), Err(Fate::DroppedNotConsented));
-        assert_eq!(row.admit(4, 1472, 100, 0), Err(Fate::DroppedIndex));
-        assert_eq!(row.admit(4, 1408, 101, 0), Err(Fate::DroppedNotConsented));
-        assert_eq!(row.admit(4, 1408, 100, 0), Err(Fate::DroppedIndex));
-        assert_eq!(row.admit(3, 1408, 100, 0), Err(Fate::DroppedLength));
-        assert_eq!(row.admit(3, 8960, 100, 0), Err(Fate::DroppedLength));
+        let at = |now| row.admit(&header(3, 9), 1472, now, 0);
+        assert_eq!((at(49), at(50)), (Err(Fate::DroppedEarly), Ok(())));
+        assert_eq!((at(100), at(101)), (Ok(()), Err(Fate::DroppedNotConsented)));
+        for (cookie, index, length, fate) in [
+            (8, 4, 1408, Fate::DroppedCookie),
+            (10, 3, 1472, Fate::DroppedCookie),
+            (9 | 1 << 63, 3, 1472, Fate::DroppedCookie),
+            (9, 4, 1408, Fate::DroppedIndex),
+            (9, 2, 1472, Fate::DroppedIndex),
+            (9, 3, 1408, Fate::DroppedLength),
+            (9, 3, 8960, Fate::DroppedLength),
+        ] {
+            let said = row.admit(&header(index, cookie), length, 50, 10);
+            assert_eq!(said, Err(fate), "{cookie} {index} {length}");
+        }
+    }
+
+    #[test]
+    fn who_has_no_cookie_learns_neither_the_window_nor_what_has_come() {
+        let row = ConsentEntry::new(3, 9, Size::Standard, 0, 50..=100);
+        for now in [0, 49, 50, 100] {
+            let said = row.admit(&header(3, 8), 1472, now, 0);
+            assert_eq!(said, Err(Fate::DroppedCookie), "{now}");
+        }
+        let said = row.admit(&header(3, 8), 1472, 101, 0);
+        assert_eq!(said, Err(Fate::DroppedNotConsented));
+    }
+
+    #[test]
+    fn a_closed_row_admits_nothing_at_any_time() {
+        let row = ConsentEntry::new(3, 9, Size::Standard, 10, CLOSED..=u64::MAX - 1);
+        for now in [0, 1, u64::MAX - 1] {
+            let said = row.admit(&header(3, 9), 1472, now, 0);
+            assert_eq!(said, Err(Fate::DroppedEarly), "{now}");
+        }
     }
 
     #[test]
     fn rows_have_no_padding() {
         // They are compared and hashed as bytes by the kernel.
         assert_eq!(size_of::<ConsentKey>(), 16 + 16 + 8);
-        assert_eq!(size_of::<ConsentEntry>(), 3 * 8 + 2 + 2 + 4);
+        assert_eq!(size_of::<ConsentEntry>(), 5 * 8 + 2 + 2 + 4);
     }
 }

@@ -50,11 +50,15 @@ pub enum Fate {
     DroppedNoSocket = 12,
     /// Dropped: its sender has sent all that was consented to.
     DroppedOverConsent = 13,
+    /// Dropped: without its session's cookie, so not from its challenger, whatever its address says.
+    DroppedCookie = 14,
+    /// Dropped: before the session's start.
+    DroppedEarly = 15,
 }
 
 impl Fate {
     /// All fates, in the order of their counters.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::PassedNotIp,
         Self::PassedVlan,
         Self::PassedFragment,
@@ -69,6 +73,8 @@ impl Fate {
         Self::Redirected,
         Self::DroppedNoSocket,
         Self::DroppedOverConsent,
+        Self::DroppedCookie,
+        Self::DroppedEarly,
     ];
 
     /// Name used as a metric label and in results.
@@ -88,6 +94,8 @@ impl Fate {
             Self::Redirected => "redirected",
             Self::DroppedNoSocket => "dropped_no_socket",
             Self::DroppedOverConsent => "dropped_over_consent",
+            Self::DroppedCookie => "dropped_cookie",
+            Self::DroppedEarly => "dropped_early",
         }
     }
 }

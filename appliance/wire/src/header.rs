@@ -1,23 +1,26 @@
 //! The 64-byte header (one BLAKE3 block) that every Plumbline datagram begins with.
 //!
 //! ```text
-//!  0       4   5    6     7   8              24      26   32       40        48     56    64
-//!  │ magic │ver│kind│phase│ 0 │ session (16) │ index │ 0  │sequence│ sent_ns │  0   │ tag │
+//!  0       4   5    6     7   8              24      26   32       40        48       56    64
+//!  │ magic │ver│kind│phase│ 0 │ session (16) │ index │ 0  │sequence│ sent_ns │ cookie │ tag │
 //! ```
 //!
-//! All numbers are little endian. `tag` is the first 8 bytes of a keyed BLAKE3 over the header, itself taken as zeros,
-//! under the key that prover and challenger agreed on; this crate only carries it.
+//! All numbers are little endian. `cookie` is derived from the key that prover and challenger agreed on and the same
+//! in all headers under it; `tag` is the first 8 bytes of a keyed BLAKE3 over the header, itself taken as zeros,
+//! under that key. This crate only carries and compares them.
 
 use crate::view::View;
 
 /// Length of the header.
 pub const HEADER_LEN: usize = 64;
+/// Where the cookie begins; it ends where the tag begins.
+pub const COOKIE_AT: usize = 48;
 /// The part of the header that the tag covers.
 pub const TAGGED_LEN: usize = 56;
 /// First four bytes of every datagram of ours.
 pub const MAGIC: [u8; 4] = *b"PLMB";
 /// Version of this layout.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// UDP payload of a data packet at MTU 1500: 23 BLAKE3 blocks.
 pub const DATA_LEN: usize = 1472;
@@ -30,6 +33,7 @@ pub const IP_LAYER_LEN: usize = DATA_LEN + IP_UDP_LEN;
 
 const _: () = assert!(DATA_LEN.is_multiple_of(64) && KEYSTREAM_LEN.is_multiple_of(64));
 const _: () = assert!(IP_LAYER_LEN <= 1500);
+const _: () = assert!(COOKIE_AT + 8 == TAGGED_LEN && TAGGED_LEN + 8 == HEADER_LEN);
 
 /// What a datagram is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,6 +96,8 @@ pub struct Header {
     pub sequence: u64,
     /// When the sender sent it, nanoseconds of the sender's own clock; 0 on data packets.
     pub sent_ns: u64,
+    /// What only prover and challenger know of their key before the first packet.
+    pub cookie: u64,
     /// Keyed tag over the bytes before it.
     pub tag: [u8; 8],
 }
@@ -121,9 +127,6 @@ impl Header {
         if b[7] != 0 || b[26] | b[27] | b[28] | b[29] | b[30] | b[31] != 0 {
             return Err(HeaderError::Reserved);
         }
-        if b[48] | b[49] | b[50] | b[51] | b[52] | b[53] | b[54] | b[55] != 0 {
-            return Err(HeaderError::Reserved);
-        }
         Ok(Self {
             kind,
             phase: b[6],
@@ -134,6 +137,7 @@ impl Header {
             index: u16::from_le_bytes([b[24], b[25]]),
             sequence: u64::from_le_bytes([b[32], b[33], b[34], b[35], b[36], b[37], b[38], b[39]]),
             sent_ns: u64::from_le_bytes([b[40], b[41], b[42], b[43], b[44], b[45], b[46], b[47]]),
+            cookie: u64::from_le_bytes([b[48], b[49], b[50], b[51], b[52], b[53], b[54], b[55]]),
             tag: [b[56], b[57], b[58], b[59], b[60], b[61], b[62], b[63]],
         })
     }
@@ -149,7 +153,8 @@ impl Header {
         b[24..26].copy_from_slice(&self.index.to_le_bytes());
         b[32..40].copy_from_slice(&self.sequence.to_le_bytes());
         b[40..48].copy_from_slice(&self.sent_ns.to_le_bytes());
-        b[56..64].copy_from_slice(&self.tag);
+        b[COOKIE_AT..TAGGED_LEN].copy_from_slice(&self.cookie.to_le_bytes());
+        b[TAGGED_LEN..].copy_from_slice(&self.tag);
         b
     }
 }
@@ -167,6 +172,7 @@ mod tests {
             index: 3,
             sequence: 0x0102_0304_0506_0708,
             sent_ns: 9,
+            cookie: 0x1112_1314_1516_1718,
             tag: [5; 8],
         }
     }
@@ -175,6 +181,11 @@ mod tests {
     fn round_trip() {
         let h = sample();
         assert_eq!(Header::from_bytes(&h.to_bytes()), Ok(h));
+        // The cookie is these eight bytes and no others.
+        assert_eq!(
+            h.to_bytes()[47..57],
+            [0, 0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11, 5]
+        );
     }
 
     #[test]
@@ -187,8 +198,6 @@ mod tests {
             (7, HeaderError::Reserved),
             (26, HeaderError::Reserved),
             (31, HeaderError::Reserved),
-            (48, HeaderError::Reserved),
-            (55, HeaderError::Reserved),
         ] {
             let mut b = good;
             b[at] ^= 0x80;
@@ -205,7 +214,7 @@ mod tests {
             all[..32].copy_from_slice(&b);
             all[32..].copy_from_slice(&c);
             // Half of the cases get a valid prefix, so that the later checks are reached.
-            if b[31] & 1 == 0 { all[0..8].copy_from_slice(&[b'P', b'L', b'M', b'B', 1, 1, 0, 0]); all[26..32].fill(0); all[48..56].fill(0); }
+            if b[31] & 1 == 0 { all[0..8].copy_from_slice(&[b'P', b'L', b'M', b'B', VERSION, 1, 0, 0]); all[26..32].fill(0); }
             if let Ok(h) = Header::from_bytes(&all) {
                 prop_assert_eq!(h.to_bytes(), all);
             }

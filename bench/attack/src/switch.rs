@@ -205,7 +205,7 @@ impl Attack {
             Self::Replay => {
                 "a sequence number counts once: duplicate; V14: not called false for it"
             }
-            Self::Injection => "the header's tag: bad_tag",
+            Self::Injection => "the session's cookie in XDP: dropped_cookie",
             Self::SpoofedSource => "consent in XDP: dropped_not_consented",
             Self::ZeroPayload => "V3: not the seed's bytes: not paid; V14: not called false for it",
             Self::EquivocatingCommit => {

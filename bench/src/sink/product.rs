@@ -11,7 +11,7 @@ use plumbline::datapath::{
 };
 use plumbline_proof::backhaul::messages::session_of;
 use plumbline_proof::backhaul::tally::Tally;
-use plumbline_wire::{HEADER_LEN, Header, Size};
+use plumbline_wire::{HEADER_LEN, Header};
 
 use super::{Order, Sink, Taken};
 use crate::account::Account;
@@ -103,14 +103,16 @@ fn receiver_by(pair: &Pair, path: PathChoice) -> Result<Receiver> {
 }
 
 /// What the one sender of a trial may do.
-pub(crate) fn session(size: Size) -> SessionSpec {
+pub(crate) fn session(load: &Load) -> SessionSpec {
     SessionSpec {
         session: session_of(&CHALLENGE),
+        from_tai_ns: 0,
         until_tai_ns: tai_ns() + CONSENT_NS,
-        size,
+        size: load.size,
         cap_packets: u64::MAX,
         senders: vec![Sender {
             index: INDEX,
+            cookie: load.key().cookie(),
             source: SocketAddr::from((SOURCE, SOURCE_PORT)),
         }],
     }
@@ -121,7 +123,7 @@ impl Product {
     pub(super) fn verified(order: &Order<'_>) -> Result<Self> {
         // One more than can come: the trial ends by time, not by a commitment.
         let tally = order.load.tally(order.packets as u64 + 1);
-        Self::start(receiver(order.pair)?, order.load.size, Some(tally))
+        Self::start(receiver(order.pair)?, order.load, Some(tally))
     }
 
     /// The same by the other binding.
@@ -129,7 +131,7 @@ impl Product {
     pub(super) fn verified_by_xsk_rs(order: &Order<'_>) -> Result<Self> {
         let tally = order.load.tally(order.packets as u64 + 1);
         let receiver = receiver_by(order.pair, PathChoice::XskRs)?;
-        Self::start(receiver, order.load.size, Some(tally))
+        Self::start(receiver, order.load, Some(tally))
     }
 
     /// The other binding is not in this build.
@@ -140,14 +142,14 @@ impl Product {
 
     /// The AF_XDP path alone.
     pub(super) fn count(order: &Order<'_>) -> Result<Self> {
-        Self::start(receiver(order.pair)?, order.load.size, None)
+        Self::start(receiver(order.pair)?, order.load, None)
     }
 
-    fn start(receiver: Receiver, size: Size, tally: Option<Tally>) -> Result<Self> {
+    fn start(receiver: Receiver, load: &Load, tally: Option<Tally>) -> Result<Self> {
         let counting = Counting::new(tally);
         let sink: Arc<dyn SessionSink> = counting.clone();
         let handle = receiver
-            .open(&session(size), &sink)
+            .open(&session(load), &sink)
             .context("opening the session")?;
         Ok(Self {
             receiver,

@@ -23,15 +23,14 @@ use super::messages::{
     Abort, Commit, Ready, Report, Rtt, SeedCommitment, Settlement, Start, Statement, Window,
     session_of,
 };
+use super::pace;
 use super::params::{AHEAD_MOST_NS, DEADLINE_DURATIONS, ECHO_FRESH_NS};
 use super::probes::Probes;
 use super::record::{Record, Refusal, seed_hash};
+use super::replay;
 use super::rtt;
 use super::sendlog::SendLog;
 use super::uplink::challenger::{Counting, Receiving};
-
-/// Groups that are made again together, as in the judge's replay.
-const GROUPS_A_PIECE: usize = 16;
 
 /// What a challenger knows alone until it reports: random, made for one session, used in no other.
 #[derive(Clone, ZeroizeOnDrop)]
@@ -40,6 +39,13 @@ pub struct Secrets {
     pub seed: [u8; 32],
     /// Its X25519 secret.
     pub ephemeral: [u8; 32],
+}
+
+impl Secrets {
+    /// Of two independent random values.
+    pub fn new(seed: [u8; 32], ephemeral: [u8; 32]) -> Self {
+        Self { seed, ephemeral }
+    }
 }
 
 /// What the challenger wants done.
@@ -73,6 +79,8 @@ pub struct Flood {
     pub start_ns: u64,
     /// Sending ends at the latest, unix ns.
     pub deadline_ns: u64,
+    /// Where in their slots bursts leave ([`super::pace`]).
+    pub jitter: u64,
 }
 
 /// What the generator did.
@@ -105,7 +113,7 @@ pub struct Challenger {
     control: SocketAddr,
     pub(super) secrets: Secrets,
     pub(super) session: Option<SessionKey>,
-    train: Option<Box<Train>>,
+    train: Option<Train>,
     prepared: bool,
     pub(super) probes: Probes,
     said_ready: bool,
@@ -265,7 +273,7 @@ impl Challenger {
         let train = Train::new(seed, &challenge, &beacon, 0, self.index, session.clone())
             .of_size(self.record.notice.message.terms.size());
         self.session = Some(session);
-        self.train = Some(Box::new(train.clone()));
+        self.train = Some(train.clone());
         vec![ChallengerAction::Prepare(Box::new(train), cap)]
     }
 
@@ -329,6 +337,7 @@ impl Challenger {
             rate_bps: terms.offer_each_bps(),
             start_ns: start.t0_ns,
             deadline_ns: start.t0_ns + DEADLINE_DURATIONS * terms.duration_ns(),
+            jitter: pace::jitter(&self.secrets.seed),
         };
         self.flooding = Some(flood);
         vec![ChallengerAction::Flood(flood)]
@@ -524,12 +533,7 @@ impl Challenger {
         let opens = keystream::response(&commit.challenge, 0, &commit.counts, &reveal.roots)
             == commit.response;
         let packets: u32 = bitmap.iter().map(|b| b.count_ones()).sum();
-        // A few groups at a time: what is in memory does not grow with the claim.
-        let mut train = train.clone();
-        let pieces = (0..bitmap.len().div_ceil(8)).step_by(GROUPS_A_PIECE);
-        let groups = pieces.flat_map(|from| train.groups(bitmap, from..from + GROUPS_A_PIECE));
-        let mine = keystream::root(bitmap.len(), keystream::words(bitmap), groups);
-        if opens && packets == *count && mine == *root {
+        if opens && packets == *count && replay::root(train, bitmap) == *root {
             *count
         } else {
             0
@@ -563,7 +567,7 @@ impl Challenger {
             rho_ns: self.probes.smallest_ns(),
             packets: self.proved(&heard.commit),
             sent: flooded.sent,
-            sent_back: flooded.log.back_from(span_ns),
+            sent_back: flooded.sent_back(e),
             control_sent: self.control_sent,
             response: heard.commit.response,
             heard: other.map(|h| h.signed.clone()),

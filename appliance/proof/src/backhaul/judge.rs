@@ -396,11 +396,8 @@ impl<'a> Bench<'a> {
     fn tried(&mut self, counted: &[Counted<'_>]) -> Option<Tried> {
         let silent = self.record.reports.len() - counted.len();
         if self.up() {
-            return uplink::judge::tried(
-                self.record,
-                counted.iter().map(|c| c.sample.packets).collect(),
-                silent,
-            );
+            let packets: Vec<u64> = counted.iter().map(|c| c.sample.packets).collect();
+            return uplink::judge::tried(self.record, &packets, silent);
         }
         let offers = self.offers(counted);
         offer::tried(&self.terms, &offers, silent, self.came())

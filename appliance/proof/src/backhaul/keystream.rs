@@ -1,5 +1,5 @@
-//! The packets of one challenger: deterministic, so that they and their digests are made ahead of
-//! T0, and unpredictable until the seed is revealed. And the tree that is committed to of them.
+//! The packets of one challenger: deterministic, so that they are made a little ahead of their sending and
+//! again by whoever judges, and unpredictable until the seed is revealed. And the tree that is committed to.
 //!
 //! ```text
 //!  k_i = H(seed ‖ challenge ‖ beacon ‖ phase ‖ index)
@@ -109,6 +109,22 @@ impl Train {
         self.stream.set_position(sequence.saturating_mul(keystream));
     }
 
+    /// Fills `out` with whole packets, the first of number `first`. `scratch` is kept between calls, so that
+    /// only the first allocates.
+    pub fn fill(&mut self, first: u64, out: &mut [u8], scratch: &mut Vec<u8>) {
+        let length = self.size.payload();
+        scratch.resize(BATCH * length, 0);
+        let mut next = first;
+        for packets in out.chunks_mut(BATCH * length) {
+            let mut sequences = [0; BATCH];
+            let sequences = &mut sequences[..packets.len() / length];
+            for sequence in &mut *sequences {
+                (*sequence, next) = (next, next.saturating_add(1));
+            }
+            self.pack(sequences, scratch, packets);
+        }
+    }
+
     /// Makes `count` packets back to back, with their leaves. `progress` hears how many are made.
     pub fn make(
         &mut self,
@@ -196,6 +212,7 @@ impl Train {
             index: self.index,
             sequence,
             sent_ns: 0,
+            cookie: 0,
             tag: [0; 8],
         };
         let mut bytes = header.to_bytes();
@@ -289,7 +306,8 @@ fn join(level: u8, index: u64, children: &[(u64, Digest)]) -> Digest {
 }
 
 /// The groups of a bitmap that are not empty, their leaves looked up; `None` if one is missing.
-pub fn groups(bitmap: &[u8], leaf: impl Fn(u64) -> Option<Digest>) -> Option<Vec<Digest>> {
+#[cfg(test)]
+pub(super) fn groups(bitmap: &[u8], leaf: impl Fn(u64) -> Option<Digest>) -> Option<Vec<Digest>> {
     let first = |at: u64| at * GROUP as u64;
     (0u64..)
         .zip(words(bitmap))
@@ -350,6 +368,12 @@ mod tests {
             of.write(36, &mut single);
             assert_eq!(&bytes[36 * length..], &single);
             assert_eq!(leaves[36], *blake3::hash(&single).as_bytes());
+            // From any number on, more and less than a batch.
+            for (first, count) in [(0, 37), (5, 30), (36, 1), (20, 16), (9, 0)] {
+                let (mut part, mut scratch) = (vec![0; count * length], Vec::new());
+                of.fill(first as u64, &mut part, &mut scratch);
+                assert_eq!(part, bytes[first * length..(first + count) * length]);
+            }
             // In any order, with runs, repeats and gaps, and over more than one batch.
             let order: Vec<u64> = [36, 0, 1, 2, 2, 9].into_iter().chain(3..30).collect();
             let want: Vec<Digest> = order

@@ -21,6 +21,10 @@ pub const USUAL_MTU: u16 = 1500;
 /// Offered rate of a phase in percent of the claim: enough to fill the link, little enough not to
 /// hurt it (spec: r = 1.15·K/(n−f)).
 pub const OFFER_PERCENT: u64 = 115;
+/// b, packets that a challenger hands over together at most. In step with four others bursts of 44 made a
+/// 10 Gbit/s link with a queue of 60 packets read 0.26 to 0.64 of itself; of 8, each moved within its slot of
+/// the schedule, 0.975 and more; of 16 not always. The lower bound grants a late challenger so many at most.
+pub const BURST_PACKETS: u64 = 8;
 /// A phase is given up after this many nominal durations, so that a link of a quarter of its claim
 /// still delivers its target.
 pub const DEADLINE_DURATIONS: u64 = 4;
@@ -32,9 +36,11 @@ pub const SLICES: u64 = 50;
 pub const MAX_CHALLENGERS: u16 = 64;
 /// Shortest and longest phase, milliseconds.
 pub const DURATION_MS: std::ops::RangeInclusive<u32> = 10..=10_000;
-/// Largest packet table of one challenger: bounds memory (32 B a leaf).
+/// Most packets of one challenger: a bitmap of 500 kB in the reveal, and what the prover keeps of each. Whoever
+/// sends them makes them while it sends, and keeps none.
 pub const MAX_CAP_PACKETS: u64 = 4_000_000;
-/// Most bytes that one challenger makes ahead, at the IP layer: as many packets of the usual MTU.
+/// Most bytes that one challenger is asked to send, at the IP layer: as many packets of the usual MTU. Bounds
+/// what a request costs its line, not its memory.
 pub const MAX_CAP_BYTES: u64 = MAX_CAP_PACKETS * STANDARD_BYTES as u64;
 
 /// Probes before and after the flood: the smallest of ten idle round trips is within a few per cent
@@ -71,9 +77,6 @@ pub const DRAIN_LIMIT_NS: u64 = 2_000_000_000;
 /// without them, ns.
 pub const STEP_TIMEOUT_NS: u64 = 5_000_000_000;
 
-/// b: packets that a sender hands over at once at most, and may be ahead of its schedule by. With 44 in step a
-/// 10 Gbit/s link with a queue of 60 packets read 0.26 to 0.64 of itself, with 8 at least 0.975.
-pub const BURST_PACKETS: u64 = 8;
 /// Packets that count of one challenger at most, in percent of m: what one of n−f equal shares of N may differ by
 /// where they meet a short queue. The target N stays.
 pub const CAP_PERCENT: u64 = 115;
@@ -106,8 +109,8 @@ pub const AHEAD_MOST_NS: u64 = 2_000_000_000;
 pub const ECHO_FRESH_NS: u64 = 2 * PROBE_TIMEOUT_NS;
 
 const _: () = assert!(STANDARD_BYTES as usize == Size::Standard.ip_layer());
+const _: () = assert!((T_MIN_PERCENT * OFFER_SLOTS).is_multiple_of(100));
 const _: () = assert!(ETHERNET_BYTES < LAYER1_BYTES as u64);
-const _: () = assert!(T_MIN_PERCENT * OFFER_SLOTS % 100 == 0);
 const _: () = assert!(*LEAD_NS.end() < AHEAD_MOST_NS);
 const _: () = assert!(COMMIT_REPEAT_NS < COMMIT_GIVE_UP_NS && DRAIN_QUIET_NS < DRAIN_LIMIT_NS);
 const _: () = assert!(SETTLE_NS + PROBE_GAP_NS < DRAIN_QUIET_NS);
@@ -142,7 +145,7 @@ pub enum TermsError {
     /// Neither way.
     #[error("direction {0} is not measured; 0, towards the prover, and 1, away from it, are")]
     Direction(u8),
-    /// The packet table would exceed [`MAX_CAP_PACKETS`] or [`MAX_CAP_BYTES`].
+    /// One challenger would send more than [`MAX_CAP_PACKETS`] or [`MAX_CAP_BYTES`].
     #[error(
         "{packets} packets a challenger exceed {most}: claim less, take more challengers, or a shorter duration"
     )]
@@ -492,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_made_ahead_are_bounded_in_number_and_in_bytes() {
+    fn packets_are_bounded_in_number_and_in_bytes() {
         // cap = ⌈m · 4.6⌉ of packets of `mtu` bytes.
         let largest = |mtu, most: u64| {
             let with = |m: u64| {

@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 
 use plumbline_trust::identity::{NetworkKey, Signed};
 use plumbline_trust::session::{Ephemeral, SessionKey};
-use zeroize::Zeroizing;
 
 use super::messages::{
     Abort, Accounting, Commit, Consent, Reveal, Sender, Settlement, Start, Statement,
@@ -65,7 +64,8 @@ pub struct Prover {
     pub(super) made: bool,
     /// T0, once it is said.
     pub(super) t0_ns: Option<u64>,
-    secret: Zeroizing<[u8; 32]>,
+    /// Drawn for this session.
+    ephemeral: Ephemeral,
     data: SocketAddr,
     control: SocketAddr,
     step: Step,
@@ -77,7 +77,7 @@ impl Prover {
     pub fn new(
         notice: &Statement,
         key: &NetworkKey,
-        ephemeral: [u8; 32],
+        ephemeral: Ephemeral,
         data: SocketAddr,
         control: SocketAddr,
         now_ns: u64,
@@ -92,7 +92,7 @@ impl Prover {
         Ok(Self {
             made: record.notice.message.terms.direction == Direction::Down,
             t0_ns: None,
-            secret: Zeroizing::new(ephemeral),
+            ephemeral,
             record,
             data,
             control,
@@ -214,7 +214,7 @@ impl Prover {
 
     fn consent(&mut self, key: &NetworkKey, now_ns: u64) -> Vec<ProverAction> {
         let notice = &self.record.notice.message;
-        let ephemeral = Ephemeral::from_secret(*self.secret);
+        let ephemeral = &self.ephemeral;
         let said: Vec<Sender> = self
             .record
             .seeds

@@ -11,7 +11,8 @@ use super::messages::{
     ABORT_WORDS_MAX, Abort, Begun, ChallengeId, Commit, Consent, Member, Notice, Ready, Report,
     Reveal, SeedCommitment, Start, Statement,
 };
-use super::params::{DEADLINE_DURATIONS, OFFER_SLOTS, TermsError};
+use super::params::TermsError;
+use super::sendlog::BACK_SLOTS;
 use super::uplink;
 
 /// Most probes whose echoes a report may carry: bounds the work of whoever checks it.
@@ -20,8 +21,6 @@ pub const MAX_RTTS: usize = 4096;
 pub const MAX_BODY: usize = 40 << 20;
 /// Most bytes of the body of a kind that holds no bitmaps: a report of [`MAX_RTTS`] echoes of some 150 bytes each.
 pub const MAX_WORDS: usize = 1 << 20;
-/// Most slots of a send log: the deadline's, and a duration besides.
-pub const MAX_SENT_BACK: usize = ((DEADLINE_DURATIONS + 1) * OFFER_SLOTS) as usize;
 
 /// Why a statement was not taken. The names are the API's error codes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -312,11 +311,11 @@ impl Record {
                         why: format!("has {} entries; at most {MAX_RTTS}", message.rtts.len()),
                     });
                 }
-                if message.sent_back.len() > MAX_SENT_BACK {
+                if message.sent_back.len() as u64 > BACK_SLOTS {
                     return Err(Refusal::Field {
                         what: "report.sent_back",
                         why: format!(
-                            "has {} slots; at most {MAX_SENT_BACK}",
+                            "has {} slots; at most {BACK_SLOTS}",
                             message.sent_back.len()
                         ),
                     });

@@ -111,6 +111,15 @@ pub(super) fn replay(
         .collect()
 }
 
+/// C_i of those packets of `train` that `bitmap` names, a piece at a time: no more memory than their groups'
+/// digests take.
+pub(super) fn root(train: &Train, bitmap: &[u8]) -> Digest {
+    let mut train = train.clone();
+    let pieces = cut(bitmap.len().div_ceil(8), GROUPS_A_PIECE);
+    let groups = pieces.flat_map(|range| train.groups(bitmap, range));
+    keystream::root(bitmap.len(), keystream::words(bitmap), groups)
+}
+
 fn cut(length: usize, piece: usize) -> impl Iterator<Item = Range<usize>> {
     (0..length)
         .step_by(piece)

@@ -24,7 +24,7 @@ pub fn ack(challenge: &[u8; 32], index: u16, now_ns: u64, key: &SessionKey) -> [
     sealed(Kind::CommitAck, challenge, index, 0, now_ns, key)
 }
 
-/// A header of ours with its tag.
+/// A header of ours with its cookie and tag.
 pub fn sealed(
     kind: Kind,
     challenge: &[u8; 32],
@@ -40,6 +40,7 @@ pub fn sealed(
         index,
         sequence,
         sent_ns,
+        cookie: 0,
         tag: [0; 8],
     };
     let mut bytes = header.to_bytes();

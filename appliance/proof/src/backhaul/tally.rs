@@ -2,15 +2,15 @@
 //! `&self`, nothing locks, and after [`Tally::new`] nothing allocates until the commitment.
 //!
 //! ```text
-//!  header ─► admit ──► refused: out_of_range · bad_tag · duplicate · late · over_cap
-//!              │
+//!  header ─► admit ──► refused: out_of_range · bad_tag ‖ received + 1 ‖ · duplicate · late · over_cap
+//!              │                                       └ behind the tag
 //!              └─► (16-lane hash) ─► accept ─► leaf ─► group of 64, then node of 64 groups: full, or
 //!                                                │      left behind: hashed
 //!                                               N-th ─► commit: open groups and nodes, then C_1 … C_n, C
 //! ```
 //!
 //! Claim: whatever the threads do, no cap is exceeded, and every packet has one fate: seen = committed
-//! + refused. Not promised: which of two racing copies of a packet is the duplicate. Tests: `tests`.
+//! + refused. A packet whose tag does not hold changes nothing but the number of those. Not promised: which of two racing copies of a packet is the duplicate. Tests: `tests`.
 
 mod kept;
 mod lane;
@@ -149,7 +149,11 @@ impl Tally {
 
     /// Decides on a packet before it is hashed; a refusal is counted.
     pub fn admit(&self, header: &Header, raw: &[u8; HEADER_LEN]) -> bool {
-        self.judged(header, |lane| lane.key.check(raw))
+        self.judged(header, |lane| {
+            let good = lane.key.check(raw);
+            lane.received.fetch_add(u64::from(good), Relaxed);
+            good
+        })
     }
 
     /// [`Tally::admit`] for up to 64 packets, in order: bit i is packet i's. Runs of packets of one
@@ -174,10 +178,19 @@ impl Tally {
             let authentic = self
                 .lane(index)
                 .map_or(0, |lane| lane.key.check_many(&raws[..used]));
+            let mut received = 0;
             for (i, header) in headers[..used].iter().enumerate() {
-                let good = self.judged(header, |_| authentic >> i & 1 == 1);
+                let good = self.judged(header, |_| {
+                    let good = authentic >> i & 1 == 1;
+                    received += u64::from(good);
+                    good
+                });
                 admitted |= u64::from(good) << at;
                 at += 1;
+            }
+            // Once a run: a packet would pay for it.
+            if let Some(lane) = self.lane(index) {
+                lane.received.fetch_add(received, Relaxed);
             }
         }
         admitted
@@ -321,6 +334,13 @@ impl Tally {
             over_cap: r.over_cap.load(Relaxed),
             late: r.late.load(Relaxed) + hashed.saturating_sub(self.counted()),
         }
+    }
+
+    /// Authentic packets of each challenger, whatever became of them: counted, a duplicate, over its cap or
+    /// late. 0 for who has no consent.
+    pub fn received(&self) -> Vec<u64> {
+        let received = |l: &Option<Lane>| l.as_ref().map_or(0, |l| l.received.load(Relaxed));
+        self.lanes.iter().map(received).collect()
     }
 
     /// Everything that came in and has a fate: quiet when it no longer changes. Admitted packets are

@@ -10,6 +10,7 @@ use plumbline_trust::Signature;
 use plumbline_trust::encoding::{decode, domain, encode, hash};
 use plumbline_trust::identity::{Address, NetworkKey, Signed, binding_message};
 use plumbline_trust::selection;
+use plumbline_trust::session::Ephemeral;
 use plumbline_wire::header::{Header, Kind, TAGGED_LEN};
 
 use super::bundle::{self, Bundle};
@@ -47,14 +48,13 @@ pub(super) fn key(i: u8) -> NetworkKey {
 
 /// What the challenger with key `i` drew for its session.
 pub(super) fn secrets(i: u8) -> Secrets {
-    Secrets {
-        seed: [i; 32],
-        ephemeral: [i ^ 0x80; 32],
-    }
+    Secrets::new([i; 32], [i ^ 0x80; 32])
 }
 
-/// The prover's X25519 secret.
-pub(super) const EPHEMERAL: [u8; 32] = [0x77; 32];
+/// What the prover drew.
+pub(super) fn ephemeral() -> Ephemeral {
+    Ephemeral::from_secret([0x77; 32])
+}
 
 pub(super) fn addr(port: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], u16::try_from(port).unwrap()))
@@ -161,7 +161,7 @@ impl Sim {
         let notice = notice(world.terms);
         let coordinator = Coordinator::new(&key(3), &notice).unwrap();
         let first = coordinator.log()[0].clone();
-        let prover = Prover::new(&first, &key(2), EPHEMERAL, addr(7301), addr(7302), 0).unwrap();
+        let prover = Prover::new(&first, &key(2), ephemeral(), addr(7301), addr(7302), 0).unwrap();
         let mut sim = Self {
             now: 0,
             world,
@@ -402,7 +402,7 @@ impl Sim {
                 continue;
             };
             let mine = || sends.iter().filter(|s| s.1 == i && s.0 <= self.now + DELAY);
-            let mut log = SendLog::new(&terms);
+            let mut log = SendLog::new(terms.duration_ns());
             mine().for_each(|s| log.add(s.0 - flood.start_ns, 1));
             self.parties[i].machine.flooded(Flooded {
                 first_ns: mine().next().map(|_| flood.start_ns),

@@ -8,7 +8,7 @@ use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission};
 use plumbline_contracts::abi::backhaul::{Backhaul, Estimator};
 use plumbline_contracts::{State, Verdict, request_id};
 
-use super::types::{Drawn, Measurement, Outcome, Sent};
+use super::types::{Drawn, Measurement, Outcome, Reported, Sent};
 use super::{ChainClient, ClientError};
 
 /// Measurements.
@@ -192,15 +192,16 @@ impl ChainClient {
             u128::try_from(*rate).map_err(|e| self.malformed("Reported event", e.to_string()))
         });
         Ok(Some(Outcome {
-            point: result.point,
+            lower: result.lower,
             guaranteed: result.guaranteed,
+            lower_span_us: result.lowerSpanUs,
+            guaranteed_span_us: result.guaranteedSpanUs,
             curve: curve.collect::<Result<_, _>>()?,
             packets: result.packets,
             reported_at: result.reportedAt,
             reporters: indices(result.reporters),
             paid: indices(result.paid),
-            counts: found.counts,
-            sustained: (result.sustained != u64::MAX).then_some(result.sustained),
+            reports: found.reports.iter().copied().map(reported).collect(),
             verdict,
             bundle_hash: result.bundleHash,
             state: self.state_of(id).await?,
@@ -210,7 +211,7 @@ impl ChainClient {
     /// The contract's estimator, for comparing with one's own.
     ///
     /// # Errors
-    /// See [`ClientError`]; `InputMalformed` if a time is zero or the lengths differ.
+    /// See [`ClientError`]; `InputMalformed` if a span or length is zero or the lengths differ.
     pub async fn estimate(
         &self,
         input: &Estimator::Input,
@@ -240,6 +241,15 @@ impl ChainClient {
             .first()
             .ok_or_else(|| self.malformed(what, format!("it is not in block {number}")))?;
         E::decode_log_data(&log.inner.data).map_err(|e| self.malformed(what, e.to_string()))
+    }
+}
+
+/// As the contract packs it.
+fn reported(word: u64) -> Reported {
+    let [a, b, c, d, e, f, g, h] = word.to_be_bytes();
+    Reported {
+        packets: u32::from_be_bytes([a, b, c, d]),
+        window_us: u32::from_be_bytes([e, f, g, h]),
     }
 }
 

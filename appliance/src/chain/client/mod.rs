@@ -51,7 +51,7 @@ pub use error::ClientError;
 pub use patience::Patience;
 pub use seeds::{Seeds, commitment};
 pub use types::{
-    BlockInfo, Drawn, Measurement, Outcome, Participant, Registration, Sent, Totals, role,
+    BlockInfo, Drawn, Measurement, Outcome, Participant, Registration, Reported, Sent, Totals, role,
 };
 pub use variables::Held;
 

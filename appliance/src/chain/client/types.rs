@@ -108,27 +108,38 @@ pub struct Drawn {
     pub block: u64,
 }
 
+/// What the chain keeps of a challenger's report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Reported {
+    /// Its packets that the prover counted; of the uplink, those that it received.
+    pub packets: u32,
+    /// From its first packet until it heard the commitment, µs.
+    pub window_us: u32,
+}
+
 /// What came out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Outcome {
-    /// Point estimate, bit/s.
-    pub point: u128,
-    /// Guaranteed with f corrupt, bit/s.
+    /// What the link carried if nobody lies, bit/s.
+    pub lower: u128,
+    /// What it carried though f lie, bit/s.
     pub guaranteed: u128,
-    /// Guaranteed with 0, …, f corrupt, bit/s.
+    /// Time over which `lower` is taken, µs.
+    pub lower_span_us: u32,
+    /// Time over which `guaranteed` is taken, µs.
+    pub guaranteed_span_us: u32,
+    /// What it carried though 0, …, f lie, bit/s, as it was posted: of all that reported.
     pub curve: Vec<u128>,
-    /// Packets of those that reported.
+    /// Packets of those whose reports count.
     pub packets: u64,
     /// Unix seconds when it was posted.
     pub reported_at: u64,
     /// Indices of those that reported.
     pub reporters: Vec<u16>,
-    /// Indices of those that are paid.
+    /// Indices of those whose reports count, and who are paid.
     pub paid: Vec<u16>,
-    /// Packets counted of each challenger; of the uplink, what each is paid for.
-    pub counts: Vec<u32>,
-    /// Rate after a burst, bit/s, which no figure exceeds; `None`: no burst was seen.
-    pub sustained: Option<u64>,
+    /// What was reported of each challenger, by index; zero of one that did not.
+    pub reports: Vec<Reported>,
     /// What it says of the claim.
     pub verdict: Verdict,
     /// BLAKE3 of the evidence bundle.

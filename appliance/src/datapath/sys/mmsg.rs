@@ -115,7 +115,7 @@ impl MmsgSource {
             .consents
             .get_mut(&key)
             .ok_or(Fate::DroppedNotConsented)?;
-        row.admit(parsed.index, length, tai_ns, row.passed)?;
+        row.admit(&parsed, length, tai_ns, row.passed)?;
         row.passed += 1;
         // Without a stamp the kernel was not asked for one, which `new` requires; a packet that cannot be
         // timed is not data.

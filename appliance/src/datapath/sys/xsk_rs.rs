@@ -67,9 +67,9 @@ impl XdpSocket for XskSource {
         mode: Mode,
         waker: OwnedFd,
     ) -> Result<(Self, Option<String>), String> {
-        if frames_for(mtu) != (FRAME_SIZE, false) {
+        if frames_for(mtu, mode) != (FRAME_SIZE, false) {
             return Err(format!(
-                "xsk-rs is used for an MTU of up to 1774 only, and this is {mtu}"
+                "xsk-rs is used with copies and an MTU of up to 1774 only; this is {mode:?}, MTU {mtu}"
             ));
         }
         let (umem, frames) = umem(FRAMES)?;

@@ -42,9 +42,13 @@ impl Control {
         }
     }
 
-    /// Waits at most `wait` for a datagram: its length in `buffer` and when the kernel received it,
+    /// Waits at most `wait` for a datagram: where from, its length in `buffer`, and when the kernel received it,
     /// unix ns.
-    pub(super) fn receive(&mut self, buffer: &mut [u8], wait: Duration) -> Option<(usize, u64)> {
+    pub(super) fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        wait: Duration,
+    ) -> Option<(SocketAddr, usize, u64)> {
         let mut ready = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
         if !matches!(ppoll(&mut ready, Some(TimeSpec::from_duration(wait)), None), Ok(n) if n > 0) {
             return None;
@@ -64,6 +68,16 @@ impl Control {
             }
             _ => None,
         });
-        Some((message.bytes, stamp.unwrap_or_else(clock::realtime_ns)))
+        let from = message.address.and_then(|a| {
+            let v4 = a
+                .as_sockaddr_in()
+                .map(|a| SocketAddr::from(std::net::SocketAddrV4::from(*a)));
+            v4.or_else(|| {
+                a.as_sockaddr_in6()
+                    .map(|a| std::net::SocketAddrV6::from(*a).into())
+            })
+        })?;
+        let at_ns = stamp.unwrap_or_else(clock::realtime_ns);
+        Some((from, message.bytes, at_ns))
     }
 }

@@ -2,15 +2,15 @@
 //!
 //! ```text
 //!   coordinator ──events──► channel ─► session thread: machine, control socket ─► statements ──► coordinator
-//!                                        │ Prepare ▲ leaves        kernel stamps every datagram
+//!                                        │ Prepare ▲ buffers full   kernel stamps every datagram
 //!                                        ▼         │
-//!                                     packet thread ── Flood ──► generator (io_uring) ══► prover
+//!                                     pack thread ─ milliseconds ahead ─► flood thread (io_uring) ══► prover
 //! ```
 //! The control socket is read by the thread that owns the machine, and arrival times are the kernel's,
 //! so that a busy scheduler does not lengthen anyone's round trip.
 
 mod control;
-mod paths;
+mod limits;
 mod uplink;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -20,25 +20,28 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use plumbline_proof::backhaul::challenger::{
-    Challenger as Machine, ChallengerAction, Flood, Flooded,
+    Challenger as Machine, ChallengerAction, Flood, Flooded, Secrets,
 };
 use plumbline_proof::backhaul::keystream::Train;
 use plumbline_proof::backhaul::messages::{ChallengeId, Statement};
-use plumbline_proof::backhaul::params::Direction;
+use plumbline_proof::backhaul::params::{BURST_PACKETS, Direction};
 use plumbline_proof::backhaul::uplink::challenger::{Counted, Counting};
-use plumbline_trust::Digest;
-use plumbline_trust::identity::Address;
 use plumbline_wire::header::IP_UDP_LEN;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use self::control::Control;
-pub use self::paths::Paths;
+pub use self::limits::{Budget, Limits};
+use self::limits::{Share, Taken};
 use self::uplink::Ear;
 use super::conduct::{Conduct, Speaker};
-use super::node::Node;
+use super::node::{self, Node};
 use super::path;
 use crate::clock;
-use crate::generator::{FloodPlan, flood};
+use crate::config::Role;
+use crate::config::units::{Bytes, Rate};
+use crate::generator::{FloodPlan, RING_BYTES, Shape, Stream, flood, stream};
+use crate::journal::{Kept, Seat};
 
 /// Longest wait for a datagram before statements and the machine's clock are looked at again.
 const PATIENCE: Duration = Duration::from_millis(5);
@@ -59,13 +62,13 @@ pub struct Challenger {
     pub control_port: u16,
     /// How it behaves.
     pub conduct: Arc<dyn Conduct>,
-    /// Smallest round trips to provers it has met.
-    pub paths: Paths,
+    /// What it lends its sessions.
+    pub budget: Arc<Budget>,
 }
 
 /// What the worker threads of a session answer.
 enum Work {
-    Prepared(Vec<u8>, Vec<Digest>),
+    Prepared(Stream),
     Flooded(Result<Flooded, String>),
     Counted(Result<Counted, String>),
 }
@@ -81,10 +84,13 @@ impl Challenger {
             .next(SESSION_LIMIT)
             .await
             .ok_or("the coordinator gave no notice")?;
-        let lifetime = self.node.check_notice(&first).await?.min(SESSION_LIMIT);
+        let checked = self.node.check_notice(&first).await?;
+        let lifetime = checked.lifetime.min(SESSION_LIMIT);
+        let begun = self.node.begin(Role::Challenger, &challenge, checked.asked);
+        let seat = begun.await?;
         let (heard_in, heard) = channel();
         let (say, mut said) = mpsc::channel(STATEMENTS);
-        let (session, prover) = Session::open(self, &first, heard, say)?;
+        let session = Session::open(self, &seat, &first, heard, say)?;
         let stop = Arc::new(AtomicBool::new(false));
         let _when_dropped = StopWhenDropped(stop.clone());
         let thread = tokio::task::spawn_blocking({
@@ -110,12 +116,10 @@ impl Challenger {
             .await
             .unwrap_or_else(|_| Err("no end in time".to_owned()));
         stop.store(true, Ordering::Relaxed);
-        let (ran, smallest_ns) = thread.await.map_err(|e| e.to_string())?;
-        if let Some(ns) = smallest_ns {
-            self.paths.remember(prover, ns);
-        }
+        let ran = thread.await.map_err(|e| e.to_string())?;
         // Why the talk ended says more than that the thread was stopped for it.
-        talked.and(ran)
+        talked.and(ran)?;
+        seat.delivered().map_err(|e| e.to_string())
     }
 }
 
@@ -131,6 +135,9 @@ impl Drop for StopWhenDropped {
 /// One session's thread.
 struct Session {
     node: Arc<Node>,
+    seat: Arc<Seat>,
+    /// Where the chain is asked from.
+    runtime: Handle,
     conduct: Arc<dyn Conduct>,
     machine: Machine,
     control: Control,
@@ -138,10 +145,15 @@ struct Session {
     /// Uplink only: open from the beginning, so that packets are stamped however late the start is heard.
     ear: Option<Ear>,
     heard: Receiver<Statement>,
-    say: mpsc::Sender<Statement>,
+    say: mpsc::Sender<Kept>,
     work_in: Sender<Work>,
     work: Receiver<Work>,
-    packets: Vec<u8>,
+    shape: Shape,
+    packets: Option<Stream>,
+    /// The flood is over, which the machine hears with the commitment: the clock is watched until then.
+    flooded: Option<Flooded>,
+    /// What this session takes of the machine, or why it may not.
+    share: Result<Taken, String>,
     /// A packet was sent to try the path.
     tried: bool,
     halt: Arc<AtomicBool>,
@@ -152,10 +164,11 @@ struct Session {
 impl Session {
     fn open(
         role: &Challenger,
+        seat: &Arc<Seat>,
         notice: &Statement,
         heard: Receiver<Statement>,
-        say: mpsc::Sender<Statement>,
-    ) -> Result<(Self, Address), String> {
+        say: mpsc::Sender<Kept>,
+    ) -> Result<Self, String> {
         let io = |e: std::io::Error| format!("cannot bind {}: {e}", role.address);
         let data = bind(role.address, role.data_port).map_err(io)?;
         let control = bind(role.address, role.control_port).map_err(io)?;
@@ -167,21 +180,32 @@ impl Session {
             data.local_addr().map_err(io)?,
             control.address().map_err(io)?,
         );
-        // No round trip to this prover is known that it can never have inflated: the floor is 0.
-        let (machine, first) =
-            Machine::new(notice, &role.node.network, addresses.0, addresses.1, 0)
-                .map_err(|e| e.to_string())?;
-        let prover = machine.record().notice.message.prover.address;
-        let machine = match role.paths.smallest_ns(&prover) {
-            Some(ns) => machine.remembering(ns),
-            None => machine,
+        let key = &role.node.network;
+        let secrets = match role.conduct.secrets(key, seat.challenge()) {
+            Some(secrets) => secrets,
+            None => Secrets::new(node::random()?, node::random()?),
         };
+        let (machine, first) = Machine::new(notice, key, secrets, addresses.0, addresses.1)
+            .map_err(|e| e.to_string())?;
         let data = Arc::new(data);
-        let up = machine.record().notice.message.terms.direction == Direction::Up;
+        let terms = machine.record().notice.message.terms;
+        let up = terms.direction == Direction::Up;
+        let rate = terms.offer_each_bps();
+        let shape = Shape::new(terms.size().payload(), rate, RING_BYTES);
+        let bytes = terms
+            .cap_packets()
+            .saturating_mul(terms.packet_bytes.into());
+        let share = role.budget.take(Share {
+            rate: Rate(rate),
+            bytes: Bytes(bytes),
+            memory: Bytes(if up { 0 } else { shape.bytes() as u64 }),
+        });
         let ear = up.then(|| Ear::new(data.clone())).transpose()?;
         let (work_in, work) = channel();
-        let session = Self {
+        Ok(Self {
             node: role.node.clone(),
+            seat: seat.clone(),
+            runtime: Handle::current(),
             conduct: role.conduct.clone(),
             machine,
             control,
@@ -191,23 +215,29 @@ impl Session {
             say,
             work_in,
             work,
-            packets: Vec::new(),
+            shape,
+            packets: None,
+            flooded: None,
+            share,
             tried: false,
             halt: Arc::new(AtomicBool::new(false)),
             watch: clock::Watch::start(),
             first,
-        };
-        Ok((session, prover))
+        })
     }
 
-    /// To its end; and the smallest round trip that it saw.
-    fn run(mut self, stop: &AtomicBool) -> (Result<(), String>, Option<u64>) {
-        let first = std::mem::take(&mut self.first);
+    /// To its end.
+    fn run(mut self, stop: &AtomicBool) -> Result<(), String> {
+        let mut first = std::mem::take(&mut self.first);
+        if let Err(why) = &self.share {
+            let key = self.node.network.clone();
+            first.extend(self.machine.give_up(&key, why));
+        }
         let ended = self
             .act(first)
             .and_then(|done| if done { Ok(()) } else { self.turns(stop) });
         self.halt.store(true, Ordering::Relaxed);
-        (ended, self.machine.smallest_ns())
+        ended
     }
 
     fn turns(&mut self, stop: &AtomicBool) -> Result<(), String> {
@@ -218,26 +248,34 @@ impl Session {
             let wait = Duration::from_nanos(self.machine.wake_ns().saturating_sub(now))
                 .clamp(Duration::from_micros(200), PATIENCE);
             let mut actions = Vec::new();
-            if let Some((length, at_ns)) = self.control.receive(&mut buffer, wait) {
-                actions.extend(self.machine.datagram(&buffer[..length], at_ns));
+            if let Some((from, length, at_ns)) = self.control.receive(&mut buffer, wait) {
+                actions.extend(self.machine.datagram(from, &buffer[..length], at_ns));
             }
             while let Ok(statement) = self.heard.try_recv() {
-                actions.extend(
-                    self.machine
-                        .hear(&key, &statement)
-                        .map_err(|e| e.to_string())?,
-                );
+                let now_ns = clock::realtime_ns();
+                actions.extend(match self.believes(&statement) {
+                    Ok(()) => self.machine.hear(&key, &statement, now_ns),
+                    Err(why) => self.machine.give_up(&key, &why),
+                });
             }
             self.try_path();
             while let Ok(work) = self.work.try_recv() {
                 match work {
-                    Work::Prepared(packets, leaves) => {
-                        self.packets = packets;
-                        self.machine.prepared(leaves);
+                    Work::Prepared(packets) => {
+                        self.packets = Some(packets);
+                        self.machine.prepared();
                     }
-                    Work::Flooded(outcome) => self.machine.flooded(outcome?),
+                    Work::Flooded(outcome) => self.flooded = Some(outcome?),
                     Work::Counted(counted) => self.machine.counted(counted?),
                 }
+            }
+            if self.halt.load(Ordering::Relaxed)
+                && let Some(flooded) = self.flooded.take()
+            {
+                self.machine.flooded(Flooded {
+                    clock_error_ns: self.watch.error_ns(),
+                    ..flooded
+                });
             }
             actions.extend(
                 self.machine
@@ -248,6 +286,24 @@ impl Session {
             }
         }
         Err("stopped".into())
+    }
+
+    /// What the chain must say too: where the prover is, and that this set-up is under way.
+    fn believes(&self, statement: &Statement) -> Result<(), String> {
+        let record = self.machine.record();
+        match statement {
+            Statement::Consent(signed) => match signed.open() {
+                Ok(consent) => {
+                    let notice = &record.notice.message;
+                    self.runtime
+                        .block_on(self.node.check_address(notice, &consent))
+                }
+                // The machine says what is wrong with it.
+                Err(_) => Ok(()),
+            },
+            Statement::Begun(_) => self.runtime.block_on(self.node.check_anchor(record)),
+            _ => Ok(()),
+        }
     }
 
     /// One packet as long as the flood's, while the probes go out: a router that it is too long for says so.
@@ -282,7 +338,12 @@ impl Session {
         let Some(statement) = self.conduct.say(&speaker, statement) else {
             return Ok(());
         };
-        let sent = self.say.blocking_send(statement);
+        if let Statement::Report(_) = statement {
+            let record = self.machine.record();
+            self.runtime.block_on(self.node.check_anchor(record))?;
+        }
+        let kept = self.seat.keep(statement).map_err(|e| e.to_string())?;
+        let sent = self.say.blocking_send(kept);
         sent.map_err(|_| "the session was given up".to_owned())
     }
 
@@ -316,10 +377,16 @@ impl Session {
     fn prepare(&self, mut train: Box<Train>, count: usize) -> Result<(), String> {
         let (answer, conduct) = (self.work_in.clone(), self.conduct.clone());
         let length = self.machine.record().notice.message.terms.size().payload();
+        let (packer, packets) = stream(self.shape, count as u64);
         spawn("plumbline-pack", move || {
-            let (packets, leaves) = train.make(count, |_| {});
-            let packets = conduct.packets(packets, length);
-            let _gone = answer.send(Work::Prepared(packets, leaves));
+            let mut scratch = Vec::new();
+            let make = |first, chunk: &mut [u8]| {
+                train.fill(first, chunk, &mut scratch);
+                conduct.packets(chunk, length, first);
+            };
+            packer.run(make, || {
+                let _gone = answer.send(Work::Prepared(packets));
+            });
         })
     }
 
@@ -342,7 +409,7 @@ impl Session {
             self.work_in.clone(),
             self.watch,
         );
-        let packets = std::mem::take(&mut self.packets);
+        let mut packets = self.packets.take().ok_or("no packets are made")?;
         let terms = self.machine.record().notice.message.terms;
         let packet_len = terms.size().payload();
         // The generator counts the headers of IPv4.
@@ -351,21 +418,24 @@ impl Session {
             .saturating_mul((packet_len + IP_UDP_LEN) as u64)
             / u64::from(terms.packet_bytes);
         spawn("plumbline-flood", move || {
-            let outcome = flood(&FloodPlan {
+            let plan = FloodPlan {
                 socket: &socket,
-                packets: &packets,
                 packet_len,
                 rate_bps,
+                burst_packets: BURST_PACKETS,
+                jitter: plan.jitter,
+                duration_ns: terms.duration_ns(),
                 start_realtime_ns: plan.start_ns,
                 deadline_realtime_ns: plan.deadline_ns,
                 stop: &halt,
-            });
+            };
+            let outcome = flood(&plan, &mut packets);
             let outcome = outcome.map_err(|e| e.to_string()).map(|o| {
-                tracing::info!(engine = o.engine, sent = o.sent, ended = ?o.ended, late_p99_us = o.gaps.value_at_quantile(0.99) / 1000, "flood over");
+                tracing::info!(engine = o.engine, sent = o.sent, ended = ?o.ended, late_p99_us = o.gaps.value_at_quantile(0.99) / 1000, missed_us = o.missed_ns / 1000, starved = o.starved, "flood over");
                 Flooded {
                     first_ns: o.first_send_ns,
-                    last_ns: o.last_send_ns,
                     sent: o.sent,
+                    log: o.log,
                     clock: clock::NAME.into(),
                     clock_error_ns: watch.error_ns(),
                 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use alloy::primitives::B256;
 use plumbline_contracts::abi::backhaul::IBackhaul::{Submission, Timing};
 use plumbline_proof::backhaul::bundle::{self, Bundle};
-use plumbline_proof::backhaul::judge::{Judgement, Verdict, judge, valid_reports};
+use plumbline_proof::backhaul::judge::{Judgement, judge, valid_reports};
 use plumbline_proof::backhaul::messages::Window;
 use plumbline_proof::backhaul::params;
 use plumbline_proof::backhaul::record::Record;
@@ -15,16 +15,49 @@ use plumbline_proof::backhaul::rtt;
 
 use super::{Hub, Session};
 use crate::archive;
+use crate::journal::JUDGED;
 use crate::metrics::{Direction, Estimate, Link, Probe, Proof, Transaction};
 use crate::role::outcome;
 use crate::ui::results::MeasureResult;
 
-/// Judges a session, writes its bundle, posts the result.
+/// Judges a session and writes its bundle, once; posts the result.
 pub(super) async fn report(hub: &Arc<Hub>, id: B256, session: &Arc<Session>) -> Result<(), String> {
-    let (log, record) = session.read(|m| (m.log().to_vec(), m.record().clone()));
-    let key = hub.network.clone();
+    let submission = match session.concluded.get() {
+        Some(submission) => submission.clone(),
+        None => {
+            let submission = conclude(hub, id, session).await?;
+            session.concluded.get_or_init(|| submission).clone()
+        }
+    };
+    let Some(submission) = submission else {
+        tracing::warn!(%id, "the prover's commitment does not hold: nothing is posted, the contract refunds after the deadline");
+        return Ok(());
+    };
+    let posted = hub.conduct.submission(submission);
+    let sent = hub.chain.report(id, &posted).await;
+    hub.metrics.transaction(Transaction::Report, sent.is_ok());
+    sent.map_err(|e| e.to_string())?;
+    tracing::info!(%id, verdict = posted.verdict, "result posted");
+    Ok(())
+}
+
+/// What the evidence comes to, kept on disk; nothing to post where the prover's commitment does not hold.
+async fn conclude(
+    hub: &Arc<Hub>,
+    id: B256,
+    session: &Arc<Session>,
+) -> Result<Option<Submission>, String> {
+    let (mut log, mut record) = session.read(|m| (m.log().to_vec(), m.record().clone()));
+    let (key, journal) = (hub.network.clone(), hub.journal.clone());
     // Recomputing every counted packet takes a core for a while: not on the server's threads.
     let judged = tokio::task::spawn_blocking(move || {
+        // A log is judged once: what came after an earlier process had judged it stays out of the bundle.
+        let lines = journal.decided(&id.0, JUDGED, log.len() as u64);
+        let lines = usize::try_from(lines.map_err(|e| e.to_string())?).unwrap_or(usize::MAX);
+        if lines < log.len() {
+            log.truncate(lines);
+            record = Record::read(&log).map_err(|(_, refusal)| refusal.to_string())?;
+        }
         let judgement = judge(&record);
         let (bytes, address) = bundle::write(
             &key,
@@ -33,9 +66,9 @@ pub(super) async fn report(hub: &Arc<Hub>, id: B256, session: &Arc<Session>) -> 
                 judgement: judgement.clone(),
             },
         );
-        (record, judgement, bytes, address)
+        Ok::<_, String>((record, judgement, bytes, address))
     });
-    let (record, judgement, bytes, address) = judged.await.map_err(|e| e.to_string())?;
+    let (record, judgement, bytes, address) = judged.await.map_err(|e| e.to_string())??;
     let path = hub.bundle_path(&address);
     tokio::task::spawn_blocking(move || keep(&path, &bytes))
         .await
@@ -43,22 +76,11 @@ pub(super) async fn report(hub: &Arc<Hub>, id: B256, session: &Arc<Session>) -> 
     count(hub, &record, &judgement);
     let document = outcome::from_evidence(&record, &judgement, &address);
     keep_document(hub, id, &document).await?;
+    tracing::info!(%id, verdict = ?judgement.verdict, lower_bps = judgement.lower_bps(), guaranteed_bps = judgement.guaranteed_bps(), "judged");
     if !judgement.commitment_ok {
-        tracing::warn!(%id, "the prover's commitment does not hold: nothing is posted, the contract refunds after the deadline");
-        return Ok(());
+        return Ok(None);
     }
-    let sent = hub
-        .chain
-        .report(
-            id,
-            &hub.conduct
-                .submission(submission(&record, &judgement, address)?),
-        )
-        .await;
-    hub.metrics.transaction(Transaction::Report, sent.is_ok());
-    sent.map_err(|e| e.to_string())?;
-    tracing::info!(%id, verdict = ?judgement.verdict, point_bps = judgement.point_bps, guaranteed_bps = judgement.guaranteed_bps(), "result posted");
-    Ok(())
+    submission(&record, &judgement, address).map(Some)
 }
 
 /// What the contract is given: the prover's commitment and every valid report, as signed for it.
@@ -76,8 +98,7 @@ fn submission(
         let report = &kept.message;
         Timing {
             index: report.index,
-            ttNs: report.tt_ns,
-            ttPlusNs: report.tt_plus_ns,
+            windowUs: report.window_us,
             packets: report.packets,
             signature: report.settlement.clone().into(),
         }
@@ -89,8 +110,8 @@ fn submission(
         proverSignature: reveal.message.settlement.clone().into(),
         reports: reports.collect(),
         bundleHash: address.into(),
-        sustainedBps: judgement.sustained_bps(),
-        inconclusive: judgement.verdict == Verdict::Inconclusive,
+        verdict: judgement.verdict as u8,
+        spansUs: judgement.spans_us.clone(),
     })
 }
 
@@ -125,7 +146,8 @@ fn count(hub: &Hub, record: &Record, judgement: &Judgement) {
         params::Direction::Down => Link::Downlink,
         params::Direction::Up => Link::Uplink,
     };
-    metrics.capacity(link, Estimate::Point, judgement.point_bps);
+    metrics.capacity(link, Estimate::Measured, judgement.measured_bps);
+    metrics.capacity(link, Estimate::Lower, judgement.lower_bps());
     metrics.capacity(link, Estimate::Guaranteed, judgement.guaranteed_bps());
     metrics.packets_add(
         Proof::Backhaul,
@@ -159,7 +181,6 @@ fn count(hub: &Hub, record: &Record, judgement: &Judgement) {
             let phase = match sample.window {
                 Window::Before => Probe::Before,
                 Window::During => Probe::During,
-                Window::After => Probe::After,
             };
             if let Some(ns) = rtt::span_ns(sample) {
                 metrics.probe(phase, Duration::from_nanos(ns));

@@ -6,18 +6,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use plumbline_contracts::State;
+use plumbline_contracts::abi::backhaul::IBackhaul::Submission;
 use plumbline_proof::backhaul::coordinator::{Coordinator as Machine, CoordinatorAction};
-use plumbline_proof::backhaul::messages::{ChallengeId, Notice, Statement};
+use plumbline_proof::backhaul::messages::{ChallengeId, Consent, Notice, Statement};
 use plumbline_proof::backhaul::record::Refusal;
-use plumbline_trust::NetworkKey;
+use plumbline_trust::{Digest, NetworkKey};
 use tokio::sync::{Notify, watch};
 
 use crate::archive::Archive;
 use crate::chain::{ChainClient, Engine};
 use crate::clock;
 use crate::control::SessionSummary;
+use crate::journal::{Journal, JournalError};
 use crate::metrics::Metrics;
 use crate::role::conduct::{Conduct, Honest};
+use crate::role::settle;
 use crate::store::{Store, StoreError};
 
 /// Sessions kept in memory. One more, and the first to go is one that is over, else the one that is open
@@ -36,6 +39,15 @@ pub enum HearError {
     /// It could not be made durable, so it is not acknowledged.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The coordinator itself signed otherwise before.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The chain shows a set-up that is not this log's.
+    #[error(
+        "the chain shows set-up 0x{} as begun, and the log here does not hold it: it was lost or restored from an older copy; the request times out and the payer is refunded",
+        hex::encode(_0)
+    )]
+    Lost(Digest),
 }
 
 /// One session.
@@ -47,9 +59,12 @@ pub struct Session {
     changed: AtomicU64,
     /// How its request ended: from then on nobody asks the chain.
     ended: OnceLock<State>,
+    /// What was judged of it, once: nothing to post where the prover's commitment does not hold.
+    pub(super) concluded: OnceLock<Option<Submission>>,
     machine: Mutex<Machine>,
     /// Lines of the log that are on disk; behind the machine only after the store failed.
     kept: Mutex<usize>,
+    journal: Arc<Journal>,
     lines: watch::Sender<usize>,
     /// Wakes the task that drives this session.
     pub wake: Notify,
@@ -64,6 +79,8 @@ pub struct Hub {
     pub chain: Arc<ChainClient>,
     /// What the chain runs on.
     pub engine: Engine,
+    /// What was signed.
+    pub journal: Arc<Journal>,
     /// Session logs and results on disk.
     pub store: Arc<Store>,
     /// Where bundles lie.
@@ -84,7 +101,7 @@ impl Hub {
         network: Arc<NetworkKey>,
         chain: Arc<ChainClient>,
         engine: Engine,
-        store: Store,
+        (store, journal): (Store, Arc<Journal>),
         archive: Archive,
         directory: &Path,
         metrics: Arc<Metrics>,
@@ -93,6 +110,7 @@ impl Hub {
             network,
             chain,
             engine,
+            journal,
             store: Arc::new(store),
             bundles: directory.join("bundles"),
             archive: Arc::new(archive),
@@ -107,14 +125,26 @@ impl Hub {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a session: resumes its log from the store, or begins one with `notice`.
+    /// Opens a session: resumes its log from the store, or begins one with `notice`. `anchored` is the set-up
+    /// that the chain shows as begun: nothing goes on with another one.
     ///
     /// # Errors
-    /// A notice that breaks the protocol's rules, or a store that cannot write.
-    pub fn open(&self, notice: &Notice) -> Result<Arc<Session>, HearError> {
+    /// A notice that breaks the protocol's rules or is not the one signed before, a log without the set-up
+    /// that was begun, or a store that cannot write.
+    pub fn open(
+        &self,
+        notice: &Notice,
+        anchored: Option<Digest>,
+    ) -> Result<Arc<Session>, HearError> {
         let kept = self.store.session(&notice.challenge)?;
+        if let Some(lost) = anchored.filter(|setup| !holds(&kept, setup)) {
+            return Err(HearError::Lost(lost));
+        }
         let machine = if kept.is_empty() {
             let machine = Machine::new(&self.network, notice)?;
+            for line in machine.log() {
+                self.journal.keep(&notice.challenge, line.clone())?;
+            }
             self.store.append(&notice.challenge, 0, machine.log())?;
             machine
         } else {
@@ -126,7 +156,9 @@ impl Hub {
             parties: parties.map(|m| m.address.to_string()).collect(),
             changed: AtomicU64::new(0),
             ended: OnceLock::new(),
+            concluded: OnceLock::new(),
             kept: Mutex::new(machine.log().len()),
+            journal: self.journal.clone(),
             lines: watch::Sender::new(machine.log().len()),
             machine: Mutex::new(machine),
             wake: Notify::new(),
@@ -204,6 +236,15 @@ impl Hub {
     }
 }
 
+/// Whether a log holds the consent whose set-up the chain shows.
+fn holds(log: &[Statement], setup: &Digest) -> bool {
+    let of = |line: &Statement| match line {
+        Statement::Consent(signed) => Some(Consent::setup_hash(signed)),
+        _ => None,
+    };
+    log.iter().filter_map(of).any(|held| held == *setup)
+}
+
 /// Forgets the session that is missed least.
 fn forget_one(sessions: &mut BTreeMap<ChallengeId, Arc<Session>>) {
     let all = sessions.values().map(|s| Standing {
@@ -254,6 +295,16 @@ impl Session {
     /// # Errors
     /// The protocol's refusal, or the store's.
     pub fn hear(&self, store: &Store, statement: Statement) -> Result<(), HearError> {
+        // What the contract will check is checked at the door, without holding the session: one bad signature
+        // on the chain would be one report less, without a word to its author.
+        if matches!(statement, Statement::Reveal(_) | Statement::Report(_)) {
+            let (notice, commit) = self.read(|m| {
+                let record = m.record();
+                let commit = record.commit.as_ref().map(|kept| kept.message.clone());
+                (record.notice.message.clone(), commit)
+            });
+            settle::check(&notice, commit.as_ref(), &statement)?;
+        }
         self.change(store, |machine| {
             machine.hear(statement, clock::realtime_ns())
         })
@@ -290,6 +341,10 @@ impl Session {
             (machine.log().len(), machine.log()[*kept..].to_vec())
         };
         if !fresh.is_empty() {
+            // Our own words: in the journal before they can be told.
+            for line in fresh.iter().filter(|l| matches!(l, Statement::Begun(_))) {
+                self.journal.keep(&self.id, line.clone())?;
+            }
             store.append(&self.id, *kept, &fresh)?;
             *kept = length;
         }
@@ -371,6 +426,19 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_lost_the_set_up_which_the_chain_shows_is_told_from_one_that_holds_it() {
+        let signed = |body| plumbline_trust::Signed {
+            key: plumbline_trust::VerifyingKey([1; 32]),
+            body: vec![body],
+            signature: plumbline_trust::Signature([2; 64]),
+        };
+        let log = [Statement::Notice(signed(1)), Statement::Consent(signed(2))];
+        assert!(holds(&log, &Consent::setup_hash(&signed(2))));
+        assert!(!holds(&log, &Consent::setup_hash(&signed(1))));
+        assert!(!holds(&log[..1], &Consent::setup_hash(&signed(2))));
+    }
 
     #[test]
     fn what_is_over_longest_goes_first_and_what_is_open_last() {

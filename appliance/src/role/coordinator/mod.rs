@@ -36,8 +36,9 @@ use crate::metrics::{Outcome, Proof, Transaction};
 const LOOK: Duration = Duration::from_millis(100);
 /// How often a request's task looks again at what it waits for.
 const STEP: Duration = Duration::from_millis(50);
-/// Pause after the chain or the store failed.
+/// Pause after the chain or the store failed; doubled each time it fails again, up to [`RETRY_MOST`].
 const RETRY: Duration = Duration::from_millis(500);
+const RETRY_MOST: Duration = Duration::from_secs(30);
 
 /// Watches the chain from its first block and drives every request that names this coordinator.
 pub async fn watch(hub: Arc<Hub>) {
@@ -82,7 +83,7 @@ async fn drive(hub: Arc<Hub>, id: B256) {
         return;
     }
     let began = Instant::now();
-    let mut under_way = false;
+    let (mut under_way, mut retry) = (false, RETRY);
     loop {
         let wait = match step(&hub, id, &asked).await {
             Ok(Next::Ended(state)) => {
@@ -91,10 +92,15 @@ async fn drive(hub: Arc<Hub>, id: B256) {
                 }
                 return;
             }
-            Ok(Next::Again(wait)) => wait,
+            Ok(Next::Again(wait)) => {
+                retry = RETRY;
+                wait
+            }
             Err(error) => {
-                tracing::warn!(%error, %id, "a step failed; it is tried again");
-                RETRY
+                tracing::warn!(%error, %id, wait_s = retry.as_secs_f32(), "a step failed; it is tried again");
+                let wait = retry;
+                retry = (2 * retry).min(RETRY_MOST);
+                wait
             }
         };
         if !under_way {
@@ -190,8 +196,12 @@ async fn run(hub: &Arc<Hub>, id: B256, asked: &Measurement, state: State) -> Res
         Some(session) => session,
         None => {
             let notice = notice(hub, id, asked).await?;
+            let anchored = match state {
+                State::Running => Some(asked_setup(hub, id).await?),
+                _ => None,
+            };
             let opening = hub.clone();
-            let opened = tokio::task::spawn_blocking(move || opening.open(&notice)).await;
+            let opened = tokio::task::spawn_blocking(move || opening.open(&notice, anchored)).await;
             opened
                 .map_err(|e| e.to_string())?
                 .map_err(|e| e.to_string())?

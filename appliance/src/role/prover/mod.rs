@@ -26,23 +26,31 @@ use plumbline_proof::backhaul::params::{
 };
 use plumbline_proof::backhaul::prover::{Opening, Prover as Machine, ProverAction};
 use plumbline_proof::backhaul::tally::Tally;
-use plumbline_trust::session::SessionKey;
+use plumbline_trust::session::{Ephemeral, SessionKey};
+use plumbline_wire::consent::CLOSED;
 use tokio::time::interval;
 
 pub use self::echo::Echo;
 use self::echo::{Guests, Peer};
 pub use self::sink::{Committed, Outgoing, Sink, Steps};
 use super::conduct::{Armed, Conduct, Speaker};
-use super::node::{Follow, Node};
+use super::node::{self, Follow, Node};
 use crate::clock;
+use crate::config::Role;
 use crate::datapath::{
     Counters, PathInfo, Receiver, Sender, SessionHandle, SessionSink, SessionSpec,
 };
+use crate::journal::Seat;
 
 /// How often a session's machine looks at the clock.
 const TICK: Duration = Duration::from_millis(10);
 /// A session that has not ended by then is given up: the contract refunds after its deadline.
 const SESSION_LIMIT: Duration = Duration::from_secs(120);
+
+/// So long before T0 packets are admitted, ns: challengers begin at T0 by their own clocks, which may be ahead of
+/// the prover's. More than steered clocks differ by (milliseconds over the Internet), and little beside a
+/// duration of a second: whoever begins so much early is told from who keeps to the start.
+const ADMIT_LEAD_NS: u64 = 50_000_000;
 
 /// Why a session that has closed cannot go on.
 const NO_COMMITMENT: &str = "the receive threads made no commitment";
@@ -90,25 +98,48 @@ impl Prover {
             .next(SESSION_LIMIT)
             .await
             .ok_or("the coordinator gave no notice")?;
-        let lifetime = self.node.check_notice(&first).await?.min(SESSION_LIMIT);
+        let checked = self.node.check_notice(&first).await?;
+        let seat = self
+            .node
+            .begin(Role::Prover, &challenge, checked.asked)
+            .await?;
+        let served = self
+            .serve_seated(&seat, &first, &mut follow, checked.lifetime)
+            .await;
+        if served.is_ok() {
+            seat.delivered().map_err(|e| e.to_string())?;
+        }
+        served
+    }
+
+    async fn serve_seated(
+        &self,
+        seat: &Arc<Seat>,
+        first: &Statement,
+        follow: &mut Follow,
+        lifetime: Duration,
+    ) -> Result<(), String> {
+        let lifetime = lifetime.min(SESSION_LIMIT);
         let key = &self.node.network;
-        let mut machine = Machine::new(&first, key, self.data, self.control, clock::realtime_ns())
+        let now_ns = clock::realtime_ns();
+        let ephemeral = Ephemeral::from_secret(node::random()?);
+        let mut machine = Machine::new(first, key, ephemeral, self.data, self.control, now_ns)
             .map_err(|e| e.to_string())?;
         let terms = machine.record().notice.message.terms;
         if let Err(narrow) = self.receiver.carries(terms.packet_bytes) {
             let last = machine.give_up(key, &narrow.to_string());
-            return self.act(&machine, last, &mut None).await;
+            return self.act(seat, &machine, last, &mut None).await;
         }
         if terms.direction == Direction::Up {
-            let sending = self.run_uplink(&mut machine, &mut follow);
+            let sending = self.run_uplink(seat, &mut machine, follow);
             return match tokio::time::timeout(lifetime, sending).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(format!("no end after {} s", lifetime.as_secs())),
             };
         }
         let mut live: Option<Live> = None;
-        let outcome =
-            tokio::time::timeout(lifetime, self.run(&mut machine, &mut follow, &mut live)).await;
+        let running = self.run(seat, &mut machine, follow, &mut live);
+        let outcome = tokio::time::timeout(lifetime, running).await;
         if let Some(live) = live {
             // Ended early: consent is withdrawn, the sink and its counts are dropped.
             self.echo.dismiss(&live.guests);
@@ -117,8 +148,24 @@ impl Prover {
         outcome.unwrap_or_else(|_| Err(format!("no end after {} s", lifetime.as_secs())))
     }
 
+    /// What the machine makes of a line. That the set-up is anchored, the chain must say too.
+    async fn hear(
+        &self,
+        machine: &mut Machine,
+        statement: &Statement,
+    ) -> Result<Vec<ProverAction>, String> {
+        let key = &self.node.network;
+        if let Statement::Begun(_) = statement
+            && let Err(why) = self.node.check_anchor(machine.record()).await
+        {
+            return Ok(machine.give_up(key, &why));
+        }
+        Ok(machine.hear(key, statement, clock::realtime_ns()))
+    }
+
     async fn run(
         &self,
+        seat: &Arc<Seat>,
         machine: &mut Machine,
         follow: &mut Follow,
         live: &mut Option<Live>,
@@ -129,11 +176,11 @@ impl Prover {
             let actions = tokio::select! {
                 statement = follow.next(SESSION_LIMIT) => {
                     let statement = statement.ok_or("the coordinator went silent")?;
-                    machine.hear(&key, &statement, clock::realtime_ns()).map_err(|e| e.to_string())?
+                    self.hear(machine, &statement).await?
                 }
                 _ = ticks.tick() => machine.tick(&key, clock::realtime_ns()),
             };
-            self.act(machine, actions, live).await?;
+            self.act(seat, machine, actions, live).await?;
             if live.as_ref().is_some_and(|l| l.sink.committed().is_some()) {
                 break;
             }
@@ -141,31 +188,35 @@ impl Prover {
         let open = live.take().ok_or("no session is open")?;
         let closed = self.close(open, machine.slowest_ns()).await?;
         let committed = closed.sink.committed().ok_or(NO_COMMITMENT)?;
-        let actions = machine.committed(committed.signed.clone());
-        self.act(machine, actions, &mut None).await?;
+        // In the journal before anything is signed that opens it.
+        let commit = Statement::Commit(committed.signed.clone());
+        self.say(seat, machine, commit).await?;
         let opened = (&committed.commit, committed.roots.clone());
-        let actions = machine.reveal(
+        let reveal = machine.reveal(
             &key,
             &self.node.settler,
             closed.sink.tally(),
             opened,
             closed.accounting,
         );
-        self.act(machine, actions, &mut None).await
+        self.say(seat, machine, reveal).await
     }
 
     async fn act(
         &self,
+        seat: &Arc<Seat>,
         machine: &Machine,
         actions: Vec<ProverAction>,
         live: &mut Option<Live>,
     ) -> Result<(), String> {
         for action in actions {
             match action {
-                ProverAction::Say(statement) => self.say(machine, statement).await?,
-                ProverAction::Open(opening) => *live = Some(self.open(machine, opening)?),
+                ProverAction::Say(statement) => self.say(seat, machine, statement).await?,
+                ProverAction::Open(opening) => *live = Some(self.open(seat, machine, opening)?),
                 ProverAction::Arm { t0_ns, deadline_ns } => {
                     if let Some(live) = live {
+                        let from_ns = t0_ns.saturating_sub(ADMIT_LEAD_NS) + clock::tai_ahead_ns();
+                        live.handle.arm(from_ns).map_err(|e| e.to_string())?;
                         live.sink.commit_by(deadline_ns);
                         self.conduct.armed(Armed {
                             notice: machine.record().notice.message.clone(),
@@ -185,7 +236,12 @@ impl Prover {
         Ok(())
     }
 
-    async fn say(&self, machine: &Machine, statement: Statement) -> Result<(), String> {
+    async fn say(
+        &self,
+        seat: &Arc<Seat>,
+        machine: &Machine,
+        statement: Statement,
+    ) -> Result<(), String> {
         let speaker = Speaker {
             record: machine.record(),
             network: &self.node.network,
@@ -194,14 +250,16 @@ impl Prover {
         let Some(statement) = self.conduct.say(&speaker, statement) else {
             return Ok(());
         };
-        self.node
-            .api
-            .say(machine.record().challenge(), &statement)
-            .await
-            .map_err(|e| e.to_string())
+        let sitting = seat.clone();
+        let kept = tokio::task::spawn_blocking(move || sitting.keep(statement)).await;
+        let kept = kept
+            .map_err(|e| e.to_string())?
+            .map_err(|e| e.to_string())?;
+        let said = self.node.api.say(seat.challenge(), &kept).await;
+        said.map_err(|e| e.to_string())
     }
 
-    fn open(&self, machine: &Machine, opening: Opening) -> Result<Live, String> {
+    fn open(&self, seat: &Seat, machine: &Machine, opening: Opening) -> Result<Live, String> {
         let record = machine.record();
         let challenge = *record.challenge();
         let controls: BTreeMap<u16, SocketAddr> = opening.controls.iter().copied().collect();
@@ -220,7 +278,7 @@ impl Prover {
         let keys = opening.keys.clone();
         let tally = Tally::new(&challenge, 0, &record.notice.message.terms, opening.keys);
         let sink = Arc::new(Sink::new(
-            &challenge,
+            seat,
             tally,
             self.node.network.clone(),
             self.echo.socket(),
@@ -228,15 +286,21 @@ impl Prover {
         ));
         let spec = SessionSpec {
             session: session_of(&challenge),
+            from_tai_ns: CLOSED,
             until_tai_ns: opening.until_ns + clock::tai_ahead_ns(),
             size: record.notice.message.terms.size(),
             cap_packets: record.notice.message.terms.cap_packets(),
             senders: opening
                 .senders
                 .iter()
-                .map(|(index, source)| Sender {
-                    index: *index,
-                    source: *source,
+                .filter_map(|(index, source)| {
+                    // Who was consented to has a key.
+                    let key = keys.get(usize::from(*index))?.as_ref()?;
+                    Some(Sender {
+                        index: *index,
+                        cookie: key.cookie(),
+                        source: *source,
+                    })
                 })
                 .collect(),
         };
@@ -262,8 +326,11 @@ impl Prover {
         let since = clock::realtime_ns();
         // A challenger hears of the commitment half a round trip later, and its probes take another.
         let quiet_ns = DRAIN_QUIET_NS + 2 * slowest_ns;
-        let arrived =
-            |live: &Live| live.sink.tally().seen() + live.guests.received.load(Ordering::Relaxed);
+        // Authenticated packets only: nobody else keeps a session open.
+        let arrived = |live: &Live| {
+            let data: u64 = live.sink.tally().received().iter().sum();
+            data + live.guests.received.load(Ordering::Relaxed)
+        };
         let mut quiet = (arrived(&live), since);
         let mut ticks = interval(Duration::from_nanos(COMMIT_REPEAT_NS));
         // The first tick is now, and the first copies have just left.
@@ -288,13 +355,17 @@ impl Prover {
         let committed = sink.committed().ok_or(NO_COMMITMENT)?;
         let after = self.receiver.counters().map_err(|e| e.to_string())?;
         let fates = accounting::between(&live.before, &after);
-        let accounting = accounting(
-            sink.tally(),
-            committed,
-            &live.guests,
-            fates,
-            self.receiver.info(),
-        );
+        let accounting = Accounting {
+            host_dropped: accounting::host_dropped(&live.before, &after),
+            interface: accounting::interface(&live.before, &after),
+            ..accounting(
+                sink.tally(),
+                committed,
+                &live.guests,
+                fates,
+                self.receiver.info(),
+            )
+        };
         self.echo.dismiss(&live.guests);
         Ok(Closed { sink, accounting })
     }
@@ -341,9 +412,9 @@ fn accounting(
     Accounting {
         fates,
         control_received: guests.received.load(Ordering::Relaxed),
+        received: tally.received(),
         reordered: tally.reordered(),
         histogram: tally.histogram(),
-        uncapped: u32::try_from(tally.uncapped()).unwrap_or(u32::MAX),
         commit_latency_ns: committed.steps.send_ns,
         datapath: [
             ("receiver", info.receiver),
@@ -359,5 +430,6 @@ fn accounting(
         )
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .collect(),
+        ..Accounting::default()
     }
 }

@@ -11,7 +11,8 @@
 //! Signing is rehearsed a moment before: the signature's tables are larger than what a flood leaves of a
 //! cache, and fetching them again would take longer than signing.
 //!
-//! Claim: one commitment, whatever the threads do; the first copies leave before any second one.
+//! Claim: one commitment, whatever the threads do; the first copies leave before any second one. It waits
+//! for no disk: who holds a [`Seat`] alone signs for its challenge, and after a restart nobody does.
 //! Not promised: that a datagram arrives; the role repeats it until it is acknowledged. Tests: below, and
 //! the bench, which times this very code.
 
@@ -19,7 +20,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use plumbline_proof::backhaul::messages::{ChallengeId, Commit};
+use plumbline_proof::backhaul::messages::Commit;
 use plumbline_proof::backhaul::params::COMMIT_BURST;
 use plumbline_proof::backhaul::rtt::sealed;
 use plumbline_proof::backhaul::tally::Tally;
@@ -30,6 +31,7 @@ use plumbline_wire::header::{HEADER_LEN, Header, Kind};
 
 use crate::clock;
 use crate::datapath::{Arrived, Leaf, Pace, SessionSink};
+use crate::journal::Seat;
 
 /// The deadline is near this long before it, ns: as long as a thread may stay away between two turns.
 const NEAR_NS: u64 = 10_000_000;
@@ -97,15 +99,17 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// A sink for `tally` of `challenge`, whose commitment goes to `peers` through `socket`.
+    /// A sink for `tally` of the challenge that `seat` serves, whose commitment goes to `peers` through
+    /// `socket`.
     pub fn new(
-        challenge: &ChallengeId,
+        seat: &Seat,
         tally: Tally,
         key: Arc<NetworkKey>,
         socket: Arc<UdpSocket>,
         peers: &[(u16, SocketAddr, SessionKey)],
     ) -> Self {
         // Nothing in a head depends on what arrives: sealed here, they cost the commitment no time.
+        let challenge = seat.challenge();
         let envelopes = peers
             .iter()
             .map(|(index, to, key)| Envelope {
@@ -254,7 +258,11 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    use crate::config::Role;
+    use crate::journal::{Asked, Journal};
+    use plumbline_proof::backhaul::messages::ChallengeId;
     use plumbline_proof::backhaul::params::Terms;
+    use plumbline_trust::Address;
     use plumbline_trust::encoding::decode;
     use plumbline_trust::session::Ephemeral;
 
@@ -276,8 +284,13 @@ mod tests {
         let terms = Terms::downlink(m * 3 * 120_000, 4, 1, 100);
         let keys = (0..4).map(|i| (i != 3).then(|| key(i))).collect();
         let peers: Vec<_> = (0..3).map(|i| (i, to, key(i))).collect();
+        let journal = Journal::in_memory(&Address([1; 20])).unwrap();
+        let asked = Asked {
+            block: 1,
+            started: 0,
+        };
         let sink = Sink::new(
-            &CHALLENGE,
+            &journal.begin(Role::Prover, &CHALLENGE, asked).unwrap(),
             Tally::new(&CHALLENGE, 0, &terms, keys),
             Arc::new(NetworkKey::from_secret(&[4; 32])),
             Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap()),

@@ -2,20 +2,22 @@
 //!
 //! ```text
 //!   coordinator ──events──► run ──Open──► echo thread: probes          ┌► flood thread ══► challenger 1
-//!        ▲                   │ └─Open──► packet threads ── made ── Arm ┼► flood thread ══► challenger 2
+//!        ▲                   │ └─Open──► pack threads ── full ─── Arm ┼► flood thread ══► challenger 2
 //!        └──Commit, Reveal───┴───────────────── sent_i ◄───────────────┴► …
 //! ```
-//! One socket and one thread a challenger, by the generator that challengers use; no privilege. A
-//! challenger that cannot be sent to has a count of its own, and the others theirs.
+//! One socket and two threads a challenger, by the generator that challengers use, in the memory of one of them;
+//! no privilege. A challenger that cannot be sent to has a count of its own, and the others theirs.
 //! Tests: `appliance/tests/netns/uplink.rs`.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
-use plumbline_proof::backhaul::messages::Accounting;
-use plumbline_proof::backhaul::params::Terms;
+use plumbline_proof::backhaul::messages::{Accounting, ChallengeId};
+use plumbline_proof::backhaul::pace;
+use plumbline_proof::backhaul::params::{BURST_PACKETS, Terms};
 use plumbline_proof::backhaul::prover::{Opening, Prover as Machine, ProverAction};
 use plumbline_proof::backhaul::uplink::prover::{Flood, Sent, Stream};
 use plumbline_wire::header::IP_UDP_LEN;
@@ -25,18 +27,26 @@ use tokio::time::interval;
 use super::echo::{Guests, Peer};
 use super::{Prover, SESSION_LIMIT, TICK};
 use crate::clock;
-use crate::generator::{FloodOutcome, FloodPlan, flood};
+use crate::generator::{self, FloodOutcome, FloodPlan, RING_BYTES, Shape, Supply, flood};
+use crate::journal::Seat;
 use crate::role::node::Follow;
 use crate::role::path;
 
-/// Packets of each challenger, back to back.
-type Packets = BTreeMap<u16, Vec<u8>>;
+/// What its secret key gives the offsets of its bursts from.
+const OFFSETS: &str = "plumbline 2026-11 backhaul uplink pace v1";
+
+/// Packets of each challenger.
+type Packets = BTreeMap<u16, generator::Stream>;
 
 /// A session as it is open; dropping it dismisses the guests and ends floods.
 struct Live<'a> {
     prover: &'a Prover,
     guests: Arc<Guests>,
-    making: JoinSet<(u16, Vec<u8>)>,
+    challenge: ChallengeId,
+    /// Says so when one challenger's buffers are full.
+    full: Receiver<()>,
+    /// How many are not yet.
+    making: usize,
     packets: Packets,
     stop: Arc<AtomicBool>,
 }
@@ -52,6 +62,7 @@ impl Prover {
     /// Lives one uplink challenge to its end.
     pub(super) async fn run_uplink(
         &self,
+        seat: &Arc<Seat>,
         machine: &mut Machine,
         follow: &mut Follow,
     ) -> Result<(), String> {
@@ -63,7 +74,7 @@ impl Prover {
             let actions = tokio::select! {
                 statement = follow.next(SESSION_LIMIT) => {
                     let statement = statement.ok_or("the coordinator went silent")?;
-                    machine.hear(&key, &statement, clock::realtime_ns()).map_err(|e| e.to_string())?
+                    self.hear(machine, &statement).await?
                 }
                 _ = ticks.tick() => machine.tick(&key, clock::realtime_ns()),
             };
@@ -72,7 +83,7 @@ impl Prover {
             }
             for action in actions {
                 match action {
-                    ProverAction::Say(statement) => self.say(machine, statement).await?,
+                    ProverAction::Say(statement) => self.say(seat, machine, statement).await?,
                     ProverAction::Open(opening) => live = Some(self.open_uplink(machine, &opening)),
                     // The start follows among these actions: it is said before anything is sent.
                     ProverAction::Arm { .. } => armed = true,
@@ -87,7 +98,7 @@ impl Prover {
             .await?;
         for action in machine.sent(&key, &self.node.settler, sent) {
             match action {
-                ProverAction::Say(statement) => self.say(machine, statement).await?,
+                ProverAction::Say(statement) => self.say(seat, machine, statement).await?,
                 ProverAction::Fail(why) => return Err(why),
                 ProverAction::Open(_) | ProverAction::Arm { .. } => {}
             }
@@ -102,38 +113,49 @@ impl Prover {
             control.zip(key.clone()).map(|(to, key)| Peer::new(to, key))
         });
         let challenge = *machine.record().challenge();
-        let mut making = JoinSet::new();
+        let terms = &machine.record().notice.message.terms;
+        let most = RING_BYTES / usize::from(terms.n.max(1));
+        let shape = Shape::new(terms.size().payload(), terms.offer_each_bps(), most);
+        let (say, full) = channel();
+        let mut packets = Packets::new();
         for stream in machine.streams(opening) {
-            making.spawn_blocking(move || make(stream));
+            let (packer, made) = generator::stream(shape, stream.packets);
+            packets.insert(stream.index, made);
+            let say = say.clone();
+            tokio::task::spawn_blocking(move || pack(stream, packer, &say));
         }
         Live {
             prover: self,
             guests: self.echo.admit(challenge, peers.collect()),
-            making,
-            packets: Packets::new(),
+            challenge,
+            full,
+            making: packets.len(),
+            packets,
             stop: Arc::new(AtomicBool::new(false)),
         }
     }
 }
 
-fn make(mut stream: Stream) -> (u16, Vec<u8>) {
-    let count = usize::try_from(stream.packets).unwrap_or(usize::MAX);
-    let (packets, _) = stream.train.make(count, |_| {});
-    (stream.index, packets)
+fn pack(mut stream: Stream, packer: generator::Packer, full: &Sender<()>) {
+    let mut scratch = Vec::new();
+    let make = |first, chunk: &mut [u8]| stream.train.fill(first, chunk, &mut scratch);
+    packer.run(make, || {
+        let _gone = full.send(());
+    });
 }
 
 impl Live<'_> {
-    /// Takes the packets that are made; once all are, the machine may start.
+    /// Once all buffers are full, the machine may start.
     fn collect(&mut self, machine: &mut Machine) -> Result<(), String> {
-        if self.making.is_empty() {
-            return Ok(());
-        }
-        while let Some(made) = self.making.try_join_next() {
-            let (index, packets) = made.map_err(|e| format!("making packets: {e}"))?;
-            self.packets.insert(index, packets);
-        }
-        if self.making.is_empty() {
-            machine.made();
+        while self.making > 0 {
+            match self.full.try_recv() {
+                Ok(()) => self.making -= 1,
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => return Err("a pack thread ended early".into()),
+            }
+            if self.making == 0 {
+                machine.made();
+            }
         }
         Ok(())
     }
@@ -141,11 +163,18 @@ impl Live<'_> {
     /// Sends to everyone at once, and waits for the end.
     async fn send(mut self, floods: &[Flood], from: IpAddr, terms: Terms) -> Result<Sent, String> {
         let mut threads: JoinSet<(u16, Result<FloodOutcome, String>)> = JoinSet::new();
+        // Senders that differ in one bit have offsets that have nothing to do with each other.
+        let jitter = pace::jitter(&self.prover.node.network.derive(OFFSETS, &self.challenge));
         for plan in floods.iter().copied() {
-            let packets = self.packets.remove(&plan.index).unwrap_or_default();
+            let Some(mut packets) = self.packets.remove(&plan.index) else {
+                continue;
+            };
             let stop = self.stop.clone();
-            threads
-                .spawn_blocking(move || (plan.index, send(&plan, &terms, from, &packets, &stop)));
+            let jitter = jitter ^ u64::from(plan.index).rotate_right(16);
+            threads.spawn_blocking(move || {
+                let outcome = send((&plan, &terms), from, (&mut packets, jitter), &stop);
+                (plan.index, outcome)
+            });
         }
         let mut sent = Sent {
             counts: vec![0; terms.n.into()],
@@ -192,10 +221,9 @@ impl Live<'_> {
 
 /// Sends one challenger's packets from a socket of its own.
 fn send(
-    plan: &Flood,
-    terms: &Terms,
+    (plan, terms): (&Flood, &Terms),
     from: IpAddr,
-    packets: &[u8],
+    (packets, jitter): (&mut dyn Supply, u64),
     stop: &AtomicBool,
 ) -> Result<FloodOutcome, String> {
     path::carries(from, plan.to, terms.packet_bytes).map_err(|e| e.to_string())?;
@@ -210,14 +238,16 @@ fn send(
         .rate_bps
         .saturating_mul((packet_len + IP_UDP_LEN) as u64)
         / u64::from(terms.packet_bytes);
-    flood(&FloodPlan {
+    let plan = FloodPlan {
         socket: &socket,
-        packets,
         packet_len,
         rate_bps,
+        burst_packets: BURST_PACKETS,
+        jitter,
+        duration_ns: terms.duration_ns(),
         start_realtime_ns: plan.start_ns,
         deadline_realtime_ns: plan.deadline_ns,
         stop,
-    })
-    .map_err(|e| e.to_string())
+    };
+    flood(&plan, packets).map_err(|e| e.to_string())
 }

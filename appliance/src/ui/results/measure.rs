@@ -58,8 +58,15 @@ pub struct RttView {
     pub before_ns: u64,
     /// While it ran; `None` if no probe came back in time.
     pub during_ns: Option<u64>,
-    /// After it; `None` likewise.
-    pub after_ns: Option<u64>,
+}
+
+/// What the line sustains at least, if it has a bucket of so many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SustainedView {
+    /// The bucket.
+    pub burst_bytes: u64,
+    /// The guaranteed rate less what such a bucket adds at most.
+    pub at_least_bps: u64,
 }
 
 /// One challenger's part.
@@ -69,11 +76,10 @@ pub struct ChallengerResult {
     pub address: Address,
     /// Its index in the draw.
     pub index: u16,
-    /// Transfer time, nanoseconds: (end − start) − ρ.
-    pub tt_ns: u64,
-    /// The same with a floor that the prover cannot inflate.
-    pub tt_plus_ns: u64,
-    /// ρ, the smallest round trip of all phases, nanoseconds.
+    /// From its first send until it heard the commitment, µs; of the uplink, the time within which all that it
+    /// counted crossed the link.
+    pub window_us: u32,
+    /// ρ, the smallest round trip, nanoseconds.
     pub rho_ns: u64,
     /// Round trips by phase.
     pub rtt: RttView,
@@ -88,7 +94,7 @@ pub struct ChallengerResult {
     pub paid: u128,
     /// Whether its report is valid.
     pub valid: bool,
-    /// What was noticed about it (`RttInflation` …).
+    /// What was noticed about it (`Narrow`, `Withheld` …).
     pub flags: Vec<String>,
 }
 
@@ -110,9 +116,9 @@ pub struct XskView {
 pub struct PacketsView {
     /// Data packets that all challengers gave to their kernels.
     pub sent: u64,
-    /// Counted and hashed, at most m a challenger.
+    /// Counted and hashed, at most 1.15·m a challenger.
     pub verified: u64,
-    /// Valid beyond m.
+    /// Valid beyond 1.15·m.
     pub over_cap: u64,
     /// Valid after the commitment.
     pub late: u64,
@@ -229,22 +235,26 @@ pub struct MeasureResult {
     pub direction: Direction,
     /// L, bytes of a data packet at the IP layer.
     pub packet_bytes: u16,
-    /// Point estimate.
+    /// Measured, round trips credited: shown, never judged.
     pub measured_bps: u64,
     /// The same at layer 1: with what Ethernet adds to each packet.
     pub layer1_bps: u64,
-    /// Guaranteed estimate for the f asked for.
+    /// B_g(0): the link carried at least this, if nobody lies.
+    pub lower_bps: u64,
+    /// B_g(f): the link carried at least this, though f of the challengers lie.
     pub guaranteed_bps: u64,
-    /// Guaranteed estimates for 0..=f corrupt challengers.
+    /// B_g(0), …, B_g(f).
     pub trust_curve: Vec<u64>,
     /// What all challengers offered together.
     pub offered_bps: u64,
-    /// The rate after a burst, to which the figures are held; absent where no burst was seen.
-    pub sustained_bps: Option<u64>,
-    /// The burst: what passed beyond that rate, bytes at the IP layer.
+    /// What a link of the claim would have been asked to carry at least; absent if nobody trusted sent long enough.
+    pub asked_bps: Option<u64>,
+    /// All that came over the same time, whatever became of it.
+    pub came_bps: Option<u64>,
+    /// What the line sustains at least, by the size of the bucket that it may have.
+    pub sustained: Vec<SustainedView>,
+    /// The prover's own slices show a burst of so many bytes at the IP layer: its word, shown only.
     pub burst_bytes: Option<u64>,
-    /// What came after the burst is at least four times as much; if not, measure longer.
-    pub burst_outweighed: Option<bool>,
     /// Nominal duration, milliseconds.
     pub duration_ms: u64,
     /// N, the target of the phase.
@@ -296,17 +306,29 @@ impl MeasureResult {
         } else {
             "NOT CONSERVED"
         };
-        let sustained = match (self.sustained_bps, self.burst_bytes) {
-            (Some(bps), Some(bytes)) => format!(
-                "{}, after a burst of {bytes} bytes{}",
-                rate(bps),
-                if self.burst_outweighed == Some(false) {
-                    " that it does not outweigh four times: measure longer"
-                } else {
-                    ""
-                }
+        let sustained: Vec<String> = self
+            .sustained
+            .iter()
+            .map(|s| {
+                format!(
+                    "{} with {} MB",
+                    rate(s.at_least_bps),
+                    s.burst_bytes / 1_000_000
+                )
+            })
+            .collect();
+        let burst = match self.burst_bytes {
+            Some(bytes) => format!("; the prover's slices show a burst of {bytes} bytes"),
+            None => String::new(),
+        };
+        let offered = match (self.asked_bps, self.came_bps) {
+            (Some(asked), Some(came)) => format!(
+                "{}; a link of the claim was asked for {} at least, {} came",
+                rate(self.offered_bps),
+                rate(asked),
+                rate(came)
             ),
-            _ => format!("no burst seen within {} ms", self.duration_ms),
+            _ => rate(self.offered_bps),
         };
         fields(&[
             ("request", self.id.clone()),
@@ -327,10 +349,20 @@ impl MeasureResult {
                     rate(self.layer1_bps)
                 ),
             ),
-            ("sustained", sustained),
+            (
+                "at least",
+                format!("{}, if nobody lies", rate(self.lower_bps)),
+            ),
             ("guaranteed", rate(self.guaranteed_bps)),
             ("trust curve", curve.join(" · ")),
-            ("offered", rate(self.offered_bps)),
+            (
+                "sustained",
+                format!(
+                    "if the line has a bucket, at least {}{burst}",
+                    sustained.join(" · ")
+                ),
+            ),
+            ("offered", offered),
             (
                 "counted",
                 format!(
@@ -357,13 +389,12 @@ impl MeasureResult {
             vec![
                 c.index.to_string(),
                 c.address.to_string(),
-                nanoseconds(c.tt_ns),
+                nanoseconds(u64::from(c.window_us) * 1000),
                 nanoseconds(c.rho_ns),
                 format!(
-                    "{} / {} / {}",
+                    "{} / {}",
                     nanoseconds(c.rtt.before_ns),
-                    rtt(c.rtt.during_ns),
-                    rtt(c.rtt.after_ns)
+                    rtt(c.rtt.during_ns)
                 ),
                 c.packets.to_string(),
                 c.sent.to_string(),
@@ -375,9 +406,9 @@ impl MeasureResult {
         let header = [
             "#",
             "challenger",
-            "time",
+            "window",
             "rtt",
-            "before / during / after",
+            "before / during",
             "counted",
             "sent",
             "paid",
@@ -470,13 +501,14 @@ mod tests {
             "id": format!("0x{}", "22".repeat(32)), "verdict": "Fail", "reason": "290 of 1000 Mbit/s",
             "state": "Final", "claimed_bps": 1_000_000_000u64, "measured_bps": 298_000_000u64,
             "direction": "down", "packet_bytes": 1500, "layer1_bps": 305_549_333u64,
-            "guaranteed_bps": 220_000_000u64, "trust_curve": [297_000_000u64, 220_000_000u64],
+            "lower_bps": 297_000_000u64, "guaranteed_bps": 220_000_000u64, "trust_curve": [297_000_000u64, 220_000_000u64],
             "offered_bps": 1_437_500_000u64, "duration_ms": 100, "target_packets": 8336, "counted_packets": 8000,
-            "sustained_bps": 290_000_000u64, "burst_bytes": 12_500_000u64, "burst_outweighed": false,
+            "asked_bps": 1_000_000_000u64, "came_bps": 301_000_000u64, "burst_bytes": 12_500_000u64,
+            "sustained": [{"burst_bytes": 1_000_000, "at_least_bps": 212_000_000u64}],
             "challengers": [{
-                "address": address, "index": 0, "tt_ns": 101_000_000u64, "tt_plus_ns": 101_500_000u64, "rho_ns": 500_000,
-                "rtt": {"before_ns": 500_000, "during_ns": null, "after_ns": 510_000}, "packets": 2000, "sent": 2400,
-                "control_sent": 9, "paid": "3000000000", "valid": true, "flags": ["RttInflation"]
+                "address": address, "index": 0, "window_us": 101_500, "rho_ns": 500_000,
+                "rtt": {"before_ns": 500_000, "during_ns": null}, "packets": 2000, "sent": 2400,
+                "control_sent": 9, "paid": "3000000000", "valid": true, "flags": ["Narrow"]
             }],
             "packets": {
                 "sent": 12000, "verified": 8000, "over_cap": 1, "late": 2, "duplicate": 3, "bad_tag": 4, "malformed": 5,
@@ -523,14 +555,16 @@ mod tests {
             "1.000 Gbit/s",
             "1.000 Gbit/s towards the prover",
             "298.000 Mbit/s in packets of 1500 bytes, 305.549 Mbit/s at layer 1",
-            "290.000 Mbit/s, after a burst of 12500000 bytes that it does not outweigh four times: measure longer",
+            "at least 212.000 Mbit/s with 1 MB; the prover's slices show a burst of 12500000 bytes",
+            "297.000 Mbit/s, if nobody lies",
+            "asked for 1.000 Gbit/s at least, 301.000 Mbit/s came",
             "f=0 297.000 Mbit/s · f=1 220.000 Mbit/s",
             "8000 of 8336 packets in 100 ms",
             "80.000 µs",
             "af_xdp (native XDP, copy UMEM), stamps xdp-tai; not better because veth has no zero-copy",
             "Final, escrow 340282366920938463463374607431768211455 (conserved, embedded chain)",
-            "500.000 µs / – / 510.000 µs",
-            "RttInflation",
+            "500.000 µs / –",
+            "Narrow",
             "xdp redirected",
             "not saved",
         ] {

@@ -16,7 +16,7 @@ pub use dispute::{DisputeView, Done, EvidenceView, JurorView, Submitted};
 pub use key::KeyResult;
 pub use measure::{
     ChallengerResult, DatapathView, Direction, EndState, GasView, MeasureResult, PacketsView,
-    PaidRole, PaidView, RttView, SettlementView, Verdict, XskView,
+    PaidRole, PaidView, RttView, SettlementView, SustainedView, Verdict, XskView,
 };
 pub use ready::Ready;
 pub use verify::{CheckResult, VerifyOutcome, VerifyResult};

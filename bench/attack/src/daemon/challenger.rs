@@ -2,14 +2,23 @@
 
 use plumbline::role::conduct::{Conduct, Speaker};
 use plumbline_attack::switch::Attack;
-use plumbline_proof::backhaul::challenger::Flood;
-use plumbline_proof::backhaul::messages::{Report, Settlement as _, Statement};
+use plumbline_proof::backhaul::challenger::{Flood, Secrets};
+use plumbline_proof::backhaul::messages::{ChallengeId, Report, Settlement as _, Statement};
 use plumbline_proof::backhaul::params::{Terms, V5_SLACK_PERCENT};
-use plumbline_trust::Signed;
+use plumbline_trust::{NetworkKey, Signed};
 use plumbline_wire::header::HEADER_LEN;
 
 /// Part of its rate that one that holds back sends at: a report without a packet would not count.
 const NEXT_TO_NOTHING: u64 = 50;
+
+/// What an accomplice derives its secrets for, so that its prover knows them before they are said.
+const SEED: &str = "plumbline attack accomplice seed v1";
+const EPHEMERAL: &str = "plumbline attack accomplice ephemeral v1";
+
+/// The seed of the accomplice that holds `key`.
+pub(super) fn seed_of(key: &NetworkKey, challenge: &ChallengeId) -> [u8; 32] {
+    key.derive(SEED, challenge)
+}
 
 /// A challenger that commits one attack.
 pub(super) struct Corrupt(Attack);
@@ -63,6 +72,11 @@ impl Corrupt {
 }
 
 impl Conduct for Corrupt {
+    fn secrets(&self, network: &NetworkKey, challenge: &ChallengeId) -> Option<Secrets> {
+        let ephemeral = || network.derive(EPHEMERAL, challenge);
+        (self.0 == Attack::Rush).then(|| Secrets::new(seed_of(network, challenge), ephemeral()))
+    }
+
     fn say(&self, speaker: &Speaker<'_>, statement: Statement) -> Option<Statement> {
         match (self.0, &statement) {
             (Attack::SilentChallenger, Statement::SeedCommitment(_)) => Some(statement),
@@ -75,19 +89,21 @@ impl Conduct for Corrupt {
         }
     }
 
-    fn packets(&self, mut packets: Vec<u8>, length: usize) -> Vec<u8> {
+    fn packets(&self, chunk: &mut [u8], length: usize, _first: u64) {
         match self.0 {
             Attack::ZeroPayload => {
-                for packet in packets.chunks_mut(length) {
+                for packet in chunk.chunks_mut(length) {
                     packet[HEADER_LEN..].fill(0);
                 }
-                packets
             }
-            Attack::Replay => packets
-                .chunks(length)
-                .flat_map(|p| [p, p].concat())
-                .collect(),
-            _ => packets,
+            // Every second one is the one before it once more.
+            Attack::Replay => {
+                for pair in chunk.chunks_exact_mut(2 * length) {
+                    let (once, again) = pair.split_at_mut(length);
+                    again.copy_from_slice(once);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -97,7 +113,7 @@ impl Conduct for Corrupt {
                 rate_bps: plan.rate_bps / NEXT_TO_NOTHING,
                 ..plan
             },
-            // Every packet once more, and as many new ones as the honest send.
+            // Half are new, as many as the honest send.
             Attack::Replay => Flood {
                 rate_bps: plan.rate_bps * 2,
                 ..plan
@@ -114,6 +130,24 @@ impl Conduct for Corrupt {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packets_are_altered_in_place_and_none_is_left_out() {
+        let length = HEADER_LEN + 2;
+        let honest: Vec<u8> = (1..=5u8).flat_map(|i| vec![i; length]).collect();
+        let of = |attack| {
+            let mut chunk = honest.clone();
+            conduct(attack).unwrap().packets(&mut chunk, length, 0);
+            let ends = chunk.chunks(length).map(|p| (p[0], p[HEADER_LEN]));
+            ends.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            of(Attack::ZeroPayload),
+            [(1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]
+        );
+        assert_eq!(of(Attack::Replay), [(1, 1), (1, 1), (3, 3), (3, 3), (5, 5)]);
+        assert_eq!(of(Attack::Withhold).len(), 5);
+    }
 
     #[test]
     fn the_shortest_span_is_the_first_that_v5_lets_through() {

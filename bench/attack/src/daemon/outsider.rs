@@ -157,6 +157,7 @@ fn packet(target: &Target, attack: Attack, number: u32) -> Result<Vec<u8>> {
         // Numbers that the challenger has not come to yet: were they counted, they would take its place.
         sequence: u64::from(number),
         sent_ns: 0,
+        cookie: u64::from_le_bytes([0x5a; 8]),
         tag: [0x5a; 8],
     };
     let mut packet = vec![0x5a; HEADERS + DATA_LEN];

@@ -8,13 +8,14 @@ use plumbline::clock;
 use plumbline::datapath::{Leaf, SessionSink as _};
 use plumbline::role::conduct::{Armed, Conduct, Speaker};
 use plumbline_attack::switch::Attack;
-use plumbline_proof::backhaul::challenger::seed_of;
 use plumbline_proof::backhaul::keystream::Train;
 use plumbline_proof::backhaul::messages::{Commit, Statement};
 use plumbline_proof::backhaul::rtt::sealed;
 use plumbline_trust::encoding::encode;
 use plumbline_trust::{NetworkKey, Signed};
 use plumbline_wire::header::{DATA_LEN, HEADER_LEN, Header, Kind};
+
+use super::challenger::seed_of;
 
 /// How long a prover that inflates round trips keeps an echo back: half of a short phase, which doubles its figure
 /// where it is believed.

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 
 use plumbline_proof::backhaul::challenger::{Flood, Flooded};
 use plumbline_proof::backhaul::params::DEADLINE_DURATIONS;
+use plumbline_proof::backhaul::sendlog::SendLog;
 
 use super::cast;
 use super::clock::{Data, Event, Load};
@@ -36,6 +37,7 @@ pub(super) struct Sender {
     /// Each number is sent so many times.
     copies: u64,
     sent: u64,
+    log: SendLog,
     sent_ns: u64,
     first_ns: Option<u64>,
     last_ns: Option<u64>,
@@ -88,6 +90,7 @@ impl Session {
             most,
             copies,
             sent: 0,
+            log: SendLog::new(self.world.terms.duration_ns()),
             sent_ns: flood.start_ns + skew,
             first_ns: None,
             last_ns: None,
@@ -116,6 +119,7 @@ impl Session {
             most: self.world.terms.cap_packets(),
             copies: 1,
             sent: 0,
+            log: SendLog::new(self.world.terms.duration_ns()),
             sent_ns: t0_ns,
             first_ns: None,
             last_ns: None,
@@ -170,6 +174,8 @@ impl Session {
         };
         sender.first_ns = sender.first_ns.or(Some(sender.sent_ns));
         sender.last_ns = Some(sender.sent_ns);
+        let since_ns = sender.sent_ns - sender.first_ns.unwrap_or(sender.sent_ns);
+        sender.log.add(since_ns, 1);
         sender.sent += 1;
         let now = self.clock.now;
         if self.chance.in_a_million(self.world.network.loss_ppm) {
@@ -187,7 +193,8 @@ impl Session {
         if sender.outsider {
             return;
         }
-        let outcome = flooded(sender.first_ns, sender.last_ns, sender.sent);
+        let span = (sender.first_ns, sender.last_ns);
+        let outcome = flooded(span, sender.sent, sender.log.clone());
         self.parties[sender.index].machine.flooded(outcome);
     }
 
@@ -199,7 +206,11 @@ impl Session {
             && let Some(flood) = self.parties[index].flood
         {
             let sent = now.saturating_sub(flood.start_ns) / self.world.step_ns() + 1;
-            let outcome = flooded(Some(flood.start_ns), Some(now), sent);
+            let mut log = SendLog::new(self.world.terms.duration_ns());
+            for number in 0..sent {
+                log.add(number * self.world.step_ns(), 1);
+            }
+            let outcome = flooded((Some(flood.start_ns), Some(now)), sent, log);
             self.parties[index].machine.flooded(outcome);
         }
     }
@@ -220,11 +231,12 @@ impl Session {
     }
 }
 
-fn flooded(first_ns: Option<u64>, last_ns: Option<u64>, sent: u64) -> Flooded {
+fn flooded((first_ns, last_ns): (Option<u64>, Option<u64>), sent: u64, log: SendLog) -> Flooded {
     Flooded {
         first_ns,
         last_ns,
         sent,
+        log,
         clock: "virtual".into(),
         clock_error_ns: 0,
     }

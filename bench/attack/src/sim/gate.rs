@@ -23,7 +23,9 @@ use plumbline_trust::session::SessionKey;
 use plumbline_wire::Size;
 use plumbline_wire::consent::{ConsentEntry, ConsentKey};
 use plumbline_wire::frame::Fate;
-use plumbline_wire::header::{DATA_LEN, HEADER_LEN, Header, IP_UDP_LEN, Kind, TAGGED_LEN};
+use plumbline_wire::header::{
+    COOKIE_AT, DATA_LEN, HEADER_LEN, Header, IP_UDP_LEN, Kind, TAGGED_LEN,
+};
 
 use super::cast::{self, PROVER};
 use super::clock::{Data, Event, Load};
@@ -63,13 +65,19 @@ impl Gate {
     pub(super) fn open(challenge: &Digest, terms: &Terms, opening: Opening) -> Self {
         let session = session_of(challenge);
         let row = |(index, data): &(u16, std::net::SocketAddr)| {
+            let key = opening.keys.get(usize::from(*index))?.as_ref()?;
+            let entry = ConsentEntry::new(
+                *index,
+                key.cookie(),
+                terms.size(),
+                terms.cap_packets(),
+                0..=opening.until_ns,
+            );
             let key = ConsentKey::new(cast::source(*data), data.port(), session);
-            let entry =
-                ConsentEntry::new(*index, terms.size(), terms.cap_packets(), opening.until_ns);
-            (key, entry)
+            Some((key, entry))
         };
         Self {
-            rows: opening.senders.iter().map(row).collect(),
+            rows: opening.senders.iter().filter_map(row).collect(),
             tally: Tally::new(challenge, 0, terms, opening.keys.clone()),
             keys: opening.keys,
             heard_ns: 0,
@@ -77,14 +85,26 @@ impl Gate {
         }
     }
 
-    /// What XDP says of a packet.
-    fn consented(&mut self, challenge: &Digest, data: &Data, now_ns: u64) -> Result<(), Fate> {
+    /// What XDP says of a packet; if it passes, its header.
+    fn consented(
+        &mut self,
+        challenge: &Digest,
+        data: &Data,
+        now_ns: u64,
+    ) -> Result<[u8; HEADER_LEN], Fate> {
+        let made = self.header(challenge, data.index, data.sequence);
+        let mut raw = made.ok_or(Fate::DroppedNotConsented)?;
+        if matches!(data.load, Load::Untagged) {
+            // Whoever has no key has neither cookie nor tag.
+            raw[COOKIE_AT..].fill(0x5a);
+        }
         let source = cast::source(data.from);
         let key = ConsentKey::new(source, data.from.port(), session_of(challenge));
         let row = self.rows.get_mut(&key).ok_or(Fate::DroppedNotConsented)?;
-        row.admit(number(data.index), DATA_LEN, now_ns, row.passed)?;
+        let header = Header::from_bytes(&raw).map_err(|_| Fate::DroppedHeader)?;
+        row.admit(&header, DATA_LEN, now_ns, row.passed)?;
         row.passed += 1;
-        Ok(())
+        Ok(raw)
     }
 
     /// Counts a packet with this leaf, if the tally admits it.
@@ -212,12 +232,12 @@ impl Session {
             return;
         };
         gate.heard_ns = now;
-        if let Err(fate) = gate.consented(&self.challenge, &data, now) {
-            self.meet(fate.name());
-            return;
-        }
-        let Some(mut raw) = gate.header(&self.challenge, data.index, data.sequence) else {
-            return;
+        let raw = match gate.consented(&self.challenge, &data, now) {
+            Ok(raw) => raw,
+            Err(fate) => {
+                self.meet(fate.name());
+                return;
+            }
         };
         let leaf = |at: u64| {
             let leaves = &self.parties[data.index].leaves;
@@ -227,10 +247,7 @@ impl Session {
         let digest = match data.load {
             Load::Genuine => leaf(data.sequence),
             Load::Zeros => zeros(&raw),
-            Load::Untagged => {
-                raw[TAGGED_LEN] ^= 1;
-                INVENTED
-            }
+            Load::Untagged => INVENTED,
         };
         if gate.count(&raw, digest, now) {
             self.invents(&data);

@@ -10,13 +10,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use plumbline_proof::backhaul::challenger::{Challenger, ChallengerAction};
+use plumbline_proof::backhaul::challenger::{Challenger, ChallengerAction, Secrets};
 use plumbline_proof::backhaul::coordinator::{Coordinator, CoordinatorAction};
 use plumbline_proof::backhaul::messages::{Commit, Notice, Report, Settlement, Statement};
 use plumbline_proof::backhaul::prover::{Prover, ProverAction};
 use plumbline_proof::backhaul::record::Refusal;
 use plumbline_trust::encoding::Digest;
-use plumbline_trust::identity::Signed;
+use plumbline_trust::identity::{NetworkKey, Signed};
+use plumbline_trust::session::Ephemeral;
 use plumbline_wire::header::HEADER_LEN;
 
 use super::cast::{self, COORDINATOR, PROVER, Person};
@@ -28,6 +29,10 @@ use super::link::Link;
 use super::play::Play;
 use super::world::{MS, World};
 use crate::switch::Attack;
+
+/// What a run's secrets are derived for, so that a seed gives the same run again.
+const SEED: &str = "plumbline attack simulation seed v1";
+const EPHEMERAL: &str = "plumbline attack simulation ephemeral v1";
 
 /// Everybody looks at the time at least so often, ns: a fifth of what the machines ask for.
 const TICK_NS: u64 = 10 * MS;
@@ -101,7 +106,9 @@ impl Session {
         let first = Statement::Notice(Signed::new(&COORDINATOR.key, &notice));
         // Whoever is named looks at the notice: a prover first, then each challenger.
         let (data, control) = (cast::prover_data(), cast::prover_control());
-        let prover = Prover::new(&first, &PROVER.key, data, control, BEGIN_NS)?;
+        let secret = |key: &NetworkKey, what| key.derive(what, &notice.challenge);
+        let ephemeral = Ephemeral::from_secret(secret(&PROVER.key, EPHEMERAL));
+        let prover = Prover::new(&first, &PROVER.key, ephemeral, data, control, BEGIN_NS)?;
         let mut parties = Vec::with_capacity(notice.challengers.len());
         let mut words = VecDeque::new();
         for (index, member) in notice.challengers.iter().enumerate() {
@@ -112,7 +119,9 @@ impl Session {
             let spread = world.network.delay_ns * u64::from(world.network.spread_percent) / 100;
             let delay_ns = (world.network.delay_ns - spread) + chance.below(2 * spread + 1);
             let floor_ns = 2 * delay_ns * world.network.floor_percent / 100;
-            let (machine, said) = Challenger::new(&first, &person.key, data, control, floor_ns)?;
+            let secrets = Secrets::new(secret(&person.key, SEED), secret(&person.key, EPHEMERAL));
+            let (machine, said) =
+                Challenger::new(&first, &person.key, secrets, data, control, floor_ns)?;
             words.push_back((index, said));
             parties.push(Party {
                 person,
@@ -315,10 +324,9 @@ impl Session {
                 }
                 ChallengerAction::Prepare(mut train, cap) => {
                     let all: Vec<u64> = (0u64..).take(cap).collect();
-                    let leaves = train.leaves(&all);
                     let party = &mut self.parties[index];
-                    party.machine.prepared(leaves.clone());
-                    party.leaves = leaves;
+                    party.leaves = train.leaves(&all);
+                    party.machine.prepared();
                 }
                 ChallengerAction::Send(_, bytes) => {
                     if let Some(bytes) = bytes.first_chunk::<HEADER_LEN>() {

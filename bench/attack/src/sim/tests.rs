@@ -125,7 +125,7 @@ fn what_challengers_try_is_refused_by_name_or_not_paid() {
 #[test]
 fn what_outsiders_try_is_refused_by_name() {
     let untagged = lan(Attack::Injection, Manner::Gross);
-    assert!(untagged.met["bad_tag"] > 1, "{untagged:?}");
+    assert!(untagged.met["dropped_cookie"] > 1, "{untagged:?}");
     let stranger = lan(Attack::SpoofedSource, Manner::Gross);
     assert!(stranger.met["dropped_not_consented"] > 1, "{stranger:?}");
     for o in [untagged, stranger] {

@@ -30,6 +30,7 @@ fn header(sequence: u64) -> Header {
         index: 3,
         sequence,
         sent_ns: 0,
+        cookie: 11,
         tag: tag(sequence),
     }
 }

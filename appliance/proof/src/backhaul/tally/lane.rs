@@ -38,6 +38,8 @@ pub(super) const LAG: usize = 1;
 pub(super) struct Lane {
     /// Tags its headers.
     pub(super) key: SessionKey,
+    /// Authentic packets; changed with `admitted`, and as it is by the one thread whose queue they come by.
+    pub(super) received: AtomicU64,
     /// Packets admitted, at most m.
     pub(super) admitted: AtomicU64,
     /// Admitted packets that came after one with a higher number.
@@ -77,6 +79,7 @@ impl Lane {
         let nodes = groups.div_ceil(ARITY);
         Self {
             key,
+            received: AtomicU64::new(0),
             admitted: AtomicU64::new(0),
             reordered: AtomicU64::new(0),
             next: AtomicU64::new(0),

@@ -41,6 +41,7 @@ fn packet(key: &SessionKey, index: u16, sequence: u64) -> (Header, [u8; 64]) {
         index,
         sequence,
         sent_ns: 0,
+        cookie: 0,
         tag: [0; 8],
     };
     let mut raw = header.to_bytes();
@@ -137,6 +138,9 @@ fn every_packet_has_one_fate() {
         late: 1,
     };
     assert_eq!(t.refused(), want);
+    // Counted, duplicate, counted, over 1.15·m; past the cap, counted; late. Not the wrong tag or phase, nor who
+    // has no consent.
+    assert_eq!(t.received(), [4, 2, 1, 0]);
     let (commit, roots) = t.commit().unwrap();
     assert_eq!(commit.counts, [2, 1, 0, 0]);
     assert_eq!(t.bitmaps(), [vec![17], vec![1], vec![], vec![]]);
@@ -169,8 +173,44 @@ fn many_at_once_are_judged_as_one_by_one() {
         assert_eq!(bits >> i & 1 == 1, one.admit(header, raw), "packet {i}");
     }
     assert_eq!(one.refused(), all.refused());
+    assert_eq!(one.received(), all.received());
+    let received: u64 = all.received().iter().sum();
+    let refused = all.refused();
+    let unknown = packets.iter().filter(|(h, _)| h.index > 2).count() as u64;
+    assert_eq!(received, 64 - refused.bad_tag - unknown);
     let refused = all.refused();
     assert!(refused.bad_tag > 0 && refused.duplicate > 0 && refused.out_of_range > 0);
+}
+
+#[test]
+fn what_is_not_authentic_changes_nothing_but_its_own_number() {
+    let t = tally(2);
+    assert!(offer(&t, 0, 0));
+    let state = |t: &Tally| {
+        let r = t.refused();
+        let others = (r.out_of_range, r.duplicate, r.over_cap, r.late);
+        (
+            t.received(),
+            t.counted(),
+            t.missing(),
+            others,
+            t.reordered(),
+        )
+    };
+    let before = state(&t);
+    // New and seen numbers, the last and one past the cap, under the key of another.
+    for sequence in [0, 1, 4, 5, u64::MAX] {
+        let (header, raw) = packet(&key(1), 0, sequence);
+        assert!(!t.admit(&header, &raw));
+        assert_eq!(t.admit_all([(&header, &raw)].into_iter()), 0);
+    }
+    assert_eq!((state(&t), t.refused().bad_tag), (before, 10));
+    // None of them has taken a place.
+    assert!(offer(&t, 0, 1));
+    assert_eq!(t.received(), [2, 0, 0, 0]);
+    t.commit().unwrap();
+    assert!(!offer(&t, 0, 2));
+    assert_eq!(t.received(), [3, 0, 0, 0], "after the commitment, too");
 }
 
 #[test]

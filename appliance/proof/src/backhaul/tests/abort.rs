@@ -10,7 +10,7 @@ use super::super::messages::{
 use super::super::params::Terms;
 use super::super::prover::{Prover, ProverAction};
 use super::super::record::{Record, Refusal};
-use super::{EPHEMERAL, addr, key, notice, secrets};
+use super::{addr, ephemeral, key, notice, secrets};
 
 const PROVER: u8 = 2;
 const COORDINATOR: u8 = 3;
@@ -152,7 +152,7 @@ fn after_the_start_the_prover_goes_on_and_a_challenger_gives_up_until_its_report
 #[test]
 fn f_that_give_up_stop_nobody_and_one_more_ends_the_session_for_everyone() {
     let (notice, first) = first();
-    let mut prover = Prover::new(&first, &key(PROVER), EPHEMERAL, addr(1), addr(2), 0).unwrap();
+    let mut prover = Prover::new(&first, &key(PROVER), ephemeral(), addr(1), addr(2), 0).unwrap();
     let mut coordinator = Coordinator::new(&key(COORDINATOR), &notice).unwrap();
     let out = |index| abort(owner(&notice, index), Some(index), "the path is narrow");
     coordinator.hear(out(4), 0).unwrap();
@@ -188,7 +188,7 @@ fn f_that_give_up_stop_nobody_and_one_more_ends_the_session_for_everyone() {
 fn once_all_others_are_ready_the_prover_starts_without_who_gave_up() {
     let (notice, first) = first();
     let challenge = notice.challenge;
-    let mut prover = Prover::new(&first, &key(PROVER), EPHEMERAL, addr(1), addr(2), 0).unwrap();
+    let mut prover = Prover::new(&first, &key(PROVER), ephemeral(), addr(1), addr(2), 0).unwrap();
     let mut said = Vec::new();
     for index in 0..5 {
         let (data, control) = (addr(10 + 2 * index), addr(11 + 2 * index));

@@ -52,7 +52,7 @@ pub(in super::super) fn wrong(
 
 /// What the prover says it sent, against what came at most. A prover that did not send enough cannot be told from a
 /// host that could not: nothing is said then.
-pub(in super::super) fn tried(record: &Record, packets: Vec<u64>, silent: usize) -> Option<Tried> {
+pub(in super::super) fn tried(record: &Record, packets: &[u64], silent: usize) -> Option<Tried> {
     let terms = &record.notice.message.terms;
     let commit = &record.commit.as_ref()?.message;
     let window_ns = Window::new(terms, 0).length_ns();
@@ -60,7 +60,7 @@ pub(in super::super) fn tried(record: &Record, packets: Vec<u64>, silent: usize)
     let bits = 8 * u128::from(terms.packet_bytes) * u128::from(commit.packets);
     let asked = (bits * 1_000_000_000 / flood_ns).min(u128::from(terms.claim_bps));
     let asked_bps = u64::try_from(asked).unwrap_or(u64::MAX);
-    let came_bps = offer::received_at_most(terms, &packets, silent, window_ns);
+    let came_bps = offer::received_at_most(terms, packets, silent, window_ns);
     let tested = asked * 100 >= u128::from(terms.claim_bps) * u128::from(FAIL_OFFERED_PERCENT);
     Some(Tried {
         slots: OFFER_SLOTS,

@@ -16,7 +16,7 @@ use super::super::params::{Direction, Terms};
 use super::super::prover::{Prover, ProverAction};
 use super::super::record::{Record, Refusal};
 use super::super::rtt;
-use super::super::tests::{EPHEMERAL, NoChain, addr, key, near, notice, secrets};
+use super::super::tests::{NoChain, addr, ephemeral, key, near, notice, secrets};
 use super::challenger::{Counted, Counting};
 use super::prover::{Flood, Sent};
 
@@ -100,7 +100,7 @@ impl Sim {
         let notice = notice(world.terms);
         let coordinator = Coordinator::new(&key(3), &notice).unwrap();
         let first = coordinator.log()[0].clone();
-        let prover = Prover::new(&first, &key(2), EPHEMERAL, addr(7301), addr(7302), 0).unwrap();
+        let prover = Prover::new(&first, &key(2), ephemeral(), addr(7301), addr(7302), 0).unwrap();
         let n = notice.challengers.len();
         let mut sim = Self {
             now: 2_500 * MS,
