@@ -12,6 +12,8 @@
 //! those); the kernel's queues. A bench: floating point is for links and scores, never for a verdict.
 //! Tests: `tests`.
 
+#![allow(clippy::cast_possible_truncation)] // positive times and counts below 2⁵³, of a bench
+
 mod complete;
 mod dice;
 mod fail;

@@ -3,7 +3,7 @@
 
 use plumbline_proof::backhaul::estimate::{self, Bound, Sample};
 use plumbline_proof::backhaul::offer::{self, Came, Offer};
-use plumbline_proof::backhaul::params::{DEADLINE_DURATIONS, ETHERNET_BYTES, Terms};
+use plumbline_proof::backhaul::params::{DEADLINE_DURATIONS, Terms};
 use plumbline_proof::backhaul::verdict::{self, Verdict};
 
 use super::flow::{Flow, play};
@@ -85,7 +85,8 @@ impl Phase {
             &mut Link::new(&self.line, &terms),
             |flows, who, head, at| {
                 frames += 1;
-                bytes += head.bytes as u64 + ETHERNET_BYTES;
+                // As a veth with native XDP counts: without the Ethernet header.
+                bytes += head.bytes as u64;
                 if !head.ours {
                     return;
                 }
