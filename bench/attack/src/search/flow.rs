@@ -122,7 +122,7 @@ impl Flow {
             cut: (0.0, 0.0),
             stop: f64::INFINITY,
             sent: 0,
-            log: SendLog::new(terms),
+            log: SendLog::new(terms.duration_ns()),
         };
         flow.next();
         flow
@@ -143,8 +143,7 @@ impl Flow {
         }
         if self.fresh > 0 {
             let since = (head.sent - self.place.start).max(0.0);
-            self.log
-                .add(since as u64, u32::try_from(self.fresh).unwrap_or(u32::MAX));
+            self.log.add(since as u64, self.fresh);
             self.sent += self.fresh;
             self.fresh = 0;
         }
