@@ -86,11 +86,29 @@ pub enum Attack {
     TokenBucket,
     /// Other traffic shares the link.
     CrossTraffic,
+    /// The prover commits long before the duration is over.
+    EarlyEnd,
+    /// The prover delays echoes and Starts, so that the honest begin at different times.
+    SkewedStarts,
+    /// The path has a token bucket, and the prover commits when it is empty.
+    BurstAndStop,
+    /// Honest challengers hear the Start after T0.
+    LateHonest,
+    /// Corrupt challengers' reports carry a settlement signature that is none.
+    JunkSignature,
+    /// Corrupt challengers say that they are ready and that they give up, back to back.
+    ReadyThenAbort,
+    /// Somebody off the path sends as many packets in a challenger's name as it has consent for.
+    SpentConsent,
+    /// The prover names a stranger's address as its own.
+    StrangerAddress,
+    /// The coordinator lists one challenge twice.
+    SecondRun,
 }
 
 impl Attack {
     /// All of them, in the order in which tables show them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 29] = [
         Self::Withhold,
         Self::Rush,
         Self::LieFast,
@@ -111,6 +129,15 @@ impl Attack {
         Self::SilentProver,
         Self::TokenBucket,
         Self::CrossTraffic,
+        Self::EarlyEnd,
+        Self::SkewedStarts,
+        Self::BurstAndStop,
+        Self::LateHonest,
+        Self::JunkSignature,
+        Self::ReadyThenAbort,
+        Self::SpentConsent,
+        Self::StrangerAddress,
+        Self::SecondRun,
     ];
 
     /// Its name, on the command line and in every table.
@@ -137,6 +164,15 @@ impl Attack {
             Self::SilentProver => "silent-prover",
             Self::TokenBucket => "token-bucket",
             Self::CrossTraffic => "cross-traffic",
+            Self::EarlyEnd => "early-end",
+            Self::SkewedStarts => "skewed-starts",
+            Self::BurstAndStop => "burst-and-stop",
+            Self::LateHonest => "late-honest",
+            Self::JunkSignature => "junk-signature",
+            Self::ReadyThenAbort => "ready-then-abort",
+            Self::SpentConsent => "spent-consent",
+            Self::StrangerAddress => "stranger-address",
+            Self::SecondRun => "second-run",
         }
     }
 
@@ -149,19 +185,26 @@ impl Attack {
             | Self::LieSlow
             | Self::Replay
             | Self::ZeroPayload
-            | Self::SilentChallenger => Culprit::Challengers,
+            | Self::SilentChallenger
+            | Self::JunkSignature
+            | Self::ReadyThenAbort => Culprit::Challengers,
             Self::Rush => Culprit::Collusion,
             Self::EarlyCommit
             | Self::ForgedBitmap
             | Self::RttInflation
             | Self::EquivocatingCommit
-            | Self::SilentProver => Culprit::Prover,
-            Self::Injection | Self::SpoofedSource => Culprit::Outsider,
-            Self::SwappedChallengers | Self::AlteredReport | Self::SecondPayout => {
-                Culprit::Coordinator
-            }
+            | Self::SilentProver
+            | Self::EarlyEnd
+            | Self::SkewedStarts
+            | Self::BurstAndStop
+            | Self::StrangerAddress => Culprit::Prover,
+            Self::Injection | Self::SpoofedSource | Self::SpentConsent => Culprit::Outsider,
+            Self::SwappedChallengers
+            | Self::AlteredReport
+            | Self::SecondPayout
+            | Self::SecondRun => Culprit::Coordinator,
             Self::PayerWithdraws => Culprit::Payer,
-            Self::TokenBucket | Self::CrossTraffic => Culprit::Path,
+            Self::TokenBucket | Self::CrossTraffic | Self::LateHonest => Culprit::Path,
         }
     }
 
@@ -169,20 +212,33 @@ impl Attack {
     #[must_use]
     pub fn outcome(self) -> Outcome {
         match self {
-            Self::Rush | Self::LieFast | Self::LieSlow | Self::Withhold => Outcome::Bounded,
-            Self::RttInflation | Self::TokenBucket | Self::CrossTraffic => Outcome::Flagged,
-            Self::ZeroPayload | Self::SilentChallenger => Outcome::Unpaid,
+            Self::Rush
+            | Self::LieFast
+            | Self::LieSlow
+            | Self::Withhold
+            | Self::RttInflation
+            | Self::EarlyEnd
+            | Self::SkewedStarts
+            | Self::BurstAndStop => Outcome::Bounded,
+            Self::TokenBucket | Self::CrossTraffic | Self::LateHonest => Outcome::Flagged,
+            Self::ZeroPayload
+            | Self::SilentChallenger
+            | Self::JunkSignature
+            | Self::ReadyThenAbort => Outcome::Unpaid,
             Self::Replay
             | Self::Injection
             | Self::SpoofedSource
+            | Self::SpentConsent
             | Self::SecondPayout
+            | Self::SecondRun
             | Self::PayerWithdraws => Outcome::Refused,
             Self::EarlyCommit
             | Self::ForgedBitmap
             | Self::EquivocatingCommit
             | Self::SwappedChallengers
             | Self::AlteredReport
-            | Self::SilentProver => Outcome::Refunded,
+            | Self::SilentProver
+            | Self::StrangerAddress => Outcome::Refunded,
         }
     }
 
@@ -191,23 +247,21 @@ impl Attack {
     pub fn defence(self) -> &'static str {
         match self {
             Self::Withhold => "the others fill the link; B_g subtracts the largest counts",
-            Self::Rush => "B_g subtracts what f can have handed over",
-            Self::LieFast => {
-                "the median; B_g takes the (f+1)-th slowest time; V5: does not count; V8: not paid"
-            }
-            Self::LieSlow => "the median; V8: not paid",
+            Self::Rush => "B_g subtracts the f largest counts: what f can have handed over",
+            Self::LieFast => "B_g: a window below T_min only adds what is subtracted again",
+            Self::LieSlow => "B_g: of a longer window c' keeps less, its own packets only",
             Self::EarlyCommit | Self::ForgedBitmap => {
                 "V3: a root that is not its seed's does not count; V9: inconclusive"
             }
-            Self::RttInflation => {
-                "V7 RttInflation; the smallest of all windows is credited; B_g never credits one"
-            }
+            Self::RttInflation => "no bound credits a round trip; T0 is everybody's own clock",
             Self::Replay => {
-                "a sequence number counts once: duplicate; V14: not called false for it"
+                "a sequence number counts once: duplicate; what came is not called false for it"
             }
             Self::Injection => "the session's cookie in XDP: dropped_cookie",
             Self::SpoofedSource => "consent in XDP: dropped_not_consented",
-            Self::ZeroPayload => "V3: not the seed's bytes: not paid; V14: not called false for it",
+            Self::ZeroPayload => {
+                "V3: not the seed's bytes: not paid; what came is not called false for it"
+            }
             Self::EquivocatingCommit => {
                 "V13: the prover signed both: inconclusive, and evidence for a jury"
             }
@@ -217,10 +271,27 @@ impl Attack {
             }
             Self::SecondPayout => "the contract: WrongState",
             Self::PayerWithdraws => "the contract: cancelled only before the draw",
-            Self::SilentChallenger => "V9 needs n−f; the silent are not paid",
+            Self::SilentChallenger => "Withheld: named, not paid; V9 needs n−f of the others",
             Self::SilentProver => "the deadline: TimedOut, refunded",
-            Self::TokenBucket => "burst and sustained rate are told apart",
+            Self::TokenBucket => {
+                "a row for each size of bucket says what is sustained at least: B_g − 8·σ/T"
+            }
             Self::CrossTraffic => "the figure is what was left; never above the link",
+            Self::EarlyEnd => "B_g divides by T_min, 0.85·D, at least",
+            Self::SkewedStarts => {
+                "T0 by everybody's own clock; c' keeps of each window only what left within T"
+            }
+            Self::BurstAndStop => "B_g divides by T_min: a bucket of σ adds 8·σ/T_min at most",
+            Self::LateHonest => "Abort, GaveUp: late, does not send, is named and accuses nobody",
+            Self::JunkSignature => {
+                "the log's door recovers both signatures: bad-signature; the contract skips it"
+            }
+            Self::ReadyThenAbort => "the log is the only order: GaveUp; the others go on",
+            Self::SpentConsent => "the session's cookie in XDP: caps count what carries it",
+            Self::StrangerAddress => {
+                "the record: one address for data and echoes; no echo, no flood: Abort"
+            }
+            Self::SecondRun => "the signing journal: a challenge is served once",
         }
     }
 }

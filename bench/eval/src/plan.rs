@@ -22,7 +22,7 @@ const FASTEST_MBIT: u64 = 40_000;
 pub(crate) struct Plan {
     /// Proofs a cell, unless its table says otherwise.
     pub(crate) runs: u32,
-    /// Further proofs a run at most, where the machine could not offer the rate (check V11).
+    /// Further proofs a run at most, where the machine could not offer or receive the rate.
     pub(crate) retries: u32,
     #[serde(default)]
     pub(crate) accuracy: Vec<Accuracy>,

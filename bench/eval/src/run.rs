@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use plumbline_lab::{Measured, Met, Proof, Switch};
+use plumbline_lab::{Met, Proof, Switch};
 use serde::{Deserialize, Serialize};
 
-use crate::cell::{Cell, PACKET};
+use crate::cell::Cell;
 
 /// One proof.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -13,18 +13,17 @@ pub(crate) struct Run {
     /// `Pass`, `Fail`, `Inconclusive`; `Refunded`: no result; `Failed`: the evaluation itself could not.
     pub(crate) verdict: String,
     pub(crate) reason: Option<String>,
-    /// The machine could not offer the rate (V11): says nothing about the link.
+    /// The machine could not offer the rate, or not receive it: says nothing about the link.
     pub(crate) starved: bool,
     /// What the link carries in the long run, bit/s of IP layer.
     pub(crate) true_bps: u64,
     pub(crate) measured_bps: Option<u64>,
+    pub(crate) lower_bps: Option<u64>,
     pub(crate) guaranteed_bps: Option<u64>,
+    /// What is sustained at least if the link has the cell's bucket.
     pub(crate) sustained_bps: Option<u64>,
+    /// A burst that the prover's slices show.
     pub(crate) burst_bytes: Option<u64>,
-    /// 8·N·L over each challenger's time, bit/s: mean, median, and of the (f+1)-th largest time.
-    pub(crate) mean_bps: Option<f64>,
-    pub(crate) median_bps: Option<f64>,
-    pub(crate) order_bps: Option<f64>,
     /// `plumbline verify` holds and judges the same; none without evidence.
     pub(crate) verified: Option<bool>,
     /// Packets without a fate; none where somebody who counts them lies.
@@ -71,19 +70,19 @@ impl Run {
         let holds = verified.map(|v| v.verify == "ok" && v.agrees(measured));
         let account = proof.account();
         let unaccounted = account.as_ref().map(plumbline_lab::Account::unaccounted);
-        let rates = rates(measured);
         Self {
             verdict: measured.verdict.clone(),
             reason: measured.reason.clone(),
-            starved: measured.starved().is_some(),
+            // Where somebody holds back, too little is offered by intent.
+            starved: met.is_none() && measured.starved().is_some(),
             true_bps,
             measured_bps: Some(measured.measured_bps),
+            lower_bps: Some(measured.lower_bps),
             guaranteed_bps: Some(measured.guaranteed_bps),
-            sustained_bps: measured.sustained_bps,
+            sustained_bps: cell
+                .bucket
+                .and_then(|(bytes, _)| measured.sustained_bps(bytes.into())),
             burst_bytes: measured.burst_bytes,
-            mean_bps: mean(&rates),
-            median_bps: median(&rates),
-            order_bps: rates.get(usize::from(cell.f)).copied(),
             verified: holds,
             unaccounted: unaccounted
                 .filter(|_| counts_honestly)
@@ -152,21 +151,6 @@ impl Run {
     }
 }
 
-/// 8·N·L over each valid time, smallest first: the (f+1)-th is that of the (f+1)-th largest time.
-fn rates(measured: &Measured) -> Vec<f64> {
-    let counted = measured.raw()["counted_packets"].as_u64().unwrap_or(0);
-    let bits = counted as f64 * f64::from(PACKET) * 8.0;
-    let times = measured.challengers.iter().filter(|c| c.tt_ns > 0);
-    let mut rates: Vec<f64> = times.map(|c| bits * 1e9 / c.tt_ns as f64).collect();
-    rates.sort_by(f64::total_cmp);
-    rates
-}
-
-/// Mean; none of nothing.
-pub(crate) fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-}
-
 /// Middle value, of an even number the mean of the two middle ones; none of nothing.
 pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
@@ -182,28 +166,12 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
-    fn order_statistics_are_of_the_times() {
-        let challenger = |tt_ns: u64| {
-            json!({"address": "0x", "index": 0, "tt_ns": tt_ns, "packets": 1, "sent": 1, "paid": "0",
-                "rtt": {"before_ns": 1, "during_ns": null, "after_ns": null}, "valid": true, "flags": []})
-        };
-        let document = json!({
-            "verdict": "Pass", "reason": null, "state": "Final", "claimed_bps": 1, "measured_bps": 1,
-            "guaranteed_bps": 1, "trust_curve": [], "duration_ms": 100, "packets": {}, "commit_latency_ns": 1,
-            "counted_packets": 1000,
-            "challengers": [challenger(50_000_000), challenger(200_000_000), challenger(100_000_000), challenger(0)]
-        });
-        let rates = rates(&Measured::read(&document.to_string()).unwrap());
-        // 12 Mbit in 200, 100, 50 ms; who reported no time is not among them.
-        assert_eq!(rates, [60e6, 120e6, 240e6]);
-        assert_eq!((mean(&rates), median(&rates)), (Some(140e6), Some(120e6)));
-        assert_eq!(median(&rates[..2]), Some(90e6));
-        assert_eq!((mean(&[]), median(&[])), (None, None));
+    fn the_middle_of_an_even_number_is_between_two() {
+        assert_eq!(median(&[4.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!((median(&[4.0, 1.0]), median(&[])), (Some(2.5), None));
     }
 
     #[test]

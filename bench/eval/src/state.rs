@@ -138,7 +138,7 @@ mod tests {
         let run = Run {
             verdict: "Pass".into(),
             measured_bps: Some(7),
-            mean_bps: Some(0.1 + 0.2),
+            path_loss: Some(0.1 + 0.2),
             ..Run::default()
         };
         state.runs.insert("a".into(), vec![run]);

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Control datagrams (probes, acknowledgements) share the shaped link with data, so the lab's drops
-//! may be theirs: both ends count them, and they stand on both sides. So does other people's traffic.
+//! may be theirs: both ends count them, and they stand on both sides. So does other people's traffic, and so does what
+//! a challenger handed over by another way: it was never sent over the path, whoever counts it says that it sent it.
 
 use std::collections::BTreeMap;
 

@@ -123,7 +123,6 @@ fn challengers(challengers: &[Challenger]) -> String {
         "time",
         "RTT before",
         "during",
-        "after",
         "report",
         "paid",
     ]);
@@ -133,10 +132,9 @@ fn challengers(challengers: &[Challenger]) -> String {
             each.index.to_string(),
             each.sent.to_string(),
             each.packets.to_string(),
-            show_nanos(each.tt_ns),
+            show_nanos(u64::from(each.window_us) * 1000),
             show_nanos(each.rtt.before_ns),
             optional(each.rtt.during_ns),
-            optional(each.rtt.after_ns),
             if each.valid { "valid" } else { "INVALID" }.to_owned(),
             each.paid.clone(),
         ]);

@@ -24,7 +24,7 @@ use super::messages::{
     session_of,
 };
 use super::pace;
-use super::params::{AHEAD_MOST_NS, DEADLINE_DURATIONS, ECHO_FRESH_NS};
+use super::params::{AHEAD_MOST_NS, DEADLINE_DURATIONS};
 use super::probes::Probes;
 use super::record::{Record, Refusal, seed_hash};
 use super::replay;
@@ -475,7 +475,8 @@ impl Challenger {
             return actions;
         }
         if let Some(flooding) = &self.flooding
-            && now_ns.saturating_sub(self.probes.heard_ns.max(flooding.start_ns)) > ECHO_FRESH_NS
+            && now_ns.saturating_sub(self.probes.heard_ns.max(flooding.start_ns))
+                > self.record.notice.message.terms.echo_fresh_ns()
         {
             actions.push(ChallengerAction::Stop);
         }

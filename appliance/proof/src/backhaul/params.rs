@@ -105,6 +105,9 @@ pub const AHEAD_MOST_NS: u64 = 2_000_000_000;
 /// Without a fresh echo for this long a flood stops, ns: as long as an echo may take, twice. Whoever does not
 /// answer may not be who consented.
 pub const ECHO_FRESH_NS: u64 = 2 * PROBE_TIMEOUT_NS;
+/// … and at least for so many probes, which on a slow link are far apart: of a flood half as fast again as the link
+/// every third is lost, and no honest sender stops for that.
+pub const ECHOES_MISSED: u64 = 16;
 
 const _: () = assert!(STANDARD_BYTES as usize == Size::Standard.ip_layer());
 const _: () = assert!((T_MIN_PERCENT * OFFER_SLOTS).is_multiple_of(100));
@@ -344,6 +347,11 @@ impl Terms {
         u64::try_from(gap).map_or(u64::MAX, |gap| gap.max(PROBE_GAP_LOADED_NS))
     }
 
+    /// Without an echo for so long a flood stops, ns.
+    pub fn echo_fresh_ns(&self) -> u64 {
+        ECHO_FRESH_NS.max(self.probe_gap_ns().saturating_mul(ECHOES_MISSED))
+    }
+
     /// Length of one slice of the arrival histogram, ns.
     pub fn slice_ns(&self) -> u64 {
         (self.duration_ns() / SLICES).max(1)
@@ -394,6 +402,9 @@ mod tests {
         assert_eq!(gap(1_000_000_000, 10), PROBE_GAP_LOADED_NS);
         // 10 · 896 bits · 500 at 5 Mbit/s.
         assert_eq!(gap(5_000_000, 10), 896_000_000);
+        let fresh = |claim_bps| terms(claim_bps, 10, 1).echo_fresh_ns();
+        assert_eq!(fresh(1_000_000_000), ECHO_FRESH_NS);
+        assert_eq!(fresh(5_000_000), 16 * 896_000_000);
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! Challengers that lie, hold back, repeat or send nothing of worth.
 
+use plumbline::config::CoordinatorUrl;
+use plumbline::control::client::Api;
+use plumbline::journal::Journal;
 use plumbline::role::conduct::{Conduct, Speaker};
 use plumbline_attack::switch::Attack;
 use plumbline_proof::backhaul::challenger::{Flood, Secrets};
-use plumbline_proof::backhaul::messages::{ChallengeId, Report, Settlement as _, Statement};
-use plumbline_proof::backhaul::params::{Terms, V5_SLACK_PERCENT};
+use plumbline_proof::backhaul::messages::{
+    Abort, ChallengeId, Ready, Report, Settlement as _, Statement,
+};
 use plumbline_trust::{NetworkKey, Signed};
 use plumbline_wire::header::HEADER_LEN;
 
@@ -20,11 +24,18 @@ pub(super) fn seed_of(key: &NetworkKey, challenge: &ChallengeId) -> [u8; 32] {
     key.derive(SEED, challenge)
 }
 
+/// A liar's window is the true one divided or multiplied by this.
+const LIE_FACTOR: u64 = 5;
+
 /// A challenger that commits one attack.
-pub(super) struct Corrupt(Attack);
+pub(super) struct Corrupt {
+    attack: Attack,
+    /// Where it says what the product's own role would not.
+    coordinator: CoordinatorUrl,
+}
 
 /// Its conduct, if challengers commit this attack.
-pub(super) fn conduct(attack: Attack) -> Option<Corrupt> {
+pub(super) fn conduct(attack: Attack, coordinator: &CoordinatorUrl) -> Option<Corrupt> {
     let theirs = matches!(
         attack,
         Attack::Withhold
@@ -34,63 +45,94 @@ pub(super) fn conduct(attack: Attack) -> Option<Corrupt> {
             | Attack::Replay
             | Attack::ZeroPayload
             | Attack::SilentChallenger
+            | Attack::JunkSignature
+            | Attack::ReadyThenAbort
     );
-    theirs.then_some(Corrupt(attack))
-}
-
-/// The shortest span that check V5 lets through for so many packets, ns.
-fn shortest_ns(terms: &Terms, packets: u32) -> u64 {
-    let bits = u128::from(packets) * 8 * u128::from(terms.packet_bytes);
-    let least = bits * 1_000_000_000 / u128::from(terms.offer_each_bps());
-    u64::try_from(least * u128::from(100 - V5_SLACK_PERCENT) / 100).map_or(u64::MAX, |ns| ns + 1)
+    theirs.then(|| Corrupt {
+        attack,
+        coordinator: coordinator.clone(),
+    })
 }
 
 impl Corrupt {
-    /// The span that it claims instead of `span`, ns.
-    fn span_ns(&self, terms: &Terms, report: &Report, span: u64) -> u64 {
-        let shortest = shortest_ns(terms, report.packets);
-        match self.0 {
-            Attack::LieFast => shortest.min(span),
-            Attack::LieSlow => span + terms.duration_ns() / 2,
-            // What went another way took no time; a span that is too short would not count.
-            Attack::Rush => shortest.max(span),
-            _ => span,
-        }
-    }
-
     fn lie(&self, speaker: &Speaker<'_>, mut report: Report) -> Statement {
         let notice = &speaker.record.notice.message;
-        let span = report.committed_ns - report.sent_first_ns;
-        let claimed = self.span_ns(&notice.terms, &report, span);
-        report.committed_ns = report.sent_first_ns + claimed;
-        let credited = span - report.tt_ns;
-        report.tt_ns = claimed.saturating_sub(credited);
-        report.tt_plus_ns = claimed.saturating_sub(report.floor_ns);
-        report.settlement = speaker.settler.sign_report(notice, &report);
+        let span_ns = report.committed_ns - report.sent_first_ns;
+        match self.attack {
+            Attack::LieFast | Attack::LieSlow => {
+                let claimed = if self.attack == Attack::LieFast {
+                    span_ns / LIE_FACTOR
+                } else {
+                    span_ns * LIE_FACTOR
+                };
+                report.sent_first_ns = report.committed_ns - claimed;
+                report.window_us = u32::try_from(claimed.div_ceil(1000)).unwrap_or(u32::MAX);
+            }
+            // What counts of it was handed over, all of it: whatever it really sent came as duplicates.
+            Attack::Rush => report.sent += u64::from(report.packets),
+            _ => {}
+        }
+        report.settlement = match self.attack {
+            Attack::JunkSignature => vec![0x5a; 65],
+            _ => speaker.settler.sign_report(notice, &report),
+        };
         Statement::Report(Signed::new(speaker.network, &report))
+    }
+
+    /// Gives up in the same breath in which it says that it is ready.
+    fn aborts(&self, speaker: &Speaker<'_>, index: u16) -> Option<()> {
+        let notice = &speaker.record.notice.message;
+        let member = notice.challengers.get(usize::from(index))?;
+        let abort = Abort::new(&notice.challenge, Some(index), "back to back with a Ready");
+        let said = Statement::Abort(Signed::new(speaker.network, &abort));
+        let (url, challenge) = (self.coordinator.clone(), notice.challenge);
+        let kept = Journal::in_memory(&member.address)
+            .and_then(|journal| journal.keep(&challenge, said))
+            .ok()?;
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            let said =
+                runtime.block_on(async { Api::new(url.as_str())?.say(&challenge, &kept).await });
+            if let Err(error) = said {
+                tracing::warn!(%error, "the abort was not taken");
+            }
+            std::io::Result::Ok(())
+        });
+        Some(())
     }
 }
 
 impl Conduct for Corrupt {
     fn secrets(&self, network: &NetworkKey, challenge: &ChallengeId) -> Option<Secrets> {
         let ephemeral = || network.derive(EPHEMERAL, challenge);
-        (self.0 == Attack::Rush).then(|| Secrets::new(seed_of(network, challenge), ephemeral()))
+        (self.attack == Attack::Rush)
+            .then(|| Secrets::new(seed_of(network, challenge), ephemeral()))
     }
 
     fn say(&self, speaker: &Speaker<'_>, statement: Statement) -> Option<Statement> {
-        match (self.0, &statement) {
+        match (self.attack, &statement) {
             (Attack::SilentChallenger, Statement::SeedCommitment(_)) => Some(statement),
             (Attack::SilentChallenger, _) => None,
-            (Attack::LieFast | Attack::LieSlow | Attack::Rush, Statement::Report(signed)) => {
+            (
+                Attack::LieFast | Attack::LieSlow | Attack::Rush | Attack::JunkSignature,
+                Statement::Report(signed),
+            ) => {
                 let report = signed.open().ok()?;
                 Some(self.lie(speaker, report))
+            }
+            (Attack::ReadyThenAbort, Statement::Ready(signed)) => {
+                let ready: Ready = signed.open().ok()?;
+                self.aborts(speaker, ready.index)?;
+                Some(statement)
             }
             _ => Some(statement),
         }
     }
 
     fn packets(&self, chunk: &mut [u8], length: usize, _first: u64) {
-        match self.0 {
+        match self.attack {
             Attack::ZeroPayload => {
                 for packet in chunk.chunks_mut(length) {
                     packet[HEADER_LEN..].fill(0);
@@ -108,7 +150,7 @@ impl Conduct for Corrupt {
     }
 
     fn flood(&self, plan: Flood) -> Flood {
-        match self.0 {
+        match self.attack {
             Attack::Withhold | Attack::Rush => Flood {
                 rate_bps: plan.rate_bps / NEXT_TO_NOTHING,
                 ..plan
@@ -137,7 +179,10 @@ mod tests {
         let honest: Vec<u8> = (1..=5u8).flat_map(|i| vec![i; length]).collect();
         let of = |attack| {
             let mut chunk = honest.clone();
-            conduct(attack).unwrap().packets(&mut chunk, length, 0);
+            let nowhere = "http://127.0.0.1:1".parse().unwrap();
+            conduct(attack, &nowhere)
+                .unwrap()
+                .packets(&mut chunk, length, 0);
             let ends = chunk.chunks(length).map(|p| (p[0], p[HEADER_LEN]));
             ends.collect::<Vec<_>>()
         };
@@ -147,14 +192,5 @@ mod tests {
         );
         assert_eq!(of(Attack::Replay), [(1, 1), (1, 1), (3, 3), (3, 3), (5, 5)]);
         assert_eq!(of(Attack::Withhold).len(), 5);
-    }
-
-    #[test]
-    fn the_shortest_span_is_the_first_that_v5_lets_through() {
-        let terms = Terms::downlink(1_000_000_000, 5, 1, 100);
-        let ns = shortest_ns(&terms, 2084);
-        let least = 2084 * 12_000 * 1_000_000_000 / u128::from(terms.offer_each_bps());
-        let possible = |ns: u64| u128::from(ns) * 100 >= least * u128::from(100 - V5_SLACK_PERCENT);
-        assert!(possible(ns) && !possible(ns - 2));
     }
 }

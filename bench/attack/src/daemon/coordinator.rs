@@ -59,7 +59,7 @@ impl Conduct for Corrupt {
     fn submission(&self, mut submission: Submission) -> Submission {
         if self.attack == Attack::AlteredReport {
             for report in &mut submission.reports {
-                report.ttNs /= 2;
+                report.windowUs /= 2;
             }
         }
         submission

@@ -45,6 +45,8 @@ enum Act {
     Injection(outsider::Sends),
     /// Packets from an address that nobody consented to.
     SpoofedSource(outsider::Sends),
+    /// As many packets in a challenger's name as it has consent for, before it begins.
+    SpentConsent(outsider::Sends),
 }
 
 #[derive(Debug, clap::Args)]
@@ -72,6 +74,7 @@ pub(crate) fn main(cli: &Cli) -> ExitCode {
         Act::SecondPayout(args) => money::twice(args),
         Act::Injection(args) => outsider::send(args, Attack::Injection),
         Act::SpoofedSource(args) => outsider::send(args, Attack::SpoofedSource),
+        Act::SpentConsent(args) => outsider::send(args, Attack::SpentConsent),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -82,15 +85,23 @@ pub(crate) fn main(cli: &Cli) -> ExitCode {
     }
 }
 
+/// A daemon hears a Start late only from a machine that is late, and lists a challenge twice only from a store that was
+/// put back: virtual time plays the one, the product's tests of its journal the other.
+fn played(attack: Attack) -> bool {
+    !matches!(attack, Attack::LateHonest | Attack::SecondRun)
+}
+
 fn list(as_json: bool) {
-    let all = Attack::ALL.map(|a| {
-        json!({"name": a.name(), "culprit": a.culprit(), "outcome": a.outcome(), "defence": a.defence()})
-    });
+    let all: Vec<_> = Attack::ALL
+        .into_iter()
+        .filter(|a| played(*a))
+        .map(|a| json!({"name": a.name(), "culprit": a.culprit(), "outcome": a.outcome(), "defence": a.defence()}))
+        .collect();
     if as_json {
         println!("{:#}", json!(all));
         return;
     }
-    for attack in Attack::ALL {
+    for attack in Attack::ALL.into_iter().filter(|a| played(*a)) {
         println!("{:<20} {}", attack.name(), attack.defence());
     }
 }
@@ -129,8 +140,10 @@ fn prepare(args: &Run) -> Result<(Config, Keys, Arc<dyn Conduct>)> {
         .collect::<Result<_, _>>()
         .context("--accomplice")?;
     let attack = args.attack.attack;
+    let node = config.node.as_ref();
     let conduct: Option<Arc<dyn Conduct>> = if config.roles.has(Role::Challenger) {
-        challenger::conduct(attack).map(|c| Arc::new(c) as Arc<dyn Conduct>)
+        let theirs = node.and_then(|node| challenger::conduct(attack, &node.coordinator));
+        theirs.map(|c| Arc::new(c) as Arc<dyn Conduct>)
     } else if config.roles.has(Role::Prover) {
         prover::conduct(attack, accomplices).map(|c| Arc::new(c) as Arc<dyn Conduct>)
     } else if config.roles.has(Role::Coordinator) {

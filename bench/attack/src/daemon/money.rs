@@ -13,7 +13,7 @@ use plumbline::control::client::Api;
 use plumbline::keyfile::Keys;
 use plumbline_contracts::abi::backhaul::IBackhaul::{Submission, Timing};
 use plumbline_proof::backhaul::bundle;
-use plumbline_proof::backhaul::judge::{Verdict, valid_reports};
+use plumbline_proof::backhaul::judge::valid_reports;
 use serde_json::json;
 
 /// Between two tries.
@@ -162,8 +162,7 @@ pub(super) fn twice(args: &Twice) -> Result<()> {
         let report = &kept.message;
         Timing {
             index: report.index,
-            ttNs: report.tt_ns,
-            ttPlusNs: report.tt_plus_ns,
+            windowUs: report.window_us,
             packets: report.packets,
             signature: report.settlement.clone().into(),
         }
@@ -175,8 +174,8 @@ pub(super) fn twice(args: &Twice) -> Result<()> {
         proverSignature: reveal.message.settlement.clone().into(),
         reports: reports.collect(),
         bundleHash: verified.address.into(),
-        sustainedBps: judgement.sustained_bps(),
-        inconclusive: judgement.verdict == Verdict::Inconclusive,
+        verdict: judgement.verdict as u8,
+        spansUs: judgement.spans_us.clone(),
     };
     let id = B256::from(record.notice.message.challenge);
     block_on(async {

@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_secs(5);
 /// Between two looks for a session.
 const LOOK: Duration = Duration::from_millis(20);
+/// Who spends a consent is quiet so long before T0, ns: what it sends then would only be cross traffic.
+const QUIET_NS: u64 = 50_000_000;
 /// Protocol number of a raw socket that is given whole IP packets.
 const RAW: i32 = 255;
 /// Bytes of the headers in front of the payload.
@@ -35,7 +37,8 @@ pub(super) struct Sends {
     /// The coordinator's API.
     #[arg(long)]
     coordinator: String,
-    /// How many packets, over one duration of the measurement.
+    /// How many packets, over one duration of the measurement; what spends a consent is as many as that allows,
+    /// or as there is time for before the challenger begins.
     #[arg(long, default_value_t = 2000)]
     packets: u32,
 }
@@ -47,6 +50,7 @@ struct Target {
     senders: Vec<Sender>,
     t0_ns: u64,
     duration_ns: u64,
+    cap_packets: u64,
 }
 
 pub(super) fn send(args: &Sends, attack: Attack) -> Result<()> {
@@ -57,10 +61,23 @@ pub(super) fn send(args: &Sends, attack: Attack) -> Result<()> {
         .enable_all()
         .build()?;
     let target = runtime.block_on(find(&args.coordinator))?;
-    let gap_ns = target.duration_ns / u64::from(args.packets.max(1));
+    let spends = attack == Attack::SpentConsent;
+    let packets = if spends {
+        u32::try_from(target.cap_packets).unwrap_or(u32::MAX)
+    } else {
+        args.packets
+    };
+    let gap_ns = target.duration_ns / u64::from(packets.max(1));
     let mut sent = 0u64;
-    for number in 0..args.packets {
-        let due = target.t0_ns + u64::from(number) * gap_ns;
+    for number in 0..packets {
+        let due = if spends {
+            0
+        } else {
+            target.t0_ns + u64::from(number) * gap_ns
+        };
+        if spends && clock::realtime_ns() + QUIET_NS > target.t0_ns {
+            break;
+        }
         std::thread::sleep(Duration::from_nanos(
             due.saturating_sub(clock::realtime_ns()),
         ));
@@ -129,6 +146,7 @@ async fn follow(api: &Api, challenge: ChallengeId) -> Result<Target> {
                         senders: consent.senders,
                         t0_ns: start.t0_ns,
                         duration_ns: notice.terms.duration_ns(),
+                        cap_packets: consent.cap_packets,
                     });
                 }
                 _ => {}
@@ -139,7 +157,10 @@ async fn follow(api: &Api, challenge: ChallengeId) -> Result<Target> {
 
 /// A whole IP packet. The kernel fills in its length and checksum.
 fn packet(target: &Target, attack: Attack, number: u32) -> Result<Vec<u8>> {
-    let turn = usize::try_from(number)? % target.senders.len().max(1);
+    let turn = match attack {
+        Attack::SpentConsent => 0,
+        _ => usize::try_from(number)? % target.senders.len().max(1),
+    };
     let sender = target.senders.get(turn).context("nobody is consented to")?;
     let source = match (attack, sender.data) {
         (Attack::SpoofedSource, SocketAddr::V4(honest)) => {

@@ -1,7 +1,8 @@
 //! Provers that claim what did not come over the link, delay, equivocate, or fall silent.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use plumbline::clock;
@@ -9,7 +10,7 @@ use plumbline::datapath::{Leaf, SessionSink as _};
 use plumbline::role::conduct::{Armed, Conduct, Speaker};
 use plumbline_attack::switch::Attack;
 use plumbline_proof::backhaul::keystream::Train;
-use plumbline_proof::backhaul::messages::{Commit, Statement};
+use plumbline_proof::backhaul::messages::{Commit, Consent, Statement};
 use plumbline_proof::backhaul::rtt::sealed;
 use plumbline_trust::encoding::encode;
 use plumbline_trust::{NetworkKey, Signed};
@@ -20,6 +21,11 @@ use super::challenger::seed_of;
 /// How long a prover that inflates round trips keeps an echo back: half of a short phase, which doubles its figure
 /// where it is believed.
 const ECHO_WAIT: Duration = Duration::from_millis(50);
+/// Where nobody is who takes part.
+const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 250, 3));
+/// Who ends early, and whose burst is over, commits after this part of the duration.
+const EARLY_PART: u64 = 10;
+const BURST_PART: u64 = 4;
 /// Part of each challenger's packets that a forged bitmap claims.
 const FORGED_PART: u64 = 20;
 
@@ -28,6 +34,8 @@ pub(super) struct Corrupt {
     attack: Attack,
     accomplices: Vec<Arc<NetworkKey>>,
     flooding: Arc<AtomicBool>,
+    /// Echoes so far.
+    asked: AtomicU64,
 }
 
 /// Its conduct, if provers commit this attack.
@@ -40,16 +48,27 @@ pub(super) fn conduct(attack: Attack, accomplices: Vec<Arc<NetworkKey>>) -> Opti
             | Attack::RttInflation
             | Attack::EquivocatingCommit
             | Attack::SilentProver
+            | Attack::EarlyEnd
+            | Attack::SkewedStarts
+            | Attack::BurstAndStop
+            | Attack::StrangerAddress
     );
     theirs.then_some(Corrupt {
         attack,
         accomplices,
         flooding: Arc::new(AtomicBool::new(false)),
+        asked: AtomicU64::new(0),
     })
 }
 
 impl Conduct for Corrupt {
-    fn say(&self, _: &Speaker<'_>, statement: Statement) -> Option<Statement> {
+    fn say(&self, speaker: &Speaker<'_>, statement: Statement) -> Option<Statement> {
+        if let (Attack::StrangerAddress, Statement::Consent(signed)) = (self.attack, &statement) {
+            let mut consent: Consent = signed.open().ok()?;
+            consent.data.set_ip(STRANGER);
+            consent.control.set_ip(STRANGER);
+            return Some(Statement::Consent(Signed::new(speaker.network, &consent)));
+        }
         let silent = self.attack == Attack::SilentProver;
         let unsaid = silent && !matches!(statement, Statement::Consent(_));
         (!unsaid).then_some(statement)
@@ -57,7 +76,9 @@ impl Conduct for Corrupt {
 
     fn echo_wait(&self) -> Duration {
         let inflates = self.attack == Attack::RttInflation;
-        if inflates && !self.flooding.load(Ordering::Relaxed) {
+        let skews = self.attack == Attack::SkewedStarts
+            && self.asked.fetch_add(1, Ordering::Relaxed) % 2 == 0;
+        if (inflates || skews) && !self.flooding.load(Ordering::Relaxed) {
             ECHO_WAIT
         } else {
             Duration::ZERO
@@ -85,6 +106,8 @@ impl Conduct for Corrupt {
                     wait_until(at(4));
                     invent(&armed, terms.per_challenger());
                 }
+                Attack::EarlyEnd => armed.sink.commit_by(at(EARLY_PART)),
+                Attack::BurstAndStop => armed.sink.commit_by(at(BURST_PART)),
                 Attack::EquivocatingCommit => {
                     wait_until(at(2));
                     equivocate(&armed);
@@ -123,7 +146,7 @@ fn hand_over(armed: &Armed, accomplice: &NetworkKey) {
     let seed = seed_of(accomplice, &notice.challenge);
     let mut train = Train::new(&seed, &notice.challenge, &notice.beacon, 0, index, session);
     let mut packet = [0; DATA_LEN];
-    for sequence in 0..notice.terms.per_challenger() {
+    for sequence in 0..notice.terms.counted_most() {
         train.write(sequence, &mut packet);
         let Some(raw) = packet.first_chunk::<HEADER_LEN>() else {
             return;

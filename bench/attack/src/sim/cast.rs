@@ -96,6 +96,14 @@ pub(super) fn swapped(mut notice: Notice) -> Notice {
     notice
 }
 
+/// The same notice with a challenger at `index` whose network key did not sign for its account.
+#[cfg(test)]
+pub(super) fn unbound(mut notice: Notice, index: usize) -> Notice {
+    let other = notice.challengers[(index + 1) % notice.challengers.len()].binding;
+    notice.challengers[index].binding = other;
+    notice
+}
+
 /// Where challenger `index` sends data from.
 pub(super) fn data_of(index: usize) -> SocketAddr {
     SocketAddr::from((host(index), 8000))

@@ -1,16 +1,17 @@
 //! The data plane: who sends when, what of it the link takes, and when it reaches the prover.
 //!
 //! ```text
-//!  sender: start + k · step + chance ─► loss ─► delay, jitter ─► link ─► prover's gate
+//!  sender: start + the product's pace ─► loss ─► delay, jitter ─► link ─► prover's gate
 //!          one event ahead each: n senders cost log n a packet
 //! ```
 //!
-//! Claim: a challenger sends from its start until it hears the commitment, its cap or the deadline, as the
-//! generator does. Not promised: a generator's bursts. Tests: `sim`'s.
+//! Claim: a challenger sends from its start until it hears the commitment, its cap or the deadline, in the bursts
+//! and at the instants of the product's schedule. Not promised: a host's own delays. Tests: `sim`'s.
 
 use std::net::SocketAddr;
 
 use plumbline_proof::backhaul::challenger::{Flood, Flooded};
+use plumbline_proof::backhaul::pace::{Pace, jitter};
 use plumbline_proof::backhaul::params::DEADLINE_DURATIONS;
 use plumbline_proof::backhaul::sendlog::SendLog;
 
@@ -32,15 +33,16 @@ pub(super) struct Sender {
     start_ns: u64,
     /// Nothing is sent from then on.
     until_ns: u64,
-    step_ns: u64,
+    pace: Pace,
+    /// Packets of the burst that have not left yet.
+    left: u64,
+    log: SendLog,
     most: u64,
     /// Each number is sent so many times.
     copies: u64,
     sent: u64,
-    log: SendLog,
     sent_ns: u64,
     first_ns: Option<u64>,
-    last_ns: Option<u64>,
     /// When the last one reached the link: order is kept.
     reached_ns: u64,
 }
@@ -55,6 +57,10 @@ impl Session {
     /// A challenger's flood begins.
     pub(super) fn floods(&mut self, index: usize, flood: Flood) {
         self.parties[index].flood = Some(flood);
+        if flood.to != cast::prover_data() {
+            self.meet("flooded_a_stranger");
+            return;
+        }
         if self.play.commits(Attack::Rush, index) {
             return;
         }
@@ -82,20 +88,27 @@ impl Session {
             load,
             start_ns: flood.start_ns + skew,
             until_ns: flood.deadline_ns,
-            step_ns: if self.play.corrupt(index) {
-                self.world.step_ns() * 100 / self.world.network.corrupt_pace_percent.max(1)
-            } else {
-                self.world.step_ns()
-            },
+            pace: self.pace(index, flood.rate_bps),
+            left: 0,
+            log: SendLog::new(self.world.terms.duration_ns()),
             most,
             copies,
             sent: 0,
-            log: SendLog::new(self.world.terms.duration_ns()),
             sent_ns: flood.start_ns + skew,
             first_ns: None,
-            last_ns: None,
             reached_ns: 0,
         });
+    }
+
+    /// The schedule of challenger `index`.
+    fn pace(&self, index: usize, rate_bps: u64) -> Pace {
+        let percent = if self.play.corrupt(index) {
+            self.world.network.corrupt_pace_percent.max(1)
+        } else {
+            100
+        };
+        let seed = &self.parties[index].seed;
+        Pace::new(8 * PACKET, rate_bps * percent / 100, jitter(seed))
     }
 
     /// Those who take no part begin at T0, if there are any.
@@ -115,14 +128,14 @@ impl Session {
             load,
             start_ns: t0_ns,
             until_ns: t0_ns + DEADLINE_DURATIONS * self.world.terms.duration_ns(),
-            step_ns: time_ns(PACKET, rate),
+            pace: Pace::new(8 * PACKET, rate, 0),
+            left: 0,
+            log: SendLog::new(self.world.terms.duration_ns()),
             most: self.world.terms.cap_packets(),
             copies: 1,
             sent: 0,
-            log: SendLog::new(self.world.terms.duration_ns()),
             sent_ns: t0_ns,
             first_ns: None,
-            last_ns: None,
             reached_ns: 0,
         });
     }
@@ -135,15 +148,12 @@ impl Session {
     /// Plans when the sender's next packet reaches the link.
     fn next_send(&mut self, at: usize) {
         let sender = &mut self.senders[at];
-        let turn = sender.start_ns + sender.sent * sender.step_ns;
-        // The first leaves at the start. Later ones are not in step: real pacers are not, and a queue
-        // that drops its tail would starve the same sender for ever.
-        let chance = if sender.sent == 0 {
-            0
-        } else {
-            self.chance.below(sender.step_ns)
-        };
-        sender.sent_ns = turn + chance;
+        if sender.left == 0 {
+            let due = sender.pace.due_ns();
+            sender.left = sender.pace.take(due);
+            sender.sent_ns = sender.start_ns + due;
+        }
+        sender.left = sender.left.saturating_sub(1);
         let jitter = self.chance.below(self.world.network.jitter_ns + 1);
         let reaches = sender.sent_ns + self.parties[sender.index].delay_ns + jitter;
         sender.reached_ns = sender.reached_ns.max(reaches);
@@ -173,16 +183,18 @@ impl Session {
             load: sender.load,
         };
         sender.first_ns = sender.first_ns.or(Some(sender.sent_ns));
-        sender.last_ns = Some(sender.sent_ns);
-        let since_ns = sender.sent_ns - sender.first_ns.unwrap_or(sender.sent_ns);
-        sender.log.add(since_ns, 1);
+        sender.log.add(sender.sent_ns - sender.start_ns, 1);
         sender.sent += 1;
+        self.sent += 1;
         let now = self.clock.now;
         if self.chance.in_a_million(self.world.network.loss_ppm) {
+            self.lost += 1;
             self.meet("lost_on_the_way");
         } else if let Some(arrives) = self.link.offer(now, PACKET) {
+            self.on_the_way += 1;
             self.clock.plan(arrives, Event::DataArrives(data));
         } else {
+            self.lost += 1;
             self.meet("dropped_by_the_link");
         }
         self.next_send(at);
@@ -193,24 +205,39 @@ impl Session {
         if sender.outsider {
             return;
         }
-        let span = (sender.first_ns, sender.last_ns);
-        let outcome = flooded(span, sender.sent, sender.log.clone());
+        let outcome = flooded(sender.first_ns, sender.sent, sender.log.clone());
         self.parties[sender.index].machine.flooded(outcome);
     }
 
-    /// A challenger hears the commitment. Who handed its packets over says what it would have sent.
+    /// A challenger stops: it hears the commitment, or no echo. Who handed its packets over says what it would
+    /// have sent.
     pub(super) fn stops(&mut self, index: usize) {
         let now = self.clock.now;
+        if self.parties[index].stopped_ns.is_some() {
+            return;
+        }
         self.parties[index].stopped_ns = Some(now);
-        if self.play.commits(Attack::Rush, index)
-            && let Some(flood) = self.parties[index].flood
-        {
-            let sent = now.saturating_sub(flood.start_ns) / self.world.step_ns() + 1;
-            let mut log = SendLog::new(self.world.terms.duration_ns());
-            for number in 0..sent {
-                log.add(number * self.world.step_ns(), 1);
+        if self.word.is_none() {
+            self.meet("stopped_without_echo");
+        }
+        if let (true, Some(flood)) = (
+            self.play.commits(Attack::Rush, index),
+            self.parties[index].flood,
+        ) {
+            let mut pace = self.pace(index, flood.rate_bps);
+            let (mut log, mut sent) = (SendLog::new(self.world.terms.duration_ns()), 0);
+            while flood.start_ns + pace.due_ns() < now {
+                let due = pace.due_ns();
+                let packets = pace.take(due);
+                log.add(due, packets);
+                sent += packets;
             }
-            let outcome = flooded((Some(flood.start_ns), Some(now)), sent, log);
+            // It hands over as much as can count.
+            let outcome = flooded(
+                Some(flood.start_ns),
+                sent.max(self.world.terms.counted_most()),
+                log,
+            );
             self.parties[index].machine.flooded(outcome);
         }
     }
@@ -231,10 +258,9 @@ impl Session {
     }
 }
 
-fn flooded((first_ns, last_ns): (Option<u64>, Option<u64>), sent: u64, log: SendLog) -> Flooded {
+fn flooded(first_ns: Option<u64>, sent: u64, log: SendLog) -> Flooded {
     Flooded {
         first_ns,
-        last_ns,
         sent,
         log,
         clock: "virtual".into(),

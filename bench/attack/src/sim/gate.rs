@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use plumbline_proof::backhaul::messages::{Accounting, Commit, ECHO_DOMAIN, session_of};
+use plumbline_proof::backhaul::messages::{Accounting, Commit, ECHO_DOMAIN, Statement, session_of};
 use plumbline_proof::backhaul::params::{
     COMMIT_BURST, COMMIT_GIVE_UP_NS, COMMIT_REPEAT_NS, DRAIN_LIMIT_NS, DRAIN_QUIET_NS, Terms,
 };
@@ -30,10 +30,13 @@ use plumbline_wire::header::{
 use super::cast::{self, PROVER};
 use super::clock::{Data, Event, Load};
 use super::session::{NoChain, Session};
+use super::world::PACKET;
 use crate::switch::Attack;
 
 /// A probe or acknowledgement at the IP layer, bytes.
 const CONTROL: u64 = (HEADER_LEN + IP_UDP_LEN) as u64;
+/// What a frame's header adds to it, bytes.
+const ETHERNET: u64 = 14;
 /// Digest of a packet that its prover never had.
 const INVENTED: Digest = [0xf0; 32];
 
@@ -42,6 +45,11 @@ pub(super) struct Gate {
     rows: HashMap<ConsentKey, ConsentEntry>,
     keys: Vec<Option<SessionKey>>,
     pub(super) tally: Tally,
+    /// Frames that came, and their bytes.
+    frames: (u64, u64),
+    /// Data packets that came and were refused before the tally, and that it was given without their coming.
+    refused: u64,
+    off_the_path: u64,
     /// When the last datagram came.
     heard_ns: u64,
     committing: bool,
@@ -79,9 +87,19 @@ impl Gate {
             rows: opening.senders.iter().filter_map(row).collect(),
             tally: Tally::new(challenge, 0, terms, opening.keys.clone()),
             keys: opening.keys,
+            frames: (0, 0),
+            refused: 0,
+            off_the_path: 0,
             heard_ns: 0,
             committing: false,
         }
+    }
+
+    /// The interface takes a frame of so many bytes at the IP layer.
+    fn takes(&mut self, bytes: u64, now_ns: u64) {
+        self.frames.0 += 1;
+        self.frames.1 += bytes + ETHERNET;
+        self.heard_ns = now_ns;
     }
 
     /// What XDP says of a packet; if it passes, its header.
@@ -164,6 +182,16 @@ impl Session {
         }
     }
 
+    /// Data packets without a fate; negative if some have two. What was handed over or invented was never sent, and
+    /// is what a prover counted besides.
+    pub(super) fn unaccounted(&self) -> i128 {
+        let fates = self.gate.as_ref().map_or(0, |gate| {
+            let seen = i128::from(gate.tally.seen()) - i128::from(gate.off_the_path);
+            i128::from(gate.refused) + seen
+        });
+        i128::from(self.sent) - i128::from(self.lost) - i128::from(self.on_the_way) - fates
+    }
+
     fn lost(&mut self) -> bool {
         self.chance.in_a_million(self.world.network.loss_ppm)
     }
@@ -185,7 +213,7 @@ impl Session {
         let Some(gate) = self.gate.as_mut() else {
             return;
         };
-        gate.heard_ns = now;
+        gate.takes(CONTROL, now);
         let key = gate.keys.get(index).and_then(Option::as_ref).cloned();
         let (Ok(header), Some(key)) = (Header::from_bytes(&bytes), key) else {
             return;
@@ -225,34 +253,33 @@ impl Session {
     /// The prover's datagram reaches a challenger.
     pub(super) fn answered(&mut self, index: usize, bytes: &[u8]) {
         let now = self.clock.now;
-        let actions = self.parties[index].machine.datagram(bytes, now);
+        let machine = &mut self.parties[index].machine;
+        let actions = machine.datagram(cast::prover_control(), bytes, now);
         self.challenger_acts(index, actions);
     }
 
     /// A data packet reaches the prover.
     pub(super) fn data_arrives(&mut self, data: Data) {
+        self.on_the_way -= 1;
         let now = self.clock.now;
         let Some(gate) = self.gate.as_mut() else {
             return;
         };
-        gate.heard_ns = now;
+        gate.takes(PACKET, now);
         let raw = match gate.consented(&self.challenge, &data, now) {
             Ok(raw) => raw,
             Err(fate) => {
+                gate.refused += 1;
                 self.meet(fate.name());
                 return;
             }
         };
-        let leaf = |at: u64| {
-            let leaves = &self.parties[data.index].leaves;
-            let leaf = usize::try_from(at).ok().and_then(|at| leaves.get(at));
-            leaf.copied().unwrap_or(INVENTED)
-        };
         let digest = match data.load {
-            Load::Genuine => leaf(data.sequence),
-            Load::Zeros => zeros(&raw),
-            Load::Untagged => INVENTED,
+            Load::Genuine => self.parties[data.index].leaf(data.sequence),
+            Load::Zeros => Some(zeros(&raw)),
+            Load::Untagged => None,
         };
+        let digest = digest.unwrap_or(INVENTED);
         if gate.count(&raw, digest, now) {
             self.invents(&data);
         }
@@ -285,9 +312,10 @@ impl Session {
     /// Counts the `at`-th packet from the end of challenger `index`'s numbers, which nobody sent.
     fn forges(&mut self, index: usize, at: u64) {
         let last = self.world.terms.cap_packets() - 1;
-        let Some(gate) = &self.gate else { return };
+        let Some(gate) = &mut self.gate else { return };
         let raw = gate.header(&self.challenge, index, last.saturating_sub(at));
         if let Some(raw) = raw {
+            gate.off_the_path += 1;
             gate.count(&raw, INVENTED, self.clock.now);
         }
     }
@@ -310,12 +338,12 @@ impl Session {
             if !self.play.commits(Attack::Rush, index) {
                 continue;
             }
-            for sequence in 0..self.world.terms.per_challenger() {
-                let Some(gate) = &self.gate else { return };
-                let at = usize::try_from(sequence).unwrap_or(usize::MAX);
-                let leaf = self.parties[index].leaves.get(at).copied();
+            for sequence in 0..self.world.terms.counted_most() {
+                let Some(gate) = &mut self.gate else { return };
+                let leaf = self.parties[index].leaf(sequence);
                 let raw = gate.header(&self.challenge, index, sequence);
                 if let (Some(leaf), Some(raw)) = (leaf, raw) {
+                    gate.off_the_path += 1;
                     gate.count(&raw, leaf, self.clock.now);
                 }
             }
@@ -325,8 +353,8 @@ impl Session {
 
     /// The prover commits.
     pub(super) fn commits(&mut self) {
-        // Who never answers does not answer here either.
-        if self.play.is(Attack::SilentProver) {
+        // Who never answers does not answer here either; and nobody commits twice.
+        if self.play.is(Attack::SilentProver) || self.word.is_some() {
             return;
         }
         let Some((commit, roots)) = self.gate.as_ref().and_then(|g| g.tally.commit()) else {
@@ -423,20 +451,19 @@ impl Session {
         let accounting = Accounting {
             fates,
             histogram: gate.tally.histogram(),
-            uncapped: u32::try_from(gate.tally.uncapped()).unwrap_or(u32::MAX),
+            received: gate.tally.received(),
+            interface: Some(gate.frames),
             reordered: gate.tally.reordered(),
             commit_latency_ns: self.world.network.commit_ns,
             ..Accounting::default()
         };
         let (commit, roots) = (word.commit.clone(), std::mem::take(&mut word.roots));
-        let mut actions = self.prover.committed(word.signed.clone());
-        actions.extend(self.prover.reveal(
-            &PROVER.key,
-            &NoChain,
-            &gate.tally,
-            (&commit, roots),
-            accounting,
-        ));
-        self.prover_acts(actions);
+        let signed = Statement::Commit(word.signed.clone());
+        let of = (&commit, roots);
+        let reveal = self
+            .prover
+            .reveal(&PROVER.key, &NoChain, &gate.tally, of, accounting);
+        self.publish(signed);
+        self.publish(reveal);
     }
 }

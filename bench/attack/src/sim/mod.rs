@@ -5,7 +5,6 @@
 //!  switch (attack, how many) ──────┼─► session: machines ◄─ clock ─► flood ─► link ─► gate
 //!  seed ───────────────────────────┘        │
 //!                          Outcome ◄─ judge ◄┘─► bundle, verified            table: many of them
-//!                             └── beside model: what an ideal link predicts
 //! ```
 //!
 //! Claim: everybody but the corrupt is the product's own code, the corrupt hold their own keys and speak the
@@ -19,14 +18,12 @@ mod clock;
 mod flood;
 mod gate;
 mod link;
-mod model;
 mod outcome;
 mod play;
 mod session;
 mod table;
 mod world;
 
-pub use self::model::{Prediction, predict};
 pub use self::outcome::{Ended, Outcome};
 pub use self::table::{Kind, Parameter, Row, Spread, Table, repeat, table};
 pub use self::world::{Bucket, Cross, Manner, Network, Pattern, World, terms};
@@ -40,7 +37,7 @@ use plumbline_proof::backhaul::params::TermsError;
 use serde::Serialize;
 
 use self::cast::COORDINATOR;
-use self::play::Play;
+use self::play::{BURST_PERCENT, Play};
 use self::session::{End, Session};
 use crate::switch::{Attack, Switch};
 
@@ -48,11 +45,11 @@ use crate::switch::{Attack, Switch};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unplayable {
-    /// It is about money, and the virtual world has no chain to refuse it.
+    /// What it meets is a chain, a kernel or a disk, and the virtual world has none.
     #[error(
-        "{0} is a matter of the contract, and virtual time has no chain: it is played against the real daemons"
+        "{0} meets what virtual time does not have, a chain, a kernel or a disk: it is played against the real daemons"
     )]
-    Money(Attack),
+    Elsewhere(Attack),
     /// Nobody can be measured on these terms.
     #[error("{0}")]
     Terms(String),
@@ -65,6 +62,19 @@ impl From<TermsError> for Unplayable {
     fn from(error: TermsError) -> Self {
         Self::Terms(error.to_string())
     }
+}
+
+/// Whether virtual time has what `attack` meets.
+#[must_use]
+pub fn playable(attack: Attack) -> bool {
+    !matches!(
+        attack,
+        Attack::SecondPayout
+            | Attack::PayerWithdraws
+            | Attack::JunkSignature
+            | Attack::SpentConsent
+            | Attack::SecondRun
+    )
 }
 
 /// Lives one run through, and verifies its bundle.
@@ -87,9 +97,9 @@ pub fn run_and(
 ) -> Result<Outcome, Unplayable> {
     world.terms.check()?;
     if let Some(switch) = switch
-        && matches!(switch.attack, Attack::SecondPayout | Attack::PayerWithdraws)
+        && !playable(switch.attack)
     {
-        return Err(Unplayable::Money(switch.attack));
+        return Err(Unplayable::Elsewhere(switch.attack));
     }
     let play = Play::new(world, switch);
     let world = afflicted(world, play);
@@ -133,6 +143,23 @@ fn afflicted(world: &World, play: Play) -> World {
             peak_bps: 2 * claim,
         });
     }
+    if play.is(Attack::BurstAndStop) {
+        network.rate_bps /= TOKEN_BUCKET_PART;
+        // As much as all offer beyond the rate until the prover commits.
+        let over = world.terms.offer_total_bps() - network.rate_bps.min(claim);
+        let ms = u64::from(world.terms.duration_ms) * BURST_PERCENT / 100;
+        network.bucket = Some(Bucket {
+            bytes: over / 8 * ms / 1000,
+            peak_bps: 2 * claim,
+        });
+    }
+    if play.is(Attack::SkewedStarts) {
+        // It keeps the echoes of as many back as may be faulty, and begins are late by chance besides.
+        network.held_back = (usize::from(world.terms.f), HELD_BACK_NS);
+        if play.subtle() {
+            network.skew_ns = world.terms.duration_ns() / SKEW_PART;
+        }
+    }
     if play.is(Attack::CrossTraffic) {
         network.cross = Some(Cross {
             share_percent: CROSS_PERCENT,
@@ -146,6 +173,10 @@ fn afflicted(world: &World, play: Play) -> World {
 const TOKEN_BUCKET_PART: u64 = 5;
 /// What the attack of cross traffic asks for of the link, percent.
 const CROSS_PERCENT: u8 = 30;
+/// Echoes that are kept back come so much later, ns.
+const HELD_BACK_NS: u64 = 400_000_000;
+/// Skewed starts are late by up to this part of the duration.
+const SKEW_PART: u64 = 5;
 
 /// A byte of a report's first send: 32 bytes of challenge, one of phase and two of index come before it.
 const ALTERED_BYTE: usize = 36;
@@ -161,8 +192,10 @@ fn alter(bundle: &mut Bundle) {
     {
         *byte ^= 1;
     }
-    bundle.judgement.point_bps = bundle.judgement.point_bps.saturating_add(1);
+    bundle.judgement.measured_bps = bundle.judgement.measured_bps.saturating_add(1);
 }
 
+#[cfg(test)]
+mod anything;
 #[cfg(test)]
 mod tests;

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use plumbline_proof::backhaul::bundle::Verified;
 use plumbline_proof::backhaul::judge::{Judgement, Verdict};
-use plumbline_proof::backhaul::messages::Report;
 use serde::Serialize;
 
 use super::play::Play;
 use super::session::Session;
-use super::world::{Manner, PACKET, World};
+use super::world::{Manner, World};
 use crate::switch::Attack;
 
 /// How a run ended.
@@ -54,18 +53,14 @@ pub struct Outcome {
     pub reason: Option<String>,
     /// What the link carries in the long run, bit/s.
     pub true_bps: u64,
-    /// B over the truth.
+    /// The measured figure, which is shown and decides nothing, over the truth.
     pub measured_over_true: f64,
+    /// B_g(0) over the truth.
+    pub lower_over_true: f64,
     /// B_g(f) over the truth.
     pub guaranteed_over_true: f64,
-    /// B_g(f) over what the link can have carried while the target was offered: its bucket counts too.
+    /// B_g(f) over what the link can have carried in T_min: its bucket counts too.
     pub guaranteed_over_carried: f64,
-    /// Mean of 8·N·L/tt over all reports, whatever the checks say of them, over the truth.
-    pub mean_over_true: f64,
-    /// Their median.
-    pub median_over_true: f64,
-    /// 8·N·L over the (f+1)-th largest tt.
-    pub order_over_true: f64,
     /// Challengers that did as they should.
     pub honest: u16,
     /// Those of them that are paid.
@@ -80,6 +75,8 @@ pub struct Outcome {
     pub failed: BTreeMap<String, u64>,
     /// What doors and counters refused on the way, by name.
     pub met: BTreeMap<String, u64>,
+    /// Data packets without a fate; negative if some have two.
+    pub unaccounted: i128,
     /// The bundle, verified again, gives the coordinator's judgement; `None` if it was not tried.
     pub verified: Option<bool>,
 }
@@ -98,11 +95,9 @@ impl Outcome {
             reason: None,
             true_bps: world.network.rate_bps,
             measured_over_true: 0.0,
+            lower_over_true: 0.0,
             guaranteed_over_true: 0.0,
             guaranteed_over_carried: 0.0,
-            mean_over_true: 0.0,
-            median_over_true: 0.0,
-            order_over_true: 0.0,
             honest: n - corrupt,
             honest_paid: 0,
             corrupt,
@@ -110,6 +105,7 @@ impl Outcome {
             flags: BTreeMap::new(),
             failed: BTreeMap::new(),
             met: BTreeMap::new(),
+            unaccounted: 0,
             verified: None,
         }
     }
@@ -126,6 +122,7 @@ impl Outcome {
     pub(super) fn of(session: &Session, seed: u64) -> Self {
         Self {
             met: session.met.clone(),
+            unaccounted: session.unaccounted(),
             ..Self::new(&session.world, session.play, seed)
         }
     }
@@ -134,14 +131,15 @@ impl Outcome {
     pub(super) fn judged(&mut self, session: &Session, judgement: &Judgement) {
         self.verdict = Some(judgement.verdict);
         self.reason.clone_from(&judgement.reason);
-        self.measured_over_true = ratio(judgement.point_bps, self.true_bps);
+        self.measured_over_true = ratio(judgement.measured_bps, self.true_bps);
+        self.lower_over_true = ratio(judgement.lower_bps(), self.true_bps);
         self.guaranteed_over_true = ratio(judgement.guaranteed_bps(), self.true_bps);
         let carried = session.world.carried_bps();
         self.guaranteed_over_carried = ratio(judgement.guaranteed_bps(), carried);
         for standing in &judgement.standings {
-            if standing.paid && session.play.corrupt(usize::from(standing.index)) {
+            if standing.valid && session.play.corrupt(usize::from(standing.index)) {
                 self.corrupt_paid += 1;
-            } else if standing.paid {
+            } else if standing.valid {
                 self.honest_paid += 1;
             }
             for flag in &standing.flags {
@@ -151,25 +149,6 @@ impl Outcome {
         for check in judgement.checks.iter().filter(|c| !c.ok) {
             *self.failed.entry(check.check.clone()).or_default() += 1;
         }
-        let record = session.coordinator.record();
-        let packets = record.commit.as_ref().map_or(0, |c| c.message.packets);
-        let reports = record.reports.iter().flatten().map(|r| &r.message);
-        self.orders(packets, reports, usize::from(session.world.terms.f));
-    }
-
-    fn orders<'a>(&mut self, packets: u64, reports: impl Iterator<Item = &'a Report>, f: usize) {
-        let mut times: Vec<u64> = reports.map(|r| r.tt_ns.max(1)).collect();
-        times.sort_unstable_by(|a, b| b.cmp(a));
-        let rates: Vec<f64> = times
-            .iter()
-            .map(|tt| ratio(8 * PACKET * packets * 1_000, self.true_bps) * 1_000_000.0 / float(*tt))
-            .collect();
-        if rates.is_empty() {
-            return;
-        }
-        self.mean_over_true = rates.iter().sum::<f64>() / float(rates.len() as u64);
-        self.median_over_true = f64::midpoint(rates[(rates.len() - 1) / 2], rates[rates.len() / 2]);
-        self.order_over_true = rates.get(f).copied().unwrap_or(0.0);
     }
 
     /// Takes in what verifying the bundle gave.
@@ -182,8 +161,8 @@ impl Outcome {
             self.ended = Ended::Refused(why);
             self.verdict = None;
             (self.honest_paid, self.corrupt_paid) = (0, 0);
-            (self.measured_over_true, self.guaranteed_over_true) = (0.0, 0.0);
-            self.guaranteed_over_carried = 0.0;
+            (self.measured_over_true, self.lower_over_true) = (0.0, 0.0);
+            (self.guaranteed_over_true, self.guaranteed_over_carried) = (0.0, 0.0);
         }
     }
 

@@ -1,23 +1,30 @@
 //! Who misbehaves in a run, and how: the answers that the rest of the virtual world asks for.
 
-use plumbline_proof::backhaul::messages::Report;
-use plumbline_proof::backhaul::params::{PROBE_TIMEOUT_NS, Terms, V5_SLACK_PERCENT};
+use std::net::SocketAddr;
 
-use super::world::{Manner, PACKET, World};
+use plumbline_proof::backhaul::messages::Report;
+use plumbline_proof::backhaul::params::PROBE_TIMEOUT_NS;
+
+use super::cast;
+use super::world::{MS, Manner, World};
 use crate::switch::{Attack, Culprit, Switch};
 
-/// Of a lie that goes as far as it goes: the true time divided or multiplied by this. The source of the
-/// factor is the protocol's table of predictions.
-pub(super) const LIE_FACTOR: u64 = 5;
-/// A lie that V8 lets through: longer by this, per mille (V8 draws the line at 5 %).
-pub(super) const LIE_UNSEEN_PERMILLE: u64 = 45;
+/// Of a lie: the true time divided or multiplied by this.
+const LIE_FACTOR: u64 = 5;
 /// What an outsider sends, in percent of the claim. More of it is cross traffic, which has its own table.
 pub(super) const OUTSIDER_PERCENT: u64 = 2;
 /// Part of the duration by which a prover delays echoes at least: one half doubles the figure of a link
 /// that is as fast as claimed, were it believed.
 const INFLATION_PART: u64 = 2;
-/// … and at most, ns: an echo that takes longer than [`PROBE_TIMEOUT_NS`] is none.
-const INFLATION_MOST_NS: u64 = PROBE_TIMEOUT_NS * 8 / 10;
+/// … and at most, ns: with a round trip of two hundred milliseconds an echo that takes longer than
+/// [`PROBE_TIMEOUT_NS`] is none.
+const INFLATION_MOST_NS: u64 = PROBE_TIMEOUT_NS * 6 / 10;
+/// A bucket's burst is over, and its prover commits, after this part of the duration, percent.
+pub(super) const BURST_PERCENT: u64 = 25;
+/// An early end comes after this part of the duration, percent: gross, and subtle.
+const EARLY_PERCENT: (u64, u64) = (10, 84);
+/// Who hears the Start late hears it so long after T0, ns.
+const LATE_NS: u64 = MS;
 
 /// One attack as carried out in one run; or none.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +32,11 @@ pub(super) struct Play {
     pub(super) attack: Option<Attack>,
     pub(super) manner: Manner,
     corrupt: usize,
+    /// The first of those who misbehave, where challengers do.
+    pub(super) first: usize,
+    n: usize,
     victims: usize,
-    inflation_ns: u64,
+    duration_ns: u64,
 }
 
 impl Play {
@@ -36,11 +46,14 @@ impl Play {
             attack: switch.map(|s| s.attack),
             manner: world.manner,
             corrupt: switch.map_or(0, |s| usize::from(s.corrupt).min(n)),
-            victims: match world.manner {
-                Manner::Gross => n,
-                Manner::Subtle => usize::from(world.terms.f).max(1),
+            first: 0,
+            n,
+            victims: match (world.manner, switch.map(|s| s.attack)) {
+                (Manner::Gross, Some(Attack::LateHonest)) => usize::from(world.terms.f) + 1,
+                (Manner::Gross, _) => n,
+                (Manner::Subtle, _) => usize::from(world.terms.f).max(1),
             },
-            inflation_ns: inflation_ns(world),
+            duration_ns: world.terms.duration_ns(),
         }
     }
 
@@ -48,7 +61,7 @@ impl Play {
         self.attack == Some(attack)
     }
 
-    fn subtle(&self) -> bool {
+    pub(super) fn subtle(&self) -> bool {
         self.manner == Manner::Subtle
     }
 
@@ -57,7 +70,7 @@ impl Play {
         let challengers = self
             .attack
             .is_some_and(|a| matches!(a.culprit(), Culprit::Challengers | Culprit::Collusion));
-        challengers && index < self.corrupt
+        challengers && (self.first..self.first + self.corrupt).contains(&index)
     }
 
     /// … and commits this attack.
@@ -79,14 +92,49 @@ impl Play {
         self.is(Attack::EquivocatingCommit) && index < told
     }
 
+    /// Where the prover says that it takes data and probes.
+    pub(super) fn prover_addresses(&self) -> (SocketAddr, SocketAddr) {
+        let (data, control) = (cast::prover_data(), cast::prover_control());
+        let elsewhere = |own: SocketAddr| SocketAddr::new(cast::stranger().ip(), own.port());
+        match (self.is(Attack::StrangerAddress), self.manner) {
+            (false, _) => (data, control),
+            (true, Manner::Gross) => (elsewhere(data), elsewhere(control)),
+            (true, Manner::Subtle) => (elsewhere(data), control),
+        }
+    }
+
     /// How late the prover answers a probe that comes at `now_ns`, T0 being set or not, ns.
     pub(super) fn echo_delay_ns(&self, now_ns: u64, t0_ns: Option<u64>) -> u64 {
         let before = t0_ns.is_none_or(|t0| now_ns < t0);
         if self.is(Attack::RttInflation) && (before || self.subtle()) {
-            self.inflation_ns
+            (self.duration_ns / INFLATION_PART).min(INFLATION_MOST_NS)
         } else {
             0
         }
+    }
+
+    /// When challenger `index` hears a Start that was said at `now_ns`, ns.
+    pub(super) fn hears_start_ns(&self, index: usize, now_ns: u64, t0_ns: u64) -> u64 {
+        match self.attack {
+            Some(Attack::LateHonest) if self.victim(index) => t0_ns + LATE_NS,
+            // Each later than the one before, all before T0.
+            Some(Attack::SkewedStarts) => {
+                let lead_ns = t0_ns.saturating_sub(now_ns);
+                now_ns + lead_ns * index as u64 / self.n.max(1) as u64
+            }
+            _ => now_ns,
+        }
+    }
+
+    /// When the prover commits whatever has come, if it does so before its target and deadline, ns after T0.
+    pub(super) fn ends_ns(&self) -> Option<u64> {
+        let percent = match (self.attack?, self.manner) {
+            (Attack::EarlyEnd, Manner::Gross) => EARLY_PERCENT.0,
+            (Attack::EarlyEnd, Manner::Subtle) => EARLY_PERCENT.1,
+            (Attack::BurstAndStop, _) => BURST_PERCENT,
+            _ => return None,
+        };
+        Some(self.duration_ns * percent / 100)
     }
 
     /// The prover says nothing after its consent.
@@ -94,54 +142,28 @@ impl Play {
         self.is(Attack::SilentProver) && consented && !self.subtle()
     }
 
+    /// Challenger `index` says nothing any more: after its commitment to a seed, or instead of a report.
+    pub(super) fn silent(&self, index: usize, report: bool) -> bool {
+        self.commits(Attack::SilentChallenger, index) && self.subtle() == report
+    }
+
     /// The report that challenger `index` signs instead of the true one.
-    pub(super) fn report(&self, index: usize, terms: &Terms, honest: &Report) -> Option<Report> {
+    pub(super) fn report(&self, index: usize, honest: &Report) -> Option<Report> {
         if !self.corrupt(index) {
             return None;
         }
-        let credited = honest
-            .committed_ns
-            .saturating_sub(honest.sent_first_ns)
-            .saturating_sub(honest.tt_ns);
-        let least = least_span_ns(terms, u64::from(honest.packets));
-        let span = match (self.attack?, self.manner) {
-            (Attack::LieFast, Manner::Gross) => honest.tt_ns / LIE_FACTOR + credited,
-            // The shortest whose time over the round trip is still above nothing.
-            (Attack::LieFast, Manner::Subtle) => least.max(credited + 1),
-            (Attack::LieSlow, Manner::Gross) => honest.tt_ns * LIE_FACTOR + credited,
-            (Attack::LieSlow, Manner::Subtle) => {
-                honest.tt_ns + honest.tt_ns * LIE_UNSEEN_PERMILLE / 1000 + credited
-            }
-            // Who handed m packets over would seem to have sent them faster than it may.
-            (Attack::Rush, Manner::Subtle) => {
-                (honest.committed_ns - honest.sent_first_ns).max(least)
-            }
+        let true_ns = honest.committed_ns.saturating_sub(honest.sent_first_ns);
+        let span_ns = match self.attack? {
+            Attack::LieFast => true_ns / LIE_FACTOR,
+            Attack::LieSlow => true_ns * LIE_FACTOR,
             _ => return None,
         };
-        let sent_first_ns = honest.committed_ns.saturating_sub(span);
         Some(Report {
-            sent_first_ns,
-            sent_last_ns: honest.sent_last_ns.max(sent_first_ns),
-            tt_ns: span.saturating_sub(credited),
-            tt_plus_ns: span.saturating_sub(honest.floor_ns),
+            sent_first_ns: honest.committed_ns.saturating_sub(span_ns),
+            window_us: u32::try_from(span_ns.div_ceil(1000)).unwrap_or(u32::MAX),
             ..honest.clone()
         })
     }
-}
-
-/// What makes the link look as fast as all that is offered, ns.
-fn inflation_ns(world: &World) -> u64 {
-    let half = world.terms.duration_ns() / INFLATION_PART;
-    let all = world.true_ns().saturating_sub(world.shortest_ns());
-    all.max(half).min(INFLATION_MOST_NS)
-}
-
-/// The shortest time that V5 lets through for so many counted packets, ns.
-pub(super) fn least_span_ns(terms: &Terms, packets: u64) -> u64 {
-    let bits = u128::from(packets) * 8 * u128::from(PACKET) * 1_000_000_000;
-    let paced = bits / u128::from(terms.offer_each_bps());
-    let least = (paced * u128::from(100 - V5_SLACK_PERCENT)).div_ceil(100);
-    u64::try_from(least).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -187,29 +209,33 @@ mod tests {
         );
         assert!(before.echo_delay_ns(9, None) > 0 && before.echo_delay_ns(9, Some(10)) > 0);
         assert_eq!(before.echo_delay_ns(10, Some(10)), 0);
-        assert!(always.echo_delay_ns(10, Some(10)) >= 50_000_000);
+        assert_eq!(always.echo_delay_ns(10, Some(10)), 50_000_000);
         assert_eq!(play("rush", Manner::Subtle).echo_delay_ns(9, None), 0);
     }
 
     #[test]
-    fn a_slow_link_needs_later_echoes_and_none_is_so_late_that_it_is_lost() {
-        let late = |rate| {
-            let world = World {
-                terms: terms(20_000_000, 7, 2, 100),
-                network: Network::lan(rate),
-                manner: Manner::Subtle,
-            };
-            inflation_ns(&world)
+    fn starts_are_heard_late_by_those_who_are_meant_and_skewed_ones_before_t0() {
+        let late = |manner| {
+            let play = play("late-honest", manner);
+            (0..7)
+                .filter(|i| play.hears_start_ns(*i, 0, 100) > 100)
+                .count()
         };
-        assert_eq!(late(20_000_000), 50_000_000);
-        assert!(late(6_000_000) > 200_000_000);
-        assert_eq!(late(1_000_000), INFLATION_MOST_NS);
+        assert_eq!((late(Manner::Gross), late(Manner::Subtle)), (3, 2));
+        let skewed = play("skewed-starts", Manner::Gross);
+        assert_eq!(
+            [0, 6].map(|i| skewed.hears_start_ns(i, 30, 100)),
+            [30, 30 + 70 * 6 / 7]
+        );
+        assert_eq!(play("rush", Manner::Gross).hears_start_ns(6, 30, 100), 30);
     }
 
     #[test]
-    fn the_shortest_time_that_passes_is_the_judges() {
-        let terms = terms(20_000_000, 7, 2, 100);
-        // 100 packets of 12,000 bit at 1.15 · 20/5 Mbit/s, less a tenth.
-        assert_eq!(least_span_ns(&terms, 100), 234_782_609);
+    fn a_prover_ends_early_where_that_is_its_attack() {
+        let ends = |name, manner| play(name, manner).ends_ns();
+        assert_eq!(ends("early-end", Manner::Gross), Some(10_000_000));
+        assert_eq!(ends("early-end", Manner::Subtle), Some(84_000_000));
+        assert_eq!(ends("burst-and-stop", Manner::Gross), Some(25_000_000));
+        assert_eq!(ends("early-commit", Manner::Gross), None);
     }
 }

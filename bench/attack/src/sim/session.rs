@@ -8,11 +8,12 @@
 //! Claim: everybody but the corrupt is the product's own machine, fed with what it would hear. Not
 //! promised: anything about the control plane's own delays. Tests: `sim`'s.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use plumbline_proof::backhaul::challenger::{Challenger, ChallengerAction, Secrets};
 use plumbline_proof::backhaul::coordinator::{Coordinator, CoordinatorAction};
-use plumbline_proof::backhaul::messages::{Commit, Notice, Report, Settlement, Statement};
+use plumbline_proof::backhaul::keystream::Train;
+use plumbline_proof::backhaul::messages::{Abort, Commit, Notice, Report, Settlement, Statement};
 use plumbline_proof::backhaul::prover::{Prover, ProverAction};
 use plumbline_proof::backhaul::record::Refusal;
 use plumbline_trust::encoding::Digest;
@@ -40,6 +41,9 @@ const TICK_NS: u64 = 10 * MS;
 /// contract's deadline is not earlier.
 const LIMIT_NS: u64 = 30_000 * MS;
 
+/// Leaves that are made at once.
+const LEAVES: u64 = 64;
+
 /// There is no chain: settlement signatures are bytes.
 pub(super) struct NoChain;
 impl Settlement for NoChain {
@@ -55,8 +59,11 @@ impl Settlement for NoChain {
 pub(super) struct Party {
     pub(super) person: &'static Person,
     pub(super) machine: Challenger,
-    /// Leaves of its packets.
-    pub(super) leaves: Vec<Digest>,
+    /// What its packets are made from.
+    pub(super) seed: [u8; 32],
+    train: Option<Box<Train>>,
+    /// Leaves of its packets, as far as they were asked for.
+    leaves: Vec<Digest>,
     pub(super) flood: Option<plumbline_proof::backhaul::challenger::Flood>,
     /// One way to the prover, ns.
     pub(super) delay_ns: u64,
@@ -64,6 +71,22 @@ pub(super) struct Party {
     pub(super) stopped_ns: Option<u64>,
     wake_ns: u64,
 }
+
+impl Party {
+    /// Leaf of its packet `number`.
+    pub(super) fn leaf(&mut self, number: u64) -> Option<Digest> {
+        let at = usize::try_from(number).ok()?;
+        while self.leaves.len() <= at {
+            let from = self.leaves.len() as u64;
+            let next: Vec<u64> = (from..from + LEAVES).collect();
+            self.leaves.extend(self.train.as_mut()?.leaves(&next));
+        }
+        self.leaves.get(at).copied()
+    }
+}
+
+/// What each challenger says first, by index.
+pub(super) type FirstWords = Vec<(usize, Vec<ChallengerAction>)>;
 
 /// How the virtual part of a run ended.
 pub(super) enum End {
@@ -88,6 +111,12 @@ pub(super) struct Session {
     pub(super) gate: Option<Gate>,
     pub(super) word: Option<Word>,
     pub(super) t0_ns: Option<u64>,
+    /// When the Start was said, and T0.
+    started: Option<(u64, u64)>,
+    /// Data packets that were sent, that the way lost, and that are on it.
+    pub(super) sent: u64,
+    pub(super) lost: u64,
+    pub(super) on_the_way: u64,
     /// What was refused, dropped or failed, by name.
     pub(super) met: BTreeMap<String, u64>,
     /// How far each challenger, and last the prover, has read the log.
@@ -96,21 +125,38 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Opens a session; `Err` says why nobody takes part.
+    /// Opens a session, and everybody says what it says first; `Err` says why nobody takes part.
     pub(super) fn open(world: &World, play: Play, seed: u64) -> Result<Self, Refusal> {
         let mut chance = Chance::new(seed);
         let mut notice = cast::notice(world.terms, &mut chance);
         if play.is(Attack::SwappedChallengers) {
             notice = cast::swapped(notice);
         }
-        let first = Statement::Notice(Signed::new(&COORDINATOR.key, &notice));
+        let (mut session, words) = Self::set(world, play, chance, &notice, &notice)?;
+        for (index, said) in words {
+            session.challenger_acts(index, said);
+        }
+        Ok(session)
+    }
+
+    /// The machines on a notice, and what each challenger says first. Challengers whose registration is refused
+    /// there go by `theirs`.
+    pub(super) fn set(
+        world: &World,
+        play: Play,
+        mut chance: Chance,
+        notice: &Notice,
+        theirs: &Notice,
+    ) -> Result<(Self, FirstWords), Refusal> {
+        let first = Statement::Notice(Signed::new(&COORDINATOR.key, notice));
+        let other = Statement::Notice(Signed::new(&COORDINATOR.key, theirs));
         // Whoever is named looks at the notice: a prover first, then each challenger.
-        let (data, control) = (cast::prover_data(), cast::prover_control());
+        let (data, control) = play.prover_addresses();
         let secret = |key: &NetworkKey, what| key.derive(what, &notice.challenge);
         let ephemeral = Ephemeral::from_secret(secret(&PROVER.key, EPHEMERAL));
         let prover = Prover::new(&first, &PROVER.key, ephemeral, data, control, BEGIN_NS)?;
         let mut parties = Vec::with_capacity(notice.challengers.len());
-        let mut words = VecDeque::new();
+        let mut words = Vec::new();
         for (index, member) in notice.challengers.iter().enumerate() {
             let Some(person) = cast::challenger(&member.address) else {
                 continue;
@@ -118,14 +164,20 @@ impl Session {
             let (data, control) = (cast::data_of(index), cast::control_of(index));
             let spread = world.network.delay_ns * u64::from(world.network.spread_percent) / 100;
             let delay_ns = (world.network.delay_ns - spread) + chance.below(2 * spread + 1);
-            let floor_ns = 2 * delay_ns * world.network.floor_percent / 100;
-            let secrets = Secrets::new(secret(&person.key, SEED), secret(&person.key, EPHEMERAL));
-            let (machine, said) =
-                Challenger::new(&first, &person.key, secrets, data, control, floor_ns)?;
-            words.push_back((index, said));
+            let on = if theirs.challengers[index] == *member {
+                &first
+            } else {
+                &other
+            };
+            let seed = secret(&person.key, SEED);
+            let secrets = Secrets::new(seed, secret(&person.key, EPHEMERAL));
+            let (machine, said) = Challenger::new(on, &person.key, secrets, data, control)?;
+            words.push((index, said));
             parties.push(Party {
                 person,
                 machine,
+                seed,
+                train: None,
                 leaves: Vec::new(),
                 flood: None,
                 delay_ns,
@@ -134,9 +186,9 @@ impl Session {
             });
         }
         let network = &world.network;
-        let mut session = Self {
+        let session = Self {
             read: vec![1; parties.len() + 1],
-            coordinator: Coordinator::new(&COORDINATOR.key, &notice)?,
+            coordinator: Coordinator::new(&COORDINATOR.key, notice)?,
             challenge: notice.challenge,
             prover,
             parties,
@@ -145,6 +197,10 @@ impl Session {
             gate: None,
             word: None,
             t0_ns: None,
+            started: None,
+            sent: 0,
+            lost: 0,
+            on_the_way: 0,
             met: BTreeMap::new(),
             end: None,
             clock: Clock::new(),
@@ -152,14 +208,16 @@ impl Session {
             play,
             chance,
         };
-        for (index, said) in words {
-            session.challenger_acts(index, said);
-        }
-        Ok(session)
+        Ok((session, words))
     }
 
     /// Lives until the coordinator judges or nothing more can come.
     pub(super) fn live(&mut self) -> End {
+        self.live_and(&mut |_| {})
+    }
+
+    /// The same; `between` any two events somebody may meddle.
+    pub(super) fn live_and(&mut self, between: &mut dyn FnMut(&mut Self)) -> End {
         self.clock.plan(0, Event::Tick);
         if self.world.network.cross.is_some() {
             self.clock.plan(0, Event::Cross);
@@ -169,7 +227,10 @@ impl Session {
                 return end;
             }
             match self.clock.advance() {
-                Some(event) if self.clock.now < BEGIN_NS + LIMIT_NS => self.happens(event),
+                Some(event) if self.clock.now < BEGIN_NS + LIMIT_NS => {
+                    self.happens(event);
+                    between(self);
+                }
                 _ => return End::Expired("nobody said anything more".into()),
             }
         }
@@ -215,7 +276,7 @@ impl Session {
     fn silent(&self, index: usize) -> bool {
         let seeds = &self.coordinator.record().seeds;
         let spoke = seeds.get(index).is_some_and(Option::is_some);
-        spoke && self.play.commits(Attack::SilentChallenger, index)
+        spoke && self.play.silent(index, false)
     }
 
     fn challenger_ticks(&mut self, index: usize) {
@@ -240,7 +301,7 @@ impl Session {
     }
 
     /// Puts a statement in the log, if the coordinator takes it.
-    fn publish(&mut self, statement: Statement) {
+    pub(super) fn publish(&mut self, statement: Statement) {
         match self.coordinator.hear(statement, self.clock.now) {
             Ok(actions) => self.coordinator_acts(actions),
             Err(refusal) => self.meet(refusal.code()),
@@ -262,11 +323,7 @@ impl Session {
 
     /// Everyone reads the log on, each at its own place, until nobody has anything to say.
     pub(super) fn pump(&mut self) {
-        while let Some(who) = self
-            .read
-            .iter()
-            .position(|at| *at < self.coordinator.log().len())
-        {
+        while let Some(who) = (0..self.read.len()).find(|who| self.may_read(*who)) {
             let line = self.coordinator.log().get(self.read[who]).cloned();
             self.read[who] += 1;
             if let Some(line) = line {
@@ -275,22 +332,28 @@ impl Session {
         }
     }
 
+    /// The log has a line that `who` has not read, and that has reached it.
+    fn may_read(&self, who: usize) -> bool {
+        let line = self.coordinator.log().get(self.read[who]);
+        match (line, self.started) {
+            (Some(Statement::Start(_)), Some((said_ns, t0_ns))) if who < self.parties.len() => {
+                self.clock.now >= self.play.hears_start_ns(who, said_ns, t0_ns)
+            }
+            (line, _) => line.is_some(),
+        }
+    }
+
     fn hears(&mut self, who: usize, line: &Statement) {
         let now = self.clock.now;
         if who == self.parties.len() {
-            if self.play.mute(self.gate.is_some()) {
-                return;
-            }
-            match self.prover.hear(&PROVER.key, line, now) {
-                Ok(actions) => self.prover_acts(actions),
-                Err(refusal) => self.meet(refusal.code()),
+            if !self.play.mute(self.gate.is_some()) {
+                let actions = self.prover.hear(&PROVER.key, line, now);
+                self.prover_acts(actions);
             }
         } else if !self.silent(who) {
             let party = &mut self.parties[who];
-            match party.machine.hear(&party.person.key, line) {
-                Ok(actions) => self.challenger_acts(who, actions),
-                Err(refusal) => self.meet(refusal.code()),
-            }
+            let actions = party.machine.hear(&party.person.key, line, now);
+            self.challenger_acts(who, actions);
         }
     }
 
@@ -303,8 +366,12 @@ impl Session {
                 }
                 ProverAction::Arm { t0_ns, deadline_ns } => {
                     self.t0_ns = Some(t0_ns);
+                    self.started = Some((self.clock.now, t0_ns));
                     self.clock.plan(t0_ns, Event::Start);
                     self.clock.plan(deadline_ns, Event::Commit);
+                    if let Some(ns) = self.play.ends_ns() {
+                        self.clock.plan(t0_ns + ns, Event::Commit);
+                    }
                     self.outsiders(t0_ns);
                 }
                 ProverAction::Fail(why) => self.end = Some(End::Expired(why)),
@@ -318,18 +385,26 @@ impl Session {
         }
         for action in actions {
             match action {
+                ChallengerAction::Say(Statement::Report(_)) if self.play.silent(index, true) => {}
                 ChallengerAction::Say(statement) => {
+                    let ready = matches!(statement, Statement::Ready(_));
                     let said = self.misreported(index, statement);
                     self.publish(said);
+                    if ready && self.play.commits(Attack::ReadyThenAbort, index) {
+                        let abort = Abort::new(&self.challenge, u16::try_from(index).ok(), "no");
+                        let key = &self.parties[index].person.key;
+                        self.publish(Statement::Abort(Signed::new(key, &abort)));
+                    }
                 }
-                ChallengerAction::Prepare(mut train, cap) => {
-                    let all: Vec<u64> = (0u64..).take(cap).collect();
+                ChallengerAction::Prepare(train, _) => {
                     let party = &mut self.parties[index];
-                    party.leaves = train.leaves(&all);
                     party.machine.prepared();
+                    party.train = Some(train);
                 }
-                ChallengerAction::Send(_, bytes) => {
-                    if let Some(bytes) = bytes.first_chunk::<HEADER_LEN>() {
+                ChallengerAction::Send(to, bytes) => {
+                    if to != cast::prover_control() {
+                        self.meet("probed_a_stranger");
+                    } else if let Some(bytes) = bytes.first_chunk::<HEADER_LEN>() {
                         self.control(index, *bytes);
                     }
                 }
@@ -347,7 +422,7 @@ impl Session {
     fn misreported(&self, index: usize, statement: Statement) -> Statement {
         if let Statement::Report(signed) = &statement
             && let Ok(honest) = signed.open::<Report>()
-            && let Some(lie) = self.play.report(index, &self.world.terms, &honest)
+            && let Some(lie) = self.play.report(index, &honest)
         {
             return Statement::Report(Signed::new(&self.parties[index].person.key, &lie));
         }

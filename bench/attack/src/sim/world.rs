@@ -86,8 +86,6 @@ pub struct Network {
     pub delay_ns: u64,
     /// Challengers' delays differ by up to this part of it in either direction, percent.
     pub spread_percent: u8,
-    /// Part of its round trip that a challenger knows and the prover cannot inflate, percent; 0: nothing.
-    pub floor_percent: u64,
     /// Each datagram is late by up to this, ns; order is kept.
     pub jitter_ns: u64,
     /// Datagrams lost on the way, in either direction, in a million.
@@ -96,9 +94,7 @@ pub struct Network {
     pub cross: Option<Cross>,
     /// Challengers begin up to this much too late, each by its own chance, ns.
     pub skew_ns: u64,
-    /// Part of their rate at which challengers really send, percent.
-    pub pace_percent: u64,
-    /// … and corrupt ones, percent of that.
+    /// Part of their rate at which corrupt challengers really send, percent.
     pub corrupt_pace_percent: u64,
     /// The last so many challengers hear every echo this much later, ns: the prover keeps it back.
     pub held_back: (usize, u64),
@@ -117,12 +113,10 @@ impl Network {
             bucket: None,
             delay_ns,
             spread_percent: 30,
-            floor_percent: 0,
             jitter_ns: delay_ns / 100,
             loss_ppm: 0,
             cross: None,
             skew_ns: 0,
-            pace_percent: 100,
             corrupt_pace_percent: 100,
             held_back: (0, 0),
             commit_ns: 50_000,
@@ -153,10 +147,6 @@ impl Network {
             metro("metro"),
             plain("continental", 40 * MS),
             plain("intercontinental", 75 * MS),
-            Self {
-                floor_percent: 100,
-                ..plain("known-distance", 40 * MS)
-            },
             Self {
                 loss_ppm: 10_000,
                 ..metro("lossy")
@@ -215,24 +205,28 @@ impl Manner {
     ///
     /// | attack | gross | subtle |
     /// | --- | --- | --- |
-    /// | lie-fast | a fifth of the true time | the shortest that V5 lets through |
-    /// | rush | reports its true times | … and earlier sends, so that V5 lets it through |
-    /// | lie-slow | five times the true time | 4.5 % more: V8 lets it through |
     /// | early-commit, forged-bitmap | packets of all are invented | of f challengers |
     /// | equivocating-commit | half of the challengers get another | f of them |
     /// | rtt-inflation | echoes late before the flood only | always |
+    /// | silent-challenger | after its commitment to a seed | floods, and gives no report |
     /// | silent-prover | after its consent | takes the packets, never commits |
+    /// | early-end | after a tenth of the duration | just before T_min |
+    /// | skewed-starts | Starts arrive up to T0, echoes late | … and the honest begin up to a fifth of D late |
+    /// | late-honest | f+1 hear the Start too late | f of them |
+    /// | stranger-address | for data and control | for data |
     #[must_use]
     pub fn of(attack: Attack) -> &'static [Self] {
         match attack {
-            Attack::Rush
-            | Attack::LieFast
-            | Attack::LieSlow
-            | Attack::EarlyCommit
+            Attack::EarlyCommit
             | Attack::ForgedBitmap
             | Attack::EquivocatingCommit
             | Attack::RttInflation
-            | Attack::SilentProver => &[Self::Gross, Self::Subtle],
+            | Attack::SilentChallenger
+            | Attack::SilentProver
+            | Attack::EarlyEnd
+            | Attack::SkewedStarts
+            | Attack::LateHonest
+            | Attack::StrangerAddress => &[Self::Gross, Self::Subtle],
             _ => &[Self::Gross],
         }
     }
@@ -250,33 +244,12 @@ pub struct World {
 }
 
 impl World {
-    /// The shortest time in which all challengers together can offer the target, ns.
-    pub(super) fn shortest_ns(&self) -> u64 {
-        time_ns(PACKET * self.terms.target(), self.ceiling_bps())
-    }
-
-    /// Time that the link takes for the target, ns.
-    pub(super) fn true_ns(&self) -> u64 {
-        time_ns(PACKET * self.terms.target(), self.network.rate_bps)
-    }
-
-    /// What the link can have carried at most, as a rate, while the target was offered, bit/s: above its
-    /// rate only where it has a bucket.
+    /// What the link can have carried at most, as a rate, over the shortest time that a bound divides by, bit/s:
+    /// above its rate only where it has a bucket.
     #[must_use]
     pub fn carried_bps(&self) -> u64 {
-        self.network.burst_bps(self.shortest_ns())
-    }
-
-    /// Time between two packets of a challenger, ns.
-    pub(super) fn step_ns(&self) -> u64 {
-        let rate = self.terms.offer_each_bps() * self.network.pace_percent.max(1) / 100;
-        time_ns(PACKET, rate)
-    }
-
-    /// What all challengers together can make a link look like at most, bit/s.
-    #[must_use]
-    pub fn ceiling_bps(&self) -> u64 {
-        self.terms.offer_total_bps()
+        let least_ns = u64::from(self.terms.least_span_us()) * 1000;
+        self.network.burst_bps(least_ns)
     }
 }
 

@@ -30,7 +30,7 @@ fn head(report: &Report) -> String {
     let all = &report.all;
     format!(
         "`{}` · {} · {}, {} cores, Linux {} · {:.0} s of proofs\n\n{} {} proofs came to an end, {} were inconclusive (of those {} because this machine \
-         could not offer the rate), {} failed. {} of {} bundles are judged the same by `plumbline verify`; {} \
+         could not offer or receive the rate), {} failed. {} of {} bundles are judged the same by `plumbline verify`; {} \
          packets are unaccounted for.\n\n",
         report.command,
         report.date.get(..10).unwrap_or(&report.date),
@@ -174,32 +174,24 @@ fn attacks(report: &Report) -> String {
 
 fn corruption(report: &Report) -> String {
     let rows = report.corruption.iter().map(|row| {
-        let beside = |real: Option<f64>, ideal: Option<f64>| {
-            format!("{} ({})", figure(real, 2), figure(ideal, 2))
-        };
-        let ideal = row.predicted;
         vec![
             or_none(&row.attack).to_owned(),
             format!("{}/{}", row.common.f, row.common.n),
-            beside(row.mean, ideal.map(|p| p.mean)),
-            beside(row.median, ideal.map(|p| p.median)),
-            beside(row.order, ideal.map(|p| p.order)),
-            beside(row.measured, ideal.map(|p| p.measured)),
-            beside(row.guaranteed, ideal.map(|p| p.guaranteed)),
+            figure(row.measured, 2),
+            figure(row.lower, 2),
+            figure(row.guaranteed, 2),
             figure(row.guaranteed_worst, 3),
             runs(&row.common.tally),
         ]
     });
     table(
-        "Corruption: figures over the true rate, in brackets what an ideal link predicts",
+        "Corruption: figures over the true rate",
         &[
             "attack",
             "f/n",
-            "mean",
-            "median",
-            "(f+1)-th slowest",
             "measured",
-            "guaranteed",
+            "lower, B_g(0)",
+            "guaranteed, B_g(f)",
             "its worst",
             "runs",
         ],
@@ -231,8 +223,8 @@ fn shaper(report: &Report) -> String {
             "D, ms",
             "measured",
             "guaranteed / true",
-            "told: sustained",
-            "told: burst, B",
+            "sustained at least",
+            "burst in the prover's slices, B",
             "runs",
         ],
         rows.collect(),
@@ -284,6 +276,7 @@ fn simulated(simulated: &Simulated) -> String {
             verdicts.join(", "),
             format!("{:.3}", row.measured.median),
             format!("{:.3}", row.measured.max),
+            format!("{:.3}", row.lower.median),
             format!("{:.3}", row.guaranteed.max),
             format!("{:.2}", row.honest_paid),
             row.runs.to_string(),
@@ -309,6 +302,7 @@ fn simulated(simulated: &Simulated) -> String {
         "verdicts",
         "measured, median",
         "largest",
+        "lower, median",
         "guaranteed, largest",
         "honest paid",
         "runs",

@@ -115,7 +115,7 @@ fn questions(report: &Report) -> Vec<Plot> {
     let shaper = report.shaper.iter().flat_map(|row| {
         let label = format!("{} B, {} ms", row.bucket_bytes, row.common.d_ms);
         let told = row.sustained_over_true.map(|value| Bar {
-            label: format!("{label}, told"),
+            label: format!("{label}, sustained at least"),
             value,
             worst: None,
             strong: true,

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use plumbline_attack::sim::Prediction;
 use plumbline_attack::switch;
 use serde::Serialize;
 
 use crate::cell::{Cell, NONE};
 use crate::run::{Run, median};
-use crate::virtual_time;
 
 /// The promise on the median error, percent, up to [`SLOW_MBIT`] and above.
 const SLOW_PCT: f64 = 2.0;
@@ -222,17 +220,13 @@ pub(crate) struct Corruption {
     pub(crate) attack: String,
     #[serde(flatten)]
     pub(crate) common: Common,
-    /// Of 8·N·L over each challenger's time.
-    pub(crate) mean: Option<f64>,
-    pub(crate) median: Option<f64>,
-    /// Of the (f+1)-th largest time.
-    pub(crate) order: Option<f64>,
     pub(crate) measured: Option<f64>,
+    /// B_g(0).
+    pub(crate) lower: Option<f64>,
+    /// B_g(f).
     pub(crate) guaranteed: Option<f64>,
     /// Largest guaranteed figure of all runs: what is promised never to be above the truth.
     pub(crate) guaranteed_worst: Option<f64>,
-    /// The same of an ideal link, where the model knows the attack.
-    pub(crate) predicted: Option<Prediction>,
 }
 
 impl Corruption {
@@ -242,13 +236,10 @@ impl Corruption {
         Self {
             attack: cell.attack.clone(),
             common: Common::new(cell, runs),
-            mean: over(|run| run.mean_bps),
-            median: over(|run| run.median_bps),
-            order: over(|run| run.order_bps),
             measured: over(|run| float(run.measured_bps)),
+            lower: over(|run| float(run.lower_bps)),
             guaranteed: middle(runs, guaranteed),
             guaranteed_worst: largest(runs, guaranteed),
-            predicted: virtual_time::prediction(cell),
         }
     }
 
@@ -268,7 +259,7 @@ pub(crate) struct Shaper {
     pub(crate) measured_bps: Option<f64>,
     pub(crate) measured_over_true: Option<f64>,
     pub(crate) guaranteed_over_true: Option<f64>,
-    /// As the product says; none where it says nothing.
+    /// At least, by the product's row of the next larger bucket; none where that is larger than all rows.
     pub(crate) sustained_bps: Option<f64>,
     pub(crate) sustained_over_true: Option<f64>,
     pub(crate) burst_bytes: Option<f64>,

@@ -10,8 +10,6 @@ pub struct Rtt {
     pub before_ns: u64,
     /// Smallest while it ran.
     pub during_ns: Option<u64>,
-    /// Smallest after it.
-    pub after_ns: Option<u64>,
 }
 
 /// One challenger's part.
@@ -21,8 +19,8 @@ pub struct Challenger {
     pub address: String,
     /// Its place in the draw.
     pub index: u16,
-    /// Transfer time, nanoseconds.
-    pub tt_ns: u64,
+    /// From its first send to the commitment, microseconds.
+    pub window_us: u32,
     /// Round trips.
     pub rtt: Rtt,
     /// Packets counted.
@@ -35,6 +33,15 @@ pub struct Challenger {
     pub valid: bool,
     /// What was noticed about it.
     pub flags: Vec<String>,
+}
+
+/// What the line sustains at least, if it has a bucket of this size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Sustained {
+    /// Bytes of the bucket.
+    pub burst_bytes: u64,
+    /// Bit/s.
+    pub at_least_bps: u64,
 }
 
 /// Who got what.
@@ -59,11 +66,13 @@ pub struct Measured {
     pub state: String,
     /// The claim, bit/s of IP layer as all rates here.
     pub claimed_bps: u64,
-    /// Point estimate.
+    /// Shown, never judged.
     pub measured_bps: u64,
-    /// Guaranteed estimate.
+    /// B_g(0): what the link carried at least, if nobody lies.
+    pub lower_bps: u64,
+    /// B_g(f): … though f lie.
     pub guaranteed_bps: u64,
-    /// Guaranteed estimates for 0..=f.
+    /// B_g(0..=f).
     pub trust_curve: Vec<u64>,
     /// Nominal duration, milliseconds.
     pub duration_ms: u64,
@@ -73,9 +82,11 @@ pub struct Measured {
     pub packets: Map<String, Value>,
     /// From the last counted packet to the commitment on the wire, nanoseconds.
     pub commit_latency_ns: u64,
-    /// What the link sustains, where the product says so.
-    pub sustained_bps: Option<u64>,
-    /// What it passes on top at once, bytes, where the product says so.
+    /// What a link of the claim was asked for at least; none if nobody sent long enough.
+    pub asked_bps: Option<u64>,
+    /// What the link sustains at least, by the size of a bucket that it may have.
+    pub sustained: Vec<Sustained>,
+    /// A burst that the prover's own slices show, bytes.
     pub burst_bytes: Option<u64>,
     #[serde(skip)]
     raw: Value,
@@ -99,11 +110,23 @@ impl Measured {
         &self.raw
     }
 
-    /// Why the challengers, not the link, decided: together they offered too little (check V11).
+    /// Why the challengers or the receiver, not the link, decided: a link of the claim was asked for less than a claim
+    /// needs to pass, or the prover's host dropped what came.
     #[must_use]
     pub fn starved(&self) -> Option<String> {
-        let starved = self.verdict == "Inconclusive" && self.has_flag("UnderOffered");
-        starved.then(|| self.reason.clone().unwrap_or_default())
+        let bar = u128::from(self.claimed_bps) * 95;
+        let asked = |bps: u64| u128::from(bps) * 100 >= bar;
+        let reason = self.reason.clone().unwrap_or_default();
+        let starved = !self.asked_bps.is_some_and(asked) || reason.starts_with("receiver:");
+        (self.verdict == "Inconclusive" && starved).then_some(reason)
+    }
+
+    /// What the line sustains at least if it has a bucket of `bytes`, by the row of the next larger size.
+    #[must_use]
+    pub fn sustained_bps(&self, bytes: u64) -> Option<u64> {
+        let rows = self.sustained.iter().filter(|row| row.burst_bytes >= bytes);
+        rows.min_by_key(|row| row.burst_bytes)
+            .map(|row| row.at_least_bps)
     }
 
     /// Whether something of that name was noticed about anyone.
@@ -193,7 +216,13 @@ mod tests {
         assert!(error.contains("verdict"), "{error}");
         assert!(Measured::read("ready").is_err());
         let measured = Measured::read(&document().to_string()).unwrap();
-        assert_eq!((measured.sustained_bps, measured.burst_bytes), (None, None));
+        let sustained = |bytes| measured.sustained_bps(bytes);
+        assert_eq!((sustained(1), sustained(1_000_000)), (Some(5), Some(5)));
+        assert_eq!(
+            (sustained(1_000_001), sustained(100_000_001)),
+            (Some(4), None)
+        );
+        assert_eq!(measured.burst_bytes, None);
         assert_eq!(measured.paid()[0].amount, "7");
         assert_eq!(
             (measured.text("/chain/engine"), measured.text("/none")),
@@ -207,8 +236,13 @@ mod tests {
         short["verdict"] = "Inconclusive".into();
         let starved = |document: &Value| Measured::read(&document.to_string()).unwrap().starved();
         assert_eq!(starved(&short), None);
-        short["challengers"][2]["flags"] = json!(["UnderOffered"]);
+        short["asked_bps"] = 949_999_999.into();
         assert_eq!(starved(&short), Some(String::new()));
+        short["asked_bps"] = json!(null);
+        assert_eq!(starved(&short), Some(String::new()));
+        short["asked_bps"] = 950_000_000.into();
+        short["reason"] = "receiver: it dropped".into();
+        assert!(starved(&short).is_some());
         short["verdict"] = "Fail".into();
         assert_eq!(starved(&short), None);
     }

@@ -312,12 +312,12 @@ pub(crate) mod tests {
     /// A result whose packets add up beside 99 losses on the path.
     pub(crate) fn document() -> Value {
         let challenger = |index: u16| {
-            json!({"address": format!("0x{index}"), "index": index, "tt_ns": 1, "packets": 200, "sent": 250,
-                "rtt": {"before_ns": 1, "during_ns": null, "after_ns": 2}, "paid": "7", "valid": true, "flags": []})
+            json!({"address": format!("0x{index}"), "index": index, "window_us": 1, "packets": 200, "sent": 250,
+                "rtt": {"before_ns": 1, "during_ns": null}, "paid": "7", "valid": true, "flags": []})
         };
         json!({
             "verdict": "Pass", "reason": null, "state": "Final", "claimed_bps": 1_000_000_000,
-            "measured_bps": 990_000_000, "guaranteed_bps": 660_000_000, "trust_curve": [990_000_000, 660_000_000],
+            "measured_bps": 990_000_000, "lower_bps": 990_000_000, "guaranteed_bps": 660_000_000, "trust_curve": [990_000_000, 660_000_000],
             "duration_ms": 100, "challengers": [challenger(0), challenger(1), challenger(2), challenger(3)],
             "packets": {
                 "sent": 1000, "verified": 800, "over_cap": 50, "late": 40, "duplicate": 3, "bad_tag": 2,
@@ -326,6 +326,8 @@ pub(crate) mod tests {
                 "xsk": {"rx_dropped": 5, "rx_ring_full": 1, "rx_invalid_descs": 0, "fill_ring_empty": 9},
                 "control_sent": 60, "control_received": 55
             },
+            "asked_bps": 1_000_000_000, "burst_bytes": null,
+            "sustained": [{"burst_bytes": 100_000_000, "at_least_bps": 4}, {"burst_bytes": 1_000_000, "at_least_bps": 5}],
             "commit_latency_ns": 90_000,
             "chain": {"engine": "embedded", "conserved": true,
                 "paid": [{"to": "0x01", "amount": "7", "role": "challenger"}]},

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CROSS_TRAFFIC, Culprit, Deed, OUTSIDER_PERCENT, Outcome, Switch, TOKEN_BUCKET};
+use super::{
+    CROSS_TRAFFIC, Culprit, Deed, OUTSIDER_PERCENT, Outcome, Switch, TOKEN_BUCKET, bucket_bytes,
+};
 use crate::proof::{Answer, Measured, Proof};
 
 /// How far a figure may lie above the truth, or an undisturbed one beside it, as a share: what a shaper's bucket
@@ -100,12 +102,9 @@ impl Met {
         let figure = self.measured_over_true.unwrap_or(0.0);
         let guaranteed = self.guaranteed_over_true.unwrap_or(0.0);
         let reason = measured.reason.as_deref().unwrap_or("no reason given");
-        // What corrupt challengers or outsiders take from a true claim may leave it undecided, never false to
-        // its advantage; the honest are paid all the same.
-        let may_be_open = matches!(
-            switch.attack.culprit,
-            Culprit::Challengers | Culprit::Outsider
-        );
+        // Whoever sends, receives or shares the link may leave a true claim undecided, never false to its
+        // advantage; the honest are paid all the same.
+        let may_be_open = !matches!(switch.attack.culprit, Culprit::Coordinator | Culprit::Payer);
         demand(
             may_be_open || matches!(measured.verdict.as_str(), "Pass" | "Fail"),
             format!("no verdict about the link: {} ({reason})", measured.verdict),
@@ -128,7 +127,8 @@ impl Met {
                 demand(!self.culprit_paid, "the culprit was paid".into());
             }
             Outcome::Flagged => {
-                demand(figure <= 1.0 + TOLERANCE, off);
+                // What a bucket adds is in the figure that is shown.
+                demand(switch.has_bucket() || figure <= 1.0 + TOLERANCE, off);
                 demand(
                     is_told(switch, measured, true_bps),
                     "the result does not say what was tried".into(),
@@ -171,13 +171,12 @@ fn success(switch: &Switch, deed: &Deed) -> Option<String> {
 /// Whether the result names what was done to it.
 fn is_told(switch: &Switch, measured: &Measured, true_bps: u64) -> bool {
     match switch.attack.name.as_str() {
-        TOKEN_BUCKET => measured.sustained_bps.is_some_and(|bps| {
-            let share = bps as f64 / true_bps.max(1) as f64;
-            (1.0 - TOLERANCE..=1.0 + TOLERANCE).contains(&share)
-        }),
+        // The row of a bucket at least as large is not above the truth.
+        TOKEN_BUCKET => measured
+            .sustained_bps(bucket_bytes(measured.claimed_bps))
+            .is_some_and(|bps| bps as f64 <= true_bps as f64 * (1.0 + TOLERANCE)),
         // What others took is missing from the figure: nobody can tell more.
         CROSS_TRAFFIC => true,
-        "rtt-inflation" => measured.has_flag("RttInflation"),
         _ => measured.challengers.iter().any(|c| !c.flags.is_empty()),
     }
 }
@@ -241,24 +240,26 @@ mod tests {
         assert!(judge(&rush, |d| d["measured_bps"] = 1_800_000_000_u64.into()).holds());
         let guaranteed = |bps: u64| judge(&rush, |d| d["guaranteed_bps"] = bps.into()).holds();
         assert!(guaranteed(1_020_000_000) && !guaranteed(1_021_000_000));
-        assert!(!judge(&rush, |d| d["verdict"] = "Inconclusive".into()).holds());
-        let replay = switch("replay", Culprit::Challengers, Outcome::Refused);
-        assert!(judge(&replay, |d| d["verdict"] = "Inconclusive".into()).holds());
+        assert!(judge(&rush, |d| d["verdict"] = "Inconclusive".into()).holds());
+        let twice = switch("second-payout", Culprit::Coordinator, Outcome::Refused);
+        assert!(!judge(&twice, |d| d["verdict"] = "Inconclusive".into()).holds());
     }
 
     #[test]
     fn what_must_be_told_is_looked_for() {
-        let rtt = switch("rtt-inflation", Culprit::Prover, Outcome::Flagged);
-        assert!(!judge(&rtt, |_| {}).holds());
+        let late = switch("late", Culprit::Prover, Outcome::Flagged);
+        assert!(!judge(&late, |_| {}).holds());
+        assert!(judge(&late, |d| d["challengers"][3]["flags"] = json!(["GaveUp"])).holds());
+        // A claim of 1 Gbit/s hides a bucket of 12.5 MB: the row of 100 MB.
+        let bucket = Villain::path_alone().switch("token-bucket").unwrap();
+        let told =
+            |bps: u64| judge(&bucket, |d| d["sustained"][0]["at_least_bps"] = bps.into()).holds();
+        assert!(told(1_050_000_000) && !told(1_051_000_000));
         assert!(
-            judge(&rtt, |d| d["challengers"][3]["flags"] =
-                json!(["RttInflation"]))
+            !judge(&bucket, |d| d["sustained"][0]["burst_bytes"] =
+                12_000_000.into())
             .holds()
         );
-        let bucket = Villain::path_alone().switch("token-bucket").unwrap();
-        assert!(!judge(&bucket, |_| {}).holds());
-        assert!(judge(&bucket, |d| d["sustained_bps"] = 950_000_000.into()).holds());
-        assert!(!judge(&bucket, |d| d["sustained_bps"] = 949_000_000.into()).holds());
     }
 
     #[test]

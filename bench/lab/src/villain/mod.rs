@@ -35,8 +35,7 @@ const SUSTAINED_PART: u64 = 5;
 /// What the bucket holds: so many milliseconds of the rate that it hides, at that rate.
 const BUCKET_MS: u64 = 100;
 
-/// Least phase under a token bucket: what follows the bucket until the deadline (four phases) then outweighs it
-/// more than four times, as it must for a burst to be told from the rate.
+/// Least phase under a token bucket: the bucket is then a tenth of what is claimed.
 const BUCKET_PHASE: Duration = Duration::from_secs(1);
 
 /// Part of the link, percent, that cross traffic takes.
@@ -105,7 +104,10 @@ impl Attack {
             defence: defence.to_owned(),
         };
         [
-            path(TOKEN_BUCKET, "burst and sustained rate are told apart"),
+            path(
+                TOKEN_BUCKET,
+                "a row for each size of bucket says what is sustained at least: B_g − 8·σ/T",
+            ),
             path(
                 CROSS_TRAFFIC,
                 "the figure is what was left; never above the link",
@@ -116,6 +118,12 @@ impl Attack {
 
 const TOKEN_BUCKET: &str = "token-bucket";
 const CROSS_TRAFFIC: &str = "cross-traffic";
+const BURST_AND_STOP: &str = "burst-and-stop";
+
+/// What the bucket of a claim holds.
+fn bucket_bytes(claim_bps: u64) -> u64 {
+    claim_bps * BUCKET_MS / 8_000
+}
 
 /// An attack as asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -366,18 +374,21 @@ impl Switch {
     /// and carries a fifth of it afterwards.
     #[must_use]
     pub fn shape(&self, claim_bps: u64, packet_bytes: u16) -> Shape {
-        if self.attack.name != TOKEN_BUCKET {
+        if !self.has_bucket() {
             return Shape::ip_layer(claim_bps, packet_bytes);
         }
-        let bytes = claim_bps * BUCKET_MS / 8_000;
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(bucket_bytes(claim_bps)).unwrap_or(u32::MAX);
         Shape::bucket(claim_bps / SUSTAINED_PART, bytes, claim_bps, packet_bytes)
+    }
+
+    fn has_bucket(&self) -> bool {
+        matches!(self.attack.name.as_str(), TOKEN_BUCKET | BURST_AND_STOP)
     }
 
     /// How long a phase must be at least for the attack to be seen.
     #[must_use]
     pub fn least_duration(&self) -> Duration {
-        if self.attack.name == TOKEN_BUCKET {
+        if self.has_bucket() {
             BUCKET_PHASE
         } else {
             Duration::ZERO

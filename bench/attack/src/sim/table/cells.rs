@@ -1,30 +1,29 @@
 //! Which worlds a table is made of.
 
 use super::super::world::{Bucket, Cross, MS, Manner, Network, Pattern, World, terms};
-use super::super::{Prediction, Unplayable, predict};
+use super::super::{Unplayable, playable};
 use super::{Kind, Parameter};
 use crate::switch::{Attack, Culprit, Switch};
 
 /// A claim that a core measures many times a second, bit/s, and that still counts hundreds of packets.
-const CLAIM: u64 = 50_000_000;
-/// Duration of a phase, ms: the paper's.
-const DURATION: u32 = 100;
+const CLAIM: u64 = 10_000_000;
+/// Duration of a phase, ms: the default.
+const DURATION: u32 = 1000;
 /// Challengers of the acceptance table, and how many of them may be corrupt, and are: the fewest that stand
 /// one, of whom one is the largest part.
 const ACCEPTANCE: (u16, u16) = (4, 1);
 /// Start skews, ms.
-const SKEWS: [u64; 6] = [0, 1, 2, 5, 10, 20];
+const SKEWS: [u64; 6] = [0, 5, 10, 20, 50, 200];
 /// Shares of cross traffic, percent.
 const SHARES: [u8; 6] = [0, 5, 10, 20, 30, 50];
 /// Bucket sizes, in ms of the claim.
-const BUCKETS: [u64; 6] = [0, 25, 50, 100, 400, 1600];
+const BUCKETS: [u64; 6] = [0, 250, 500, 1000, 4000, 16_000];
 
 /// One kind of run.
 pub(super) struct Cell {
     pub(super) world: World,
     pub(super) switch: Option<Switch>,
     pub(super) parameter: Option<Parameter>,
-    pub(super) predicted: Option<Prediction>,
 }
 
 /// The cells of a table, and what of it cannot be played.
@@ -36,13 +35,9 @@ pub(super) fn cells(kind: Kind) -> (Vec<Cell>, Vec<Unplayable>) {
         Kind::Cross => cross(),
         Kind::Shaper => shaper(),
     };
-    let money = |a: &Attack| !playable(*a) && kind == Kind::Acceptance;
-    let unplayable = Attack::ALL.into_iter().filter(money);
-    (cells, unplayable.map(Unplayable::Money).collect())
-}
-
-fn playable(attack: Attack) -> bool {
-    !matches!(attack, Attack::SecondPayout | Attack::PayerWithdraws)
+    let elsewhere = |a: &Attack| !playable(*a) && kind == Kind::Acceptance;
+    let unplayable = Attack::ALL.into_iter().filter(elsewhere);
+    (cells, unplayable.map(Unplayable::Elsewhere).collect())
 }
 
 /// No attack, then each in each manner.
@@ -69,7 +64,6 @@ fn corruption() -> Vec<Cell> {
         },
         switch: switch(attack, f),
         parameter: None,
-        predicted: predict(10, f, f, attack, manner),
     };
     let corrupt = (1..=3).flat_map(|f| {
         let plays = plays(by_challengers);
@@ -92,7 +86,6 @@ fn acceptance() -> Vec<Cell> {
         },
         switch: switch(*attack, f),
         parameter: None,
-        predicted: None,
     };
     let networks = Network::all(CLAIM);
     plays
@@ -111,7 +104,6 @@ fn quiet(network: Network, parameter: Parameter, duration_ms: u32) -> Cell {
         },
         switch: None,
         parameter: Some(parameter),
-        predicted: None,
     }
 }
 
@@ -170,9 +162,9 @@ fn shaper() -> Vec<Cell> {
             ..Network::plain("metro", CLAIM / 5, 5 * MS)
         };
         let name = if duration == DURATION {
-            "bucket, bytes; D = 100 ms"
-        } else {
             "bucket, bytes; D = 1 s"
+        } else {
+            "bucket, bytes; D = 10 s"
         };
         quiet(network, Parameter { name, value: bytes }, duration)
     };
@@ -194,7 +186,7 @@ mod tests {
                 .iter()
                 .filter(|c| c.switch.is_some_and(|s| s.attack == attack))
                 .collect();
-            let named = unplayable.contains(&Unplayable::Money(attack));
+            let named = unplayable.contains(&Unplayable::Elsewhere(attack));
             let wanted = Manner::of(attack).len() * Network::all(CLAIM).len();
             assert_eq!(played.len(), if named { 0 } else { wanted }, "{attack}");
         }

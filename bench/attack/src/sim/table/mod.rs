@@ -28,7 +28,7 @@ const VERIFIED_EVERY: u64 = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// n = 10, f of them corrupt, 0 … 3: every attack by challengers beside the model's prediction.
+    /// n = 10, f of them corrupt, 0 … 3: every attack by challengers.
     Corruption,
     /// Every attack on every network.
     Acceptance,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::super::Manner;
 use super::super::outcome::{Outcome, float};
-use super::super::{Manner, Prediction};
 use super::Parameter;
 use super::cells::Cell;
 use crate::switch::Attack;
@@ -71,23 +71,17 @@ pub struct Row {
     pub verdicts: BTreeMap<&'static str, u64>,
     /// Runs in which a figure was posted: the spreads below are over these.
     pub posted: u64,
-    /// B.
+    /// The measured figure, which decides nothing.
     pub measured: Spread,
+    /// B_g(0).
+    pub lower: Spread,
     /// B_g(f).
     pub guaranteed: Spread,
-    /// The largest B_g(f) over what the link can have carried while the target was offered: where there is
-    /// no bucket, the same as over its rate.
+    /// The largest B_g(f) over what the link can have carried in T_min: where there is no bucket, the same as
+    /// over its rate.
     pub guaranteed_over_carried: f64,
     /// Seed of the run with the largest guaranteed figure.
     pub worst_seed: u64,
-    /// Mean over the runs of the mean of 8·N·L/tt over all reports.
-    pub mean: f64,
-    /// … of their median.
-    pub median: f64,
-    /// … of 8·N·L over the (f+1)-th largest tt.
-    pub order: f64,
-    /// The same of an ideal link, where the model knows it.
-    pub predicted: Option<Prediction>,
     /// Of honest challengers in runs with a posted figure, the part that is paid; 1 without such runs.
     pub honest_paid: f64,
     /// Of corrupt ones likewise; 0 without such.
@@ -98,6 +92,8 @@ pub struct Row {
     pub failed: BTreeMap<String, u64>,
     /// What was met on the way, in all runs.
     pub met: BTreeMap<String, u64>,
+    /// Data packets without a fate, in all runs together.
+    pub unaccounted: u128,
     /// Runs whose bundle was verified.
     pub verified_runs: u64,
     /// … and did not give the coordinator's judgement, though nobody altered it.
@@ -108,7 +104,6 @@ impl Row {
     pub(super) fn of(number: usize, cell: &Cell, outcomes: &[Outcome]) -> Self {
         let posted: Vec<&Outcome> = outcomes.iter().filter(|o| o.posted()).collect();
         let over = |figure: fn(&Outcome) -> f64| Spread::of(posted.iter().map(|o| figure(o)));
-        let alone = |figure: fn(&Outcome) -> f64| mean(posted.iter().map(|o| figure(o)));
         let worst = posted
             .iter()
             .max_by(|a, b| a.guaranteed_over_true.total_cmp(&b.guaranteed_over_true));
@@ -138,18 +133,16 @@ impl Row {
             verdicts: BTreeMap::new(),
             posted: posted.len() as u64,
             measured: over(|o| o.measured_over_true),
+            lower: over(|o| o.lower_over_true),
             guaranteed: over(|o| o.guaranteed_over_true),
             guaranteed_over_carried: worst.map_or(0.0, |o| o.guaranteed_over_carried),
             worst_seed: worst.map_or(0, |o| o.seed),
-            mean: alone(|o| o.mean_over_true),
-            median: alone(|o| o.median_over_true),
-            order: alone(|o| o.order_over_true),
-            predicted: cell.predicted,
             honest_paid: part(|o| o.honest_paid, |o| o.honest, 1.0),
             corrupt_paid: part(|o| o.corrupt_paid, |o| o.corrupt, 0.0),
             flags: BTreeMap::new(),
             failed: BTreeMap::new(),
             met: BTreeMap::new(),
+            unaccounted: outcomes.iter().map(|o| o.unaccounted.unsigned_abs()).sum(),
             verified_runs: outcomes.iter().filter(|o| o.verified.is_some()).count() as u64,
             disagreements: outcomes.iter().filter(wrong).count() as u64,
         };
