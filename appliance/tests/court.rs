@@ -221,9 +221,12 @@ fn false_bundle(keys: &Keys) -> (Vec<u8>, [u8; 32]) {
     let judgement = Judgement {
         verdict: judge::Verdict::Pass,
         reason: None,
-        point_bps: 1,
+        measured_bps: 1,
         curve: vec![1],
+        spans_us: vec![1],
         packets: 1,
+        asked_bps: None,
+        came_bps: None,
         burst: None,
         commitment_ok: true,
         standings: Vec::new(),
@@ -272,8 +275,7 @@ async fn reported(court: &Court, parties: &Parties, bundle: [u8; 32]) -> B256 {
     let commit = commit_digest(&d, id, 0, u64::from(count), &[count], response);
     let timing = Timing {
         index: 0,
-        tt_ns: 100_000_000,
-        tt_plus_ns: 100_000_000,
+        window_us: 100_000,
         packets: count,
     };
     let report = report_digest(&d, id, 0, timing, response);
@@ -288,14 +290,13 @@ async fn reported(court: &Court, parties: &Parties, bundle: [u8; 32]) -> B256 {
         proverSignature: sign(&parties.prover, &commit),
         reports: vec![Posted {
             index: 0,
-            ttNs: timing.tt_ns,
-            ttPlusNs: timing.tt_plus_ns,
+            windowUs: timing.window_us,
             packets: count,
             signature: sign(&parties.challenger, &report),
         }],
         bundleHash: bundle.into(),
-        sustainedBps: u64::MAX,
-        inconclusive: false,
+        verdict: Verdict::Pass as u8,
+        spansUs: vec![timing.window_us],
     };
     parties.liar.report(id, &posted).await.unwrap();
     id

@@ -13,12 +13,13 @@ pub(crate) struct Run {
     /// `Pass`, `Fail`, `Inconclusive`; `Refunded`: no result; `Failed`: the evaluation itself could not.
     pub(crate) verdict: String,
     pub(crate) reason: Option<String>,
-    /// The machine could not offer the rate (V11): says nothing about the link.
+    /// The machine could not offer the rate: says nothing about the link.
     pub(crate) starved: bool,
     /// What the link carries in the long run, bit/s of IP layer.
     pub(crate) true_bps: u64,
     pub(crate) measured_bps: Option<u64>,
     pub(crate) guaranteed_bps: Option<u64>,
+    /// What the line sustains at least, as the product says of a bucket that is no smaller than the cell's.
     pub(crate) sustained_bps: Option<u64>,
     pub(crate) burst_bytes: Option<u64>,
     /// 8·N·L over each challenger's time, bit/s: mean, median, and of the (f+1)-th largest time.
@@ -79,7 +80,11 @@ impl Run {
             true_bps,
             measured_bps: Some(measured.measured_bps),
             guaranteed_bps: Some(measured.guaranteed_bps),
-            sustained_bps: measured.sustained_bps,
+            sustained_bps: cell.bucket.and_then(|(bytes, _)| {
+                let mut all = measured.sustained.iter();
+                let row = all.find(|s| s.burst_bytes >= u64::from(bytes))?;
+                Some(row.at_least_bps)
+            }),
             burst_bytes: measured.burst_bytes,
             mean_bps: mean(&rates),
             median_bps: median(&rates),
@@ -156,8 +161,8 @@ impl Run {
 fn rates(measured: &Measured) -> Vec<f64> {
     let counted = measured.raw()["counted_packets"].as_u64().unwrap_or(0);
     let bits = counted as f64 * f64::from(PACKET) * 8.0;
-    let times = measured.challengers.iter().filter(|c| c.tt_ns > 0);
-    let mut rates: Vec<f64> = times.map(|c| bits * 1e9 / c.tt_ns as f64).collect();
+    let times = measured.challengers.iter().filter(|c| c.window_us > 0);
+    let mut rates: Vec<f64> = times.map(|c| bits * 1e6 / f64::from(c.window_us)).collect();
     rates.sort_by(f64::total_cmp);
     rates
 }
@@ -188,15 +193,15 @@ mod tests {
 
     #[test]
     fn order_statistics_are_of_the_times() {
-        let challenger = |tt_ns: u64| {
-            json!({"address": "0x", "index": 0, "tt_ns": tt_ns, "packets": 1, "sent": 1, "paid": "0",
-                "rtt": {"before_ns": 1, "during_ns": null, "after_ns": null}, "valid": true, "flags": []})
+        let challenger = |window_us: u32| {
+            json!({"address": "0x", "index": 0, "window_us": window_us, "packets": 1, "sent": 1, "paid": "0",
+                "rtt": {"before_ns": 1, "during_ns": null}, "valid": true, "flags": []})
         };
         let document = json!({
             "verdict": "Pass", "reason": null, "state": "Final", "claimed_bps": 1, "measured_bps": 1,
-            "guaranteed_bps": 1, "trust_curve": [], "duration_ms": 100, "packets": {}, "commit_latency_ns": 1,
+            "lower_bps": 1, "guaranteed_bps": 1, "trust_curve": [], "sustained": [], "duration_ms": 100, "packets": {}, "commit_latency_ns": 1,
             "counted_packets": 1000,
-            "challengers": [challenger(50_000_000), challenger(200_000_000), challenger(100_000_000), challenger(0)]
+            "challengers": [challenger(50_000), challenger(200_000), challenger(100_000), challenger(0)]
         });
         let rates = rates(&Measured::read(&document.to_string()).unwrap());
         // 12 Mbit in 200, 100, 50 ms; who reported no time is not among them.

@@ -96,6 +96,10 @@ fn result(figures: &Figures) -> String {
             ),
         ),
         ("error", format!("{:.2} %", figures.error_pct())),
+        (
+            "at least",
+            format!("{}, if nobody lies", show_rate(measured.lower_bps)),
+        ),
         ("guaranteed", curve.collect::<Vec<_>>().join(" · ")),
         (
             "loss on the path",
@@ -120,10 +124,9 @@ fn challengers(challengers: &[Challenger]) -> String {
         "challenger",
         "sent",
         "counted",
-        "time",
+        "window",
         "RTT before",
         "during",
-        "after",
         "report",
         "paid",
     ]);
@@ -133,10 +136,9 @@ fn challengers(challengers: &[Challenger]) -> String {
             each.index.to_string(),
             each.sent.to_string(),
             each.packets.to_string(),
-            show_nanos(each.tt_ns),
+            show_nanos(u64::from(each.window_us) * 1000),
             show_nanos(each.rtt.before_ns),
             optional(each.rtt.during_ns),
-            optional(each.rtt.after_ns),
             if each.valid { "valid" } else { "INVALID" }.to_owned(),
             each.paid.clone(),
         ]);

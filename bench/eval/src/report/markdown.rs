@@ -231,7 +231,7 @@ fn shaper(report: &Report) -> String {
             "D, ms",
             "measured",
             "guaranteed / true",
-            "told: sustained",
+            "told: sustained at least",
             "told: burst, B",
             "runs",
         ],

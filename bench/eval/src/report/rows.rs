@@ -268,7 +268,7 @@ pub(crate) struct Shaper {
     pub(crate) measured_bps: Option<f64>,
     pub(crate) measured_over_true: Option<f64>,
     pub(crate) guaranteed_over_true: Option<f64>,
-    /// As the product says; none where it says nothing.
+    /// At least, as the product says of a bucket that is no smaller; none where it says nothing.
     pub(crate) sustained_bps: Option<f64>,
     pub(crate) sustained_over_true: Option<f64>,
     pub(crate) burst_bytes: Option<f64>,

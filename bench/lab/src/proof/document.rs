@@ -3,6 +3,9 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+/// How a reason begins that lies with what was offered.
+const OFFERED: &str = "offered:";
+
 /// Round trips that a challenger saw.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Rtt {
@@ -10,8 +13,15 @@ pub struct Rtt {
     pub before_ns: u64,
     /// Smallest while it ran.
     pub during_ns: Option<u64>,
-    /// Smallest after it.
-    pub after_ns: Option<u64>,
+}
+
+/// What the line sustains at least, if it has a bucket of so many bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Sustained {
+    /// The bucket.
+    pub burst_bytes: u64,
+    /// Bit/s of IP layer.
+    pub at_least_bps: u64,
 }
 
 /// One challenger's part.
@@ -21,8 +31,8 @@ pub struct Challenger {
     pub address: String,
     /// Its place in the draw.
     pub index: u16,
-    /// Transfer time, nanoseconds.
-    pub tt_ns: u64,
+    /// From its first packet until it heard the commitment, microseconds.
+    pub window_us: u32,
     /// Round trips.
     pub rtt: Rtt,
     /// Packets counted.
@@ -59,11 +69,13 @@ pub struct Measured {
     pub state: String,
     /// The claim, bit/s of IP layer as all rates here.
     pub claimed_bps: u64,
-    /// Point estimate.
+    /// Measured, round trips credited.
     pub measured_bps: u64,
-    /// Guaranteed estimate.
+    /// What the link carried at least, if nobody lies.
+    pub lower_bps: u64,
+    /// … though f lie.
     pub guaranteed_bps: u64,
-    /// Guaranteed estimates for 0..=f.
+    /// The same for 0..=f who lie.
     pub trust_curve: Vec<u64>,
     /// Nominal duration, milliseconds.
     pub duration_ms: u64,
@@ -73,9 +85,13 @@ pub struct Measured {
     pub packets: Map<String, Value>,
     /// From the last counted packet to the commitment on the wire, nanoseconds.
     pub commit_latency_ns: u64,
-    /// What the link sustains, where the product says so.
-    pub sustained_bps: Option<u64>,
-    /// What it passes on top at once, bytes, where the product says so.
+    /// What a link of the claim was asked to carry at least, if anybody trusted sent for long enough.
+    pub asked_bps: Option<u64>,
+    /// All that came over the same time.
+    pub came_bps: Option<u64>,
+    /// What the link sustains at least, by the bucket that it may have.
+    pub sustained: Vec<Sustained>,
+    /// The burst that the prover's own counts show, bytes, if they do.
     pub burst_bytes: Option<u64>,
     #[serde(skip)]
     raw: Value,
@@ -99,18 +115,11 @@ impl Measured {
         &self.raw
     }
 
-    /// Why the challengers, not the link, decided: together they offered too little (check V11).
+    /// Why the challengers, not the link, decided: they offered too little, or not long enough together.
     #[must_use]
     pub fn starved(&self) -> Option<String> {
-        let starved = self.verdict == "Inconclusive" && self.has_flag("UnderOffered");
-        starved.then(|| self.reason.clone().unwrap_or_default())
-    }
-
-    /// Whether something of that name was noticed about anyone.
-    #[must_use]
-    pub fn has_flag(&self, name: &str) -> bool {
-        let mut flags = self.challengers.iter().flat_map(|c| &c.flags);
-        flags.any(|flag| flag == name)
+        let reason = self.reason.as_ref().filter(|why| why.starts_with(OFFERED));
+        reason.filter(|_| self.verdict == "Inconclusive").cloned()
     }
 
     /// Text at a place in the document, or a dash.
@@ -182,8 +191,6 @@ impl Verified {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::super::tests::document;
     use super::*;
 
@@ -193,7 +200,10 @@ mod tests {
         assert!(error.contains("verdict"), "{error}");
         assert!(Measured::read("ready").is_err());
         let measured = Measured::read(&document().to_string()).unwrap();
-        assert_eq!((measured.sustained_bps, measured.burst_bytes), (None, None));
+        assert_eq!(
+            (measured.sustained[0].at_least_bps, measured.burst_bytes),
+            (580_000_000, None)
+        );
         assert_eq!(measured.paid()[0].amount, "7");
         assert_eq!(
             (measured.text("/chain/engine"), measured.text("/none")),
@@ -207,8 +217,13 @@ mod tests {
         short["verdict"] = "Inconclusive".into();
         let starved = |document: &Value| Measured::read(&document.to_string()).unwrap().starved();
         assert_eq!(starved(&short), None);
-        short["challengers"][2]["flags"] = json!(["UnderOffered"]);
-        assert_eq!(starved(&short), Some(String::new()));
+        short["reason"] = "receiver: the prover's own host dropped 3 packets".into();
+        assert_eq!(starved(&short), None);
+        short["reason"] = "offered: nobody trusted sent for long enough".into();
+        assert_eq!(
+            starved(&short).as_deref(),
+            Some("offered: nobody trusted sent for long enough")
+        );
         short["verdict"] = "Fail".into();
         assert_eq!(starved(&short), None);
     }

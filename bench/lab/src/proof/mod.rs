@@ -21,7 +21,7 @@ use crate::lab::Lab;
 use crate::plan::Host;
 use crate::process::{Process, ProcessError};
 
-pub use document::{Challenger, Measured, Paid, Rtt, Verified};
+pub use document::{Challenger, Measured, Paid, Rtt, Sustained, Verified};
 
 /// Longest that one proof may take beyond its deadline, all waits included: what the payer's program adds.
 const GRACE: Duration = Duration::from_secs(30);
@@ -312,12 +312,14 @@ pub(crate) mod tests {
     /// A result whose packets add up beside 99 losses on the path.
     pub(crate) fn document() -> Value {
         let challenger = |index: u16| {
-            json!({"address": format!("0x{index}"), "index": index, "tt_ns": 1, "packets": 200, "sent": 250,
-                "rtt": {"before_ns": 1, "during_ns": null, "after_ns": 2}, "paid": "7", "valid": true, "flags": []})
+            json!({"address": format!("0x{index}"), "index": index, "window_us": 101_000, "packets": 200, "sent": 250,
+                "rtt": {"before_ns": 1, "during_ns": null}, "paid": "7", "valid": true, "flags": []})
         };
         json!({
             "verdict": "Pass", "reason": null, "state": "Final", "claimed_bps": 1_000_000_000,
-            "measured_bps": 990_000_000, "guaranteed_bps": 660_000_000, "trust_curve": [990_000_000, 660_000_000],
+            "measured_bps": 990_000_000, "lower_bps": 980_000_000, "guaranteed_bps": 660_000_000,
+            "trust_curve": [980_000_000, 660_000_000], "asked_bps": 1_000_000_000, "came_bps": 990_000_000,
+            "sustained": [{"burst_bytes": 1_000_000, "at_least_bps": 580_000_000}], "burst_bytes": null,
             "duration_ms": 100, "challengers": [challenger(0), challenger(1), challenger(2), challenger(3)],
             "packets": {
                 "sent": 1000, "verified": 800, "over_cap": 50, "late": 40, "duplicate": 3, "bad_tag": 2,

@@ -65,7 +65,7 @@ impl Met {
             broken: Vec::new(),
         };
         broken.extend(deed.and_then(|deed| success(switch, deed)));
-        broken.extend(met.expectations(switch, proof, true_bps));
+        broken.extend(met.expectations(switch, proof));
         Self { broken, ..met }
     }
 
@@ -75,7 +75,7 @@ impl Met {
         self.broken.is_empty()
     }
 
-    fn expectations(&self, switch: &Switch, proof: &Proof, true_bps: u64) -> Vec<String> {
+    fn expectations(&self, switch: &Switch, proof: &Proof) -> Vec<String> {
         let mut broken = Vec::new();
         let mut demand = |holds: bool, else_: String| {
             if !holds {
@@ -130,7 +130,7 @@ impl Met {
             Outcome::Flagged => {
                 demand(figure <= 1.0 + TOLERANCE, off);
                 demand(
-                    is_told(switch, measured, true_bps),
+                    is_told(switch, measured),
                     "the result does not say what was tried".into(),
                 );
             }
@@ -169,15 +169,11 @@ fn success(switch: &Switch, deed: &Deed) -> Option<String> {
 }
 
 /// Whether the result names what was done to it.
-fn is_told(switch: &Switch, measured: &Measured, true_bps: u64) -> bool {
+fn is_told(switch: &Switch, measured: &Measured) -> bool {
     match switch.attack.name.as_str() {
-        TOKEN_BUCKET => measured.sustained_bps.is_some_and(|bps| {
-            let share = bps as f64 / true_bps.max(1) as f64;
-            (1.0 - TOLERANCE..=1.0 + TOLERANCE).contains(&share)
-        }),
+        TOKEN_BUCKET => measured.burst_bytes.is_some(),
         // What others took is missing from the figure: nobody can tell more.
         CROSS_TRAFFIC => true,
-        "rtt-inflation" => measured.has_flag("RttInflation"),
         _ => measured.challengers.iter().any(|c| !c.flags.is_empty()),
     }
 }
@@ -248,17 +244,12 @@ mod tests {
 
     #[test]
     fn what_must_be_told_is_looked_for() {
-        let rtt = switch("rtt-inflation", Culprit::Prover, Outcome::Flagged);
-        assert!(!judge(&rtt, |_| {}).holds());
-        assert!(
-            judge(&rtt, |d| d["challengers"][3]["flags"] =
-                json!(["RttInflation"]))
-            .holds()
-        );
+        let late = switch("late-honest", Culprit::Prover, Outcome::Flagged);
+        assert!(!judge(&late, |_| {}).holds());
+        assert!(judge(&late, |d| d["challengers"][3]["flags"] = json!(["GaveUp"])).holds());
         let bucket = Villain::path_alone().switch("token-bucket").unwrap();
         assert!(!judge(&bucket, |_| {}).holds());
-        assert!(judge(&bucket, |d| d["sustained_bps"] = 950_000_000.into()).holds());
-        assert!(!judge(&bucket, |d| d["sustained_bps"] = 949_000_000.into()).holds());
+        assert!(judge(&bucket, |d| d["burst_bytes"] = 12_500_000.into()).holds());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use plumbline_contracts::abi::parameters::Parameters;
 use plumbline_contracts::abi::participants::Participants;
 use plumbline_contracts::abi::vault::Vault;
 use plumbline_contracts::deploy::short;
-use plumbline_contracts::{Timing, commit_digest, domain, report_digest};
+use plumbline_contracts::{Timing, Verdict, commit_digest, domain, report_digest};
 
 use super::super::lab::{CLAIM, DISPUTE_WINDOW_S, STAKE, UNBONDING_S, key};
 use super::town::{Person, Town, register, sign, word};
@@ -71,7 +71,7 @@ impl Cast {
             direction: 0,
             n,
             f: (n - 1) / 3,
-            durationMs: 100,
+            durationMs: 1_000,
             packetBytes: 1_500,
             pricePerByte: 3,
             deadline: self.town.now() + 120,
@@ -144,22 +144,23 @@ impl Cast {
             proverSignature: sign(&self.prover, commit)?,
             reports: Vec::new(),
             bundleHash: word("bundle"),
-            sustainedBps: u64::MAX,
-            inconclusive: false,
+            verdict: Verdict::Pass as u8,
+            // Every bound over a T of its own: the most that the contract can be made to compute.
+            spansUs: (0..=u32::from(under.asked.f))
+                .map(|j| 1_000_000 + j)
+                .collect(),
         };
         for (index, signer) in (0_u16..).zip(&under.selected) {
             let timing = Timing {
                 index,
                 // All unequal and in no order, as in the field: sorting has its work.
-                tt_ns: 100_000_000 + u64::from(index) * 7_919 % 1_000,
-                tt_plus_ns: 100_000_000 + 2_000 + u64::from(index) * 104_729 % 1_000,
+                window_us: 1_000_000 + u32::from(index) * 7_919 % 1_000,
                 packets: under.each,
             };
             let digest = report_digest(&domain, under.id, 0, timing, RESPONSE);
             posted.reports.push(PostedTiming {
                 index,
-                ttNs: timing.tt_ns,
-                ttPlusNs: timing.tt_plus_ns,
+                windowUs: timing.window_us,
                 packets: timing.packets,
                 signature: sign(signer, digest)?,
             });

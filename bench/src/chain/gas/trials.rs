@@ -194,24 +194,22 @@ fn two_commits(cast: &Cast, under: &Under) -> Result<Offence> {
 fn two_reports(cast: &Cast, under: &Under) -> Result<Offence> {
     let d = cast.town.deployment();
     let domain = domain(d.chain_id, d.backhaul);
-    let one = |tt_ns: u64| -> Result<SignedReport> {
+    let one = |window_us: u32| -> Result<SignedReport> {
         let timing = Timing {
             index: 0,
-            tt_ns,
-            tt_plus_ns: tt_ns,
+            window_us,
             packets: under.each,
         };
         let digest = report_digest(&domain, under.id, 0, timing, RESPONSE);
         Ok(SignedReport {
             phase: 0,
             index: timing.index,
-            ttNs: timing.tt_ns,
-            ttPlusNs: timing.tt_plus_ns,
+            windowUs: timing.window_us,
             packets: timing.packets,
             responseHash: RESPONSE,
             signature: sign(&under.selected[0], digest)?,
         })
     };
-    let pair = Box::new([one(100_000_000)?, one(90_000_000)?]);
+    let pair = Box::new([one(1_000_000)?, one(900_000)?]);
     Ok(Offence::TwoReports(under.id, pair))
 }
