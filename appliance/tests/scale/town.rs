@@ -226,6 +226,7 @@ impl Town {
         let order = Order {
             prover: claim.prover,
             terms: Terms::downlink(claim.claim_bps, size.n, size.f, size.duration_ms),
+            burst_bytes: None,
             mtu: None,
             price_per_byte: PRICE,
             deadline: DEADLINE,
