@@ -144,13 +144,16 @@ async fn serve(
         if let Some(info) = equipment.as_ref().map(|e| e.receiver.info()) {
             metrics.datapath(info.xdp_mode, info.timestamps);
         }
-        let journal = Journal::open(&config.state_dir, &keys.address()).map_err(Failure::chain)?;
-        let us = (&keys, &journal);
+        let mut journal = None;
         if let Some(part) = &config.coordinator {
-            let open = coordinate(config, part, us, &metrics, conduct.clone(), &mut tasks);
-            api = Some(open.await?);
+            let up = coordinate(config, part, &keys, &metrics, conduct.clone(), &mut tasks);
+            let (url, opened) = up.await?;
+            (api, journal) = (Some(url), Some(opened));
         }
         if let Some(part) = &config.node {
+            // One file, one user: whoever needs it first opens it.
+            let journal = journal.map_or_else(|| open_journal(config, &keys), Ok)?;
+            let us = (&keys, &journal);
             take_part(config, part, us, equipment, conduct, &mut tasks).await?;
         }
         Ok::<(), Failure>(())
@@ -205,15 +208,15 @@ fn view(info: &datapath::PathInfo) -> DatapathView {
     }
 }
 
-/// The coordinator: chain, registration, API, requests. Returns the API's base URL.
+/// The coordinator: chain, registration, API, requests. Returns the API's base URL and its journal.
 async fn coordinate(
     config: &Config,
     part: &config::Coordinator,
-    (keys, journal): (&Arc<Keys>, &Arc<Journal>),
+    keys: &Arc<Keys>,
     metrics: &Arc<Metrics>,
     conduct: Arc<dyn Conduct>,
     tasks: &mut JoinSet<Failure>,
-) -> Result<String, Failure> {
+) -> Result<(String, Arc<Journal>), Failure> {
     let listener = tokio::net::TcpListener::bind(part.listen)
         .await
         .map_err(|e| {
@@ -240,6 +243,7 @@ async fn coordinate(
         .await
         .map_err(Failure::chain)?;
     let store = Store::open(&config.state_dir).map_err(Failure::chain)?;
+    let journal = open_journal(config, keys)?;
     let archive =
         Archive::open(config.state_dir.join("evidence"), ARCHIVE_MAX).map_err(Failure::chain)?;
     let mut hub = Hub::new(
@@ -262,7 +266,11 @@ async fn coordinate(
         coordinator::watch(hub).await;
         Failure::chain("the coordinator's watch ended")
     });
-    Ok(url)
+    Ok((url, journal))
+}
+
+fn open_journal(config: &Config, keys: &Keys) -> Result<Arc<Journal>, Failure> {
+    Journal::open(&config.state_dir, &keys.address()).map_err(Failure::chain)
 }
 
 /// The chain, of this process or behind its nodes: `chain.engine` is the whole difference.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use plumbline_proof::backhaul::leaf;
 use plumbline_proof::backhaul::tally::Leaf;
 use plumbline_trust::session;
-use plumbline_wire::{HEADER_LEN, Header, Size};
+use plumbline_wire::{ConsentEntry, HEADER_LEN, Header, Size};
 use serde::Serialize;
 
 use crate::load::{INDEX, Load};
@@ -182,8 +182,21 @@ fn raw(load: &Load) -> Vec<[u8; HEADER_LEN]> {
 fn headers(load: &Load) -> Result<Vec<Stage>> {
     let raw = raw(load);
     let refs: Vec<&[u8; HEADER_LEN]> = raw.iter().collect();
-    let (mut parse, mut tag, mut tags) = (Vec::new(), Vec::new(), Vec::new());
+    let parsed: Vec<_> = raw
+        .iter()
+        .filter_map(|r| Header::from_bytes(r).ok())
+        .collect();
+    let window = 0..=u64::MAX - 1;
+    let row = ConsentEntry::new(INDEX, load.key().cookie(), load.size, u64::MAX, window);
+    let (mut parse, mut consent) = (Vec::new(), Vec::new());
+    let (mut tag, mut tags) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
+        consent.push(timed(PACKETS, || {
+            for (header, now_ns) in black_box(&parsed).iter().zip(1..) {
+                let row = black_box(&row);
+                let _said = black_box(row.admit(header, load.size.payload(), now_ns, now_ns));
+            }
+        }));
         parse.push(timed(PACKETS, || {
             for raw in &raw {
                 let _parsed = black_box(Header::from_bytes(black_box(raw)));
@@ -202,6 +215,7 @@ fn headers(load: &Load) -> Result<Vec<Stage>> {
     }
     Ok(vec![
         stage("header parse", load.size, parse)?,
+        stage("consent row: window, cookie, cap", load.size, consent)?,
         stage("tag check, sixteen lanes", load.size, tags)?,
         stage("tag check, one at a time", load.size, tag)?,
     ])

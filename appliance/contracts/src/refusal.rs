@@ -231,12 +231,7 @@ fn backhaul(error: &B) -> Told {
             e.spanUs,
             e.min
         ),
-        B::SpansLength(e) => say!(
-            e,
-            "there are {} spans for {} bounds",
-            e.length,
-            e.needed
-        ),
+        B::SpansLength(e) => say!(e, "there are {} spans for {} bounds", e.length, e.needed),
         B::StringTooLong(e) => say!(e, "a string of the contract is too long: {}", e.str),
         B::TooFewChallengers(e) => say!(
             e,

@@ -200,12 +200,7 @@ mod tests {
         assert_eq!(recover(digest, &good), Some(signer));
         let s = U256::from_be_slice(&good[32..64]);
         let order = HALF_ORDER + HALF_ORDER + U256::ONE;
-        let twin = [
-            &good[..32],
-            &(order - s).to_be_bytes::<32>()[..],
-            &[27],
-        ]
-        .concat();
+        let twin = [&good[..32], &(order - s).to_be_bytes::<32>()[..], &[27]].concat();
         assert_eq!(recover(digest, &twin), None, "the higher s");
         for v in [0, 1, 26, 29, 255] {
             let mut other = good.clone();

@@ -15,6 +15,8 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use plumbline_wire::Fate;
@@ -42,15 +44,40 @@ pub struct Counters {
 pub struct InterfaceCounters {
     /// Frames received.
     pub frames: u64,
-    /// Bytes of them, by most drivers with the Ethernet header.
+    /// Bytes of them, by most drivers with the Ethernet header (not by veth with native XDP).
     pub bytes: u64,
     /// Frames for which it had no room or no use (`rx_dropped`), or which it missed (`rx_missed_errors`).
     pub dropped: u64,
 }
 
+/// The kernel's table of interfaces.
+#[derive(Debug)]
+pub(super) struct Interfaces(Option<File>);
+
+impl Interfaces {
+    /// Of the calling thread's network namespace, whoever reads it later.
+    pub(super) fn here() -> Self {
+        Self(File::open("/proc/thread-self/net/dev").ok())
+    }
+
+    pub(super) fn read(&self, interface: &str) -> Option<InterfaceCounters> {
+        let file = self.0.as_ref()?;
+        let mut table = Vec::new();
+        // From the beginning each time: the kernel makes the table anew as it is read.
+        let mut part = [0; 4096];
+        loop {
+            match file.read_at(&mut part, table.len() as u64).ok()? {
+                0 => break,
+                read => table.extend_from_slice(part.get(..read)?),
+            }
+        }
+        InterfaceCounters::parse(std::str::from_utf8(&table).ok()?, interface)
+    }
+}
+
 impl InterfaceCounters {
     /// `interface`'s line of `/proc/net/dev`.
-    pub(super) fn parse(table: &str, interface: &str) -> Option<Self> {
+    fn parse(table: &str, interface: &str) -> Option<Self> {
         let line = table
             .lines()
             .find_map(|line| line.trim_start().strip_prefix(interface)?.strip_prefix(':'))?;

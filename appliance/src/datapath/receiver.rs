@@ -1,10 +1,8 @@
 //! The handle that the rest of the appliance holds: start, open and close sessions, read counters.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,7 +18,7 @@ use plumbline_wire::{ConsentEntry, ConsentKey};
 use crate::host;
 use crate::privilege;
 
-use super::counters::{Counters, InterfaceCounters, Live, LiveFates, SocketCounters};
+use super::counters::{Counters, Interfaces, Live, LiveFates, SocketCounters};
 use super::error::DatapathError;
 use super::ladder::{self, Chosen, PathInfo};
 use super::program::Program;
@@ -33,8 +31,6 @@ use super::{ReceiverConfig, SessionSink, SessionSpec, XskStatistics};
 /// Headers of IPv6 and UDP, bytes.
 const IPV6_UDP_LEN: usize = 48;
 
-/// Counters of all interfaces of the calling thread's network namespace; a file opened there stays of it.
-const INTERFACES: &str = "/proc/thread-self/net/dev";
 /// Commands that may wait: each open or close waits for its answer, so one a session is plenty.
 const MAILBOX: usize = SESSIONS;
 /// How long the thread may take to answer: it looks at its mailbox once a turn, and a turn is
@@ -63,8 +59,7 @@ struct Shared {
     /// Of the interface, bytes at the IP layer.
     mtu: u32,
     interface: String,
-    /// The kernel's table of interfaces, of the namespace in which the receiver was started, whoever reads it.
-    interfaces: Option<File>,
+    interfaces: Interfaces,
     failure: Arc<OnceLock<String>>,
 }
 
@@ -140,7 +135,7 @@ impl Receiver {
             fates,
             mtu,
             interface: cfg.interface.clone(),
-            interfaces: File::open(INTERFACES).ok(),
+            interfaces: Interfaces::here(),
             failure,
         });
         Ok(Self {
@@ -199,6 +194,7 @@ impl Receiver {
             let (done, answer) = bounded(1);
             let command = Command::Open {
                 id: handle.id,
+                rows: handle.rows.clone(),
                 sink: sink.clone(),
                 done,
             };
@@ -206,7 +202,7 @@ impl Receiver {
                 .shared
                 .ask(line, command, &answer, "open a session")?;
         }
-        handle.shared.consent(&handle.rows)?;
+        handle.shared.enter_rows(&handle.rows)?;
         Ok(handle)
     }
 
@@ -228,7 +224,7 @@ impl Receiver {
         };
         let mut counters = Counters {
             fates,
-            interface: shared.interface_counters(),
+            interface: shared.interfaces.read(&shared.interface),
             ..Counters::default()
         };
         for line in &shared.lines {
@@ -271,7 +267,16 @@ impl SessionHandle {
             }
             entry.from_tai_ns = from_tai_ns;
         }
-        self.shared.consent(&self.rows)
+        if self.shared.enter_rows(&self.rows)? {
+            return Ok(());
+        }
+        for line in &self.shared.lines {
+            let (done, answer) = bounded(1);
+            let rows = self.rows.clone();
+            let command = Command::Consent { rows, done };
+            self.shared.ask(line, command, &answer, "start a session")?;
+        }
+        Ok(())
     }
 
     /// Refuses its senders from now on, and lets the threads take what has arrived. Afterwards none of
@@ -409,45 +414,22 @@ impl Shared {
         Ok(())
     }
 
-    fn interface_counters(&self) -> Option<InterfaceCounters> {
-        let file = self.interfaces.as_ref()?;
-        let mut whole = Vec::new();
-        // From the beginning each time: the kernel makes the table anew as it is read.
-        let mut part = [0; 4096];
-        loop {
-            match file.read_at(&mut part, whole.len() as u64).ok()? {
-                0 => break,
-                read => whole.extend_from_slice(part.get(..read)?),
-            }
+    /// Enters rows into the program's table, or replaces them; false if there is no program.
+    fn enter_rows(&self, rows: &[Row]) -> Result<bool, DatapathError> {
+        let mut program = lock(&self.program);
+        let Some(program) = program.as_mut() else {
+            return Ok(false);
+        };
+        for (key, entry) in rows {
+            program
+                .consent()
+                .insert(*key, *entry)
+                .map_err(|e| DatapathError::Map {
+                    what: "admitting a sender (CONSENT)",
+                    source: Box::new(e),
+                })?;
         }
-        InterfaceCounters::parse(std::str::from_utf8(&whole).ok()?, &self.interface)
-    }
-
-    /// Enters rows where they are looked up: in the program's map, or with the plain socket's thread.
-    fn consent(&self, rows: &[Row]) -> Result<(), DatapathError> {
-        if let Some(program) = lock(&self.program).as_mut() {
-            for (key, entry) in rows {
-                program
-                    .consent()
-                    .insert(*key, *entry)
-                    .map_err(|e| DatapathError::Map {
-                        what: "admitting a sender (CONSENT)",
-                        source: Box::new(e),
-                    })?;
-            }
-            return Ok(());
-        }
-        for line in &self.lines {
-            let (done, answer) = bounded(1);
-            let rows = rows.to_vec();
-            self.ask(
-                line,
-                Command::Consent { rows, done },
-                &answer,
-                "admit senders",
-            )?;
-        }
-        Ok(())
+        Ok(true)
     }
 
     fn tell(&self, line: &Line, command: Command, what: &'static str) -> Result<(), DatapathError> {

@@ -56,10 +56,11 @@ pub(super) enum Command {
     /// Give packets to this sink.
     Open {
         id: [u8; 16],
+        rows: Vec<Row>,
         sink: Arc<dyn SessionSink>,
         done: Sender<()>,
     },
-    /// Take these senders' packets from now on, if no XDP program decides; rows that are there are replaced.
+    /// Replace these rows, where no XDP program decides.
     Consent { rows: Vec<Row>, done: Sender<()> },
     /// Take what has arrived, then forget the sink.
     Close {
@@ -139,7 +140,13 @@ impl<S: Source> Worker<S> {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Open { id, sink, done } => {
+            Command::Open {
+                id,
+                rows,
+                sink,
+                done,
+            } => {
+                self.source.consent(&rows);
                 self.sessions.push(Session { id, sink });
                 let _ = done.send(());
             }

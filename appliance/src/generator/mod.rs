@@ -83,6 +83,8 @@ pub struct FloodPlan<'a> {
     pub packet_len: usize,
     /// Rate at the IP layer, bit/s: each packet counts `(packet_len + 28) * 8` bits.
     pub rate_bps: u64,
+    /// Packets of a burst at most: [`plumbline_proof::backhaul::params::BURST_PACKETS`] where a link is measured.
+    pub burst_packets: u64,
     /// Moves bursts within their slots: [`plumbline_proof::backhaul::pace::jitter`].
     pub jitter: u64,
     /// D of the phase, ns: what the slots of the send log are parts of.
@@ -265,7 +267,8 @@ fn run(
     let mut each = Each::new(plan.socket.as_fd(), length, PATIENCE_NS);
     let mut alone = false;
     let packet_bits = (length + IP_UDP_LEN) as u64 * 8;
-    let mut pace = Pace::new(packet_bits, plan.rate_bps, plan.jitter);
+    let (rate_bps, most) = (plan.rate_bps, plan.burst_packets);
+    let mut pace = Pace::with_bursts(packet_bits, rate_bps, plan.jitter, most);
     let mut outcome = FloodOutcome::new(name, fallback_reason, plan.duration_ns, pace.slot_ns())?;
     let mut previous = None;
     let start = monotonic_of(plan.start_realtime_ns);

@@ -106,6 +106,9 @@ pub struct Packer {
 pub struct Stream {
     full: Receiver<Vec<u8>>,
     empty: Sender<Vec<u8>>,
+    /// The other end of it, so that chunks have a place to go to, and are not freed amid the flood, when who
+    /// makes them is done.
+    _emptied: Receiver<Vec<u8>>,
     chunk: Vec<u8>,
     at: usize,
     /// Bytes that are still to come.
@@ -120,6 +123,7 @@ pub fn stream(shape: Shape, count: u64) -> (Packer, Stream) {
         // There is room for each.
         let _ = fill.try_send(vec![0; shape.chunk_bytes()]);
     }
+    let emptied = empty.clone();
     let packer = Packer {
         shape,
         left: count,
@@ -129,6 +133,7 @@ pub fn stream(shape: Shape, count: u64) -> (Packer, Stream) {
     let stream = Stream {
         full: take,
         empty: fill,
+        _emptied: emptied,
         chunk: Vec::new(),
         at: 0,
         left: count.saturating_mul(shape.packet_len as u64),
@@ -180,7 +185,7 @@ impl Supply for Stream {
                 Ok(chunk) => {
                     let used = std::mem::replace(&mut self.chunk, chunk);
                     self.at = 0;
-                    // The first is none; and who has made the last one takes none.
+                    // The first is none. There is room for each.
                     if !used.is_empty() {
                         let _ = self.empty.try_send(used);
                     }

@@ -576,3 +576,33 @@ impl Drop for Follow {
         self.task.abort();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_has_an_address_to_compare_or_none() {
+        let four = || Some("10.0.0.1".parse::<IpAddr>().unwrap());
+        let six = || Some("fd00::1".parse::<IpAddr>().unwrap());
+        for (endpoint, ip, port) in [
+            ("10.0.0.1:7301", four(), Some(7301)),
+            ("10.0.0.1", four(), None),
+            ("http://10.0.0.1:7300", four(), None),
+            ("http://10.0.0.1/path", four(), None),
+            ("[fd00::1]:7301", six(), Some(7301)),
+            ("fd00::1", six(), None),
+            ("https://[fd00::1]:443/x", six(), None),
+            ("prover.example.org:7301", None, None),
+            ("-", None, None),
+            ("", None, None),
+        ] {
+            assert_eq!(ip_of(endpoint), ip.map(|ip| (ip, port)), "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn random_values_differ() {
+        assert_ne!(random().unwrap(), random().unwrap());
+    }
+}

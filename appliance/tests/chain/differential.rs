@@ -41,7 +41,7 @@ use serde_json::{Value, json};
 use crate::disputes::{REJECTED, SALT, UPHELD, reporter, trial, two_commits, two_reports};
 use crate::stand::{Anvil, On, Stand};
 use crate::world::{
-    CHAIN_ID, PURSE, STAKE, START, World, join, key, parameters, registration, seeds, tick,
+    CHAIN_ID, PURSE, STAKE, START, WINDOW, World, join, key, parameters, registration, seeds, tick,
 };
 
 /// Where `mixOf` lies in the beacon: after `commitmentOf` and `roundBlock`; immutables take no slot.
@@ -355,18 +355,17 @@ async fn a_measurement_is_the_same_on_both_engines() {
     m.refuses(&w.chain, &w.prover, d.backhaul, &begin, "NotCoordinator")
         .await;
     w.coordinator.begin(id, B256::repeat_byte(9)).await.unwrap();
-    let time = 100_000_000;
-    let times = [0, 7, 3, 900, 1].map(|late| (time + late, time + 2 * late));
-    let posted = w.submission(id, &[1_600; 5], &times).await;
+    let windows = [0, 7, 3, 900, 1].map(|late| WINDOW + late);
+    let posted = w.submission(id, &[1_600; 5], &windows).await;
     let mut forged = posted.clone();
-    forged.reports[3].ttNs += 1;
+    forged.proverSignature = posted.reports[0].signature.clone();
     let forged = Backhaul::reportCall { id, posted: forged };
     m.refuses(
         &w.chain,
         &w.coordinator,
         d.backhaul,
         &forged,
-        "ReportSignatureInvalid",
+        "CommitSignatureInvalid",
     )
     .await;
     w.coordinator.report(id, &posted).await.unwrap();
@@ -382,19 +381,18 @@ async fn a_measurement_is_the_same_on_both_engines() {
     .await;
     w.clock.pass(1);
     w.payer.finalize(id).await.unwrap();
-    // The other way, in longer packets, after a burst.
+    // The other way, in longer packets; one says more than it was sent, one is not signed.
     let mut asked = w.ask(2);
     asked.direction = 1;
     asked.packetBytes = 8_988;
     let id = w.running(&asked).await;
-    let reports = [300, 310, 290, 400, 0].map(|packets| (packets, time, 1));
+    let reports = [300, 310, 290, 400, 1_501].map(|packets| (packets, WINDOW));
     let mut posted = w.posted(id, &[1_500; 5], &reports).await;
-    posted.sustainedBps = 800_000_000;
-    let mut more = posted.clone();
-    more.reports[4].packets = 1_501;
-    let more = Backhaul::reportCall { id, posted: more };
-    let refusal = "ReportCountAboveSent";
-    m.refuses(&w.chain, &w.coordinator, d.backhaul, &more, refusal)
+    posted.reports[1].signature = vec![7; 65].into();
+    let mut short = posted.clone();
+    short.spansUs[1] = 84_999;
+    let short = Backhaul::reportCall { id, posted: short };
+    m.refuses(&w.chain, &w.coordinator, d.backhaul, &short, "SpanTooShort")
         .await;
     w.coordinator.report(id, &posted).await.unwrap();
     w.clock.pass(30);
@@ -443,9 +441,7 @@ async fn disputes_and_governance_are_the_same_on_both_engines() {
     let id = w.reported(2).await;
     let reporter = reporter(&w).await;
     let proofs = [
-        two_reports(&w, id, 2, [100_000_000, 90_000_000])
-            .await
-            .encode(),
+        two_reports(&w, id, 2, [WINDOW, 90_000]).await.encode(),
         two_commits(&w, id, &[1_600; 5], &[1_601, 1_599, 1_600, 1_600, 1_600]).encode(),
     ];
     for evidence in proofs {

@@ -12,7 +12,8 @@ use plumbline_trust::{Address as Account, selection};
 
 use crate::stand::{On, on_both_engines};
 use crate::world::{
-    FEE, STAKE, World, fund, join, key, parameters, refused, registration, seeds, tick,
+    CLAIM, FEE, STAKE, WINDOW, World, fund, join, key, parameters, refused, registration, seeds,
+    tick,
 };
 
 on_both_engines!(
@@ -61,16 +62,15 @@ pub(crate) fn two_commits(w: &World, id: B256, first: &[u32], second: &[u32]) ->
     Offence::TwoCommits(id, Box::new([sign(first), sign(second)]))
 }
 
-/// Of the challenger at `index`: two reports of different times.
-pub(crate) async fn two_reports(w: &World, id: B256, index: u16, times: [u64; 2]) -> Offence {
+/// Of the challenger at `index`: two reports of different windows.
+pub(crate) async fn two_reports(w: &World, id: B256, index: u16, windows: [u32; 2]) -> Offence {
     let d = w.chain.deployment();
     let who = w.payer.selected_of(id).await.unwrap()[usize::from(index)];
     let signer = w.challenger(who).signer().clone();
-    let sign = |tt_ns: u64| {
+    let sign = |window_us: u32| {
         let timing = Timing {
             index,
-            tt_ns,
-            tt_plus_ns: tt_ns,
+            window_us,
             packets: 1_600,
         };
         let response = B256::repeat_byte(5);
@@ -78,8 +78,7 @@ pub(crate) async fn two_reports(w: &World, id: B256, index: u16, times: [u64; 2]
         SignedReport {
             phase: 0,
             index,
-            ttNs: tt_ns,
-            ttPlusNs: tt_ns,
+            windowUs: window_us,
             packets: 1_600,
             responseHash: response,
             signature: signer
@@ -90,7 +89,7 @@ pub(crate) async fn two_reports(w: &World, id: B256, index: u16, times: [u64; 2]
                 .into(),
         }
     };
-    Offence::TwoReports(id, Box::new(times.map(sign)))
+    Offence::TwoReports(id, Box::new(windows.map(sign)))
 }
 
 pub(crate) async fn reporter(w: &World) -> ChainClient {
@@ -173,9 +172,7 @@ async fn two_reports_cost_the_challenger_its_stake_and_its_pay(on: On) {
     let backhaul = w.chain.deployment().backhaul;
     let reporter = reporter(&w).await;
     let guilty = w.payer.selected_of(id).await.unwrap()[2];
-    let offence = two_reports(&w, id, 2, [100_000_000, 90_000_000])
-        .await
-        .encode();
+    let offence = two_reports(&w, id, 2, [WINDOW, 90_000]).await.encode();
     reporter
         .announce_proof(backhaul, &offence, SALT)
         .await
@@ -188,6 +185,10 @@ async fn two_reports_cost_the_challenger_its_stake_and_its_pay(on: On) {
     );
     let outcome = w.payer.result_of(id).await.unwrap().unwrap();
     assert_eq!(outcome.paid, [0, 1, 3, 4]);
+    // Without its report, 6400 packets are too few for a claim of 8000.
+    assert_eq!(outcome.lower, u128::from(CLAIM) * 4 / 5);
+    assert_eq!(outcome.packets, 6_400);
+    assert_eq!(outcome.verdict, Verdict::Inconclusive);
     w.clock.pass(30);
     w.payer.finalize(id).await.unwrap();
     assert_eq!(w.payer.owed(guilty).await.unwrap(), U256::ZERO);

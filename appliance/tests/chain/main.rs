@@ -6,12 +6,14 @@
 //! `differential`.
 //! On anvil: `reorg`: each step undone under way, finality, fees, nonces · `endpoints`: nodes that die,
 //! hang or lie. On the embedded engine: `estimator`: the contract's arithmetic against a plain one in Rust ·
-//! `engine`: order, replay, reopening · `power` (on a `platter`), `crash`, `damage`: what may happen to the
+//! `reports`: what a wrong report, or one whose author is convicted, takes with it · `engine`: order, replay, reopening · `power` (on a `platter`), `crash`, `damage`: what may happen to the
 //! file · `keep`: backup and export · `follow`: the same chain elsewhere · `rpc`: the JSON-RPC, in process
 //! and over HTTP. What they stand on: `stand`, `world`.
 // Lints let only test functions unwrap; here everything is one, or serves one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../money/chance.rs"]
+mod chance;
 mod crash;
 mod damage;
 mod differential;
@@ -27,6 +29,7 @@ mod platter;
 mod power;
 mod refusals;
 mod reorg;
+mod reports;
 mod rpc;
 mod stand;
 mod world;

@@ -8,7 +8,7 @@ use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission};
 use plumbline_contracts::abi::participants::Participants;
 use plumbline_contracts::abi::registry::Registry;
 use plumbline_contracts::abi::vault::Vault;
-use plumbline_contracts::{State, Timing, explain};
+use plumbline_contracts::{State, explain};
 use serde_json::json;
 
 use crate::stand::{On, Stand, on_both_engines};
@@ -20,8 +20,8 @@ on_both_engines!(
     requests_are_refused_with_a_reason_and_lock_nothing,
     the_draw_waits_for_a_later_closed_round_and_excludes_the_parties,
     only_the_coordinator_begins_and_reports_in_order,
-    a_submission_is_checked_to_the_last_signature,
-    an_uplinks_reports_stay_within_what_was_sent,
+    a_submission_is_checked_to_its_last_word,
+    an_uplinks_counts_and_spans_are_checked,
     the_vault_obeys_its_modules_and_its_owner_only,
 );
 
@@ -306,7 +306,7 @@ async fn only_the_coordinator_begins_and_reports_in_order(on: On) {
     let w = World::new(on, 5).await;
     let id = w.selected(&w.ask(1)).await;
     let hash = B256::repeat_byte(1);
-    let posted = w.submission(id, &[1; 5], &[(1, 1); 5]).await;
+    let posted = w.submission(id, &[1; 5], &[1; 5]).await;
     assert_eq!(
         refused(w.coordinator.report(id, &posted).await),
         "WrongState"
@@ -328,7 +328,7 @@ async fn only_the_coordinator_begins_and_reports_in_order(on: On) {
     w.payer.finalize(id).await.unwrap();
 
     let id = w.running(&w.ask(2)).await;
-    let posted = w.submission(id, &[1; 5], &[(1, 1); 5]).await;
+    let posted = w.submission(id, &[1; 5], &[1; 5]).await;
     w.clock.pass(121);
     assert_eq!(
         refused(w.coordinator.report(id, &posted).await),
@@ -339,24 +339,18 @@ async fn only_the_coordinator_begins_and_reports_in_order(on: On) {
     w.assert_conserved().await;
 }
 
-async fn a_submission_is_checked_to_the_last_signature(on: On) {
+async fn a_submission_is_checked_to_its_last_word(on: On) {
     let w = World::new(on, 5).await;
     let id = w.running(&w.ask(1)).await;
-    let times = [(5, 6); 5];
+    let windows = [5; 5];
+    // One brings its share and 15 % more, and the others less.
     let good = w
-        .submission(id, &[2_000, 2_000, 2_000, 2_000, 0], &times)
+        .submission(id, &[2_300, 2_000, 2_000, 1_700, 0], &windows)
         .await;
     let change = |f: &dyn Fn(&mut Submission)| {
         let mut posted = good.clone();
         f(&mut posted);
         posted
-    };
-    let stranger = &w.payer;
-    let timing = Timing {
-        index: 0,
-        tt_ns: 5,
-        tt_plus_ns: 6,
-        packets: 2_000,
     };
     let cases = [
         (
@@ -367,14 +361,18 @@ async fn a_submission_is_checked_to_the_last_signature(on: On) {
         ),
         (
             "CountAboveCap",
-            w.submission(id, &[2_001, 0, 0, 0, 0], &times).await,
+            w.submission(id, &[2_301, 0, 0, 0, 0], &windows).await,
         ),
         ("CountsSum", change(&|s| s.packets += 1)),
         (
             "PacketsAboveTarget",
-            w.submission(id, &[2_000, 2_000, 2_000, 2_000, 1], &times)
+            w.submission(id, &[2_000, 2_000, 2_000, 2_000, 1], &windows)
                 .await,
         ),
+        ("SpansLength", change(&|s| s.spansUs.truncate(1))),
+        ("SpansLength", change(&|s| s.spansUs.push(100_000))),
+        ("SpanTooShort", change(&|s| s.spansUs[0] = 84_999)),
+        ("SpanTooShort", change(&|s| s.spansUs[1] = 84_999)),
         (
             "CommitSignatureInvalid",
             change(&|s| s.responseHash = B256::ZERO),
@@ -390,80 +388,33 @@ async fn a_submission_is_checked_to_the_last_signature(on: On) {
                 s.proverSignature = s.reports[0].signature.clone();
             }),
         ),
-        ("ReportIndexUnknown", change(&|s| s.reports[4].index = 5)),
-        ("ReportsNotAscending", change(&|s| s.reports.swap(0, 1))),
-        (
-            "ReportsNotAscending",
-            change(&|s| s.reports[1] = s.reports[0].clone()),
-        ),
-        (
-            "ReportCountDiffers",
-            change(&|s| s.reports[3].packets = 1_999),
-        ),
-        ("ReportTimeZero", change(&|s| s.reports[2].ttNs = 0)),
-        ("ReportTimeZero", change(&|s| s.reports[2].ttPlusNs = 0)),
-        (
-            "ReportSignatureInvalid",
-            change(&|s| s.reports[2].ttNs += 1),
-        ),
-        (
-            "ReportSignatureInvalid",
-            change(&|s| s.reports[2].ttPlusNs += 1),
-        ),
-        (
-            "ReportSignatureInvalid",
-            change(&|s| {
-                s.reports[0] = w.sign_report(id, stranger, timing, s.responseHash);
-            }),
-        ),
-        (
-            "ReportSignatureInvalid",
-            change(&|s| {
-                s.reports[0] = w.sign_report(
-                    B256::ZERO,
-                    w.challengers[0..1].first().unwrap(),
-                    timing,
-                    s.responseHash,
-                );
-            }),
-        ),
     ];
     for (name, case) in cases {
         assert_eq!(refused(w.coordinator.report(id, &case).await), name);
         assert_eq!(w.payer.state_of(id).await.unwrap(), State::Running);
     }
-    w.coordinator.report(id, &good).await.unwrap();
+    let shortest = change(&|s| s.spansUs = vec![85_000; 2]);
+    w.coordinator.report(id, &shortest).await.unwrap();
 }
 
-async fn an_uplinks_reports_stay_within_what_was_sent(on: On) {
+async fn an_uplinks_counts_and_spans_are_checked(on: On) {
     let w = World::new(on, 5).await;
     let mut asked = w.ask(1);
     asked.direction = 1;
     let id = w.running(&asked).await;
     // ⌈2000 · 1.15 · 4⌉ to each, all of them at once.
     let most = [9_200; 5];
-    let with = |sent: [u32; 5], packets: u32| {
-        let w = &w;
-        async move { w.posted(id, &sent, &[(packets, 5, 6); 5]).await }
-    };
     let mut more = most;
     more[4] += 1;
-    let cases = [
-        ("CountAboveCap", with(more, 1).await),
-        ("ReportCountAboveSent", with(most, 9_201).await),
-        ("ReportCountAboveSent", with([7, 7, 6, 7, 7], 7).await),
-        ("ReportTimeZero", w.posted(id, &most, &[(1, 0, 6)]).await),
-        ("ReportTimeZero", w.posted(id, &most, &[(1, 5, 0)]).await),
-    ];
-    for (name, case) in cases {
-        assert_eq!(refused(w.coordinator.report(id, &case).await), name);
-    }
-    let mut unsigned = with(most, 9_200).await;
-    unsigned.reports[1].packets -= 1;
-    let refusal = refused(w.coordinator.report(id, &unsigned).await);
-    assert_eq!(refusal, "ReportSignatureInvalid");
-    let good = with(most, 9_200).await;
-    w.coordinator.report(id, &good).await.unwrap();
+    let posted = w.posted(id, &more, &[(1, 5); 5]).await;
+    let told = refused(w.coordinator.report(id, &posted).await);
+    assert_eq!(told, "CountAboveCap");
+    let mut posted = w.posted(id, &most, &[(9_200, 5); 5]).await;
+    posted.spansUs[1] = 84_999;
+    let told = refused(w.coordinator.report(id, &posted).await);
+    assert_eq!(told, "SpanTooShort");
+    posted.spansUs[1] += 1;
+    w.coordinator.report(id, &posted).await.unwrap();
 }
 
 async fn the_vault_obeys_its_modules_and_its_owner_only(on: On) {

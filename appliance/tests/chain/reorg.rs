@@ -11,7 +11,7 @@ use plumbline_contracts::{State, Verdict};
 use serde_json::{Value, json};
 
 use crate::stand::{Anvil, On, Stand};
-use crate::world::{CHAIN_ID, FEE, STAKE, World, fund, key, registration, seeds};
+use crate::world::{CHAIN_ID, FEE, STAKE, WINDOW, World, fund, key, registration, seeds};
 
 /// Blocks on top of one before it counts.
 const DEPTH: u64 = 2;
@@ -102,7 +102,7 @@ async fn every_step_survives_that_its_block_is_taken_back() {
     assert_eq!(w.payer.state_of(id).await.unwrap(), State::Selected);
     let setup = B256::repeat_byte(9);
     undone(&w, coordinator.address(), coordinator.begin(id, setup)).await;
-    let times = [(100_000_000, 100_000_000); 5];
+    let times = [WINDOW; 5];
     let posted = posted(&w, id, &newcomer, &times).await;
     undone(&w, coordinator.address(), coordinator.report(id, &posted)).await;
     let outcome = w.payer.result_of(id).await.unwrap().unwrap();
@@ -128,19 +128,18 @@ async fn posted(
     w: &World,
     id: B256,
     newcomer: &ChainClient,
-    times: &[(u64, u64)],
+    windows: &[u32],
 ) -> plumbline_contracts::abi::backhaul::IBackhaul::Submission {
     use plumbline_contracts::Timing;
     let counts = [1_600; 5];
     let mut posted = w.submission(id, &counts, &[]).await;
     let selected = w.payer.selected_of(id).await.unwrap();
-    for (index, (address, (tt_ns, tt_plus_ns))) in (0_u16..).zip(selected.iter().zip(times)) {
+    for (index, (address, window)) in (0_u16..).zip(selected.iter().zip(windows)) {
         let known = w.challengers.iter().chain([newcomer]);
         let signer = known.into_iter().find(|c| c.address() == *address).unwrap();
         let timing = Timing {
             index,
-            tt_ns: *tt_ns,
-            tt_plus_ns: *tt_plus_ns,
+            window_us: *window,
             packets: counts[usize::from(index)],
         };
         let signed = w.sign_report(id, signer, timing, posted.responseHash);

@@ -10,7 +10,7 @@ use alloy::signers::local::PrivateKeySigner;
 use plumbline::chain::client::{ClientError, Registration, Seeds, Sent, role};
 use plumbline::chain::{ChainClient, Genesis, Options};
 use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission, Timing as PostedTiming};
-use plumbline_contracts::{Parameters, Timing, commit_digest, domain, report_digest};
+use plumbline_contracts::{Parameters, Timing, Verdict, commit_digest, domain, report_digest};
 
 use crate::stand::{Anvil, On, Stand};
 
@@ -21,6 +21,8 @@ pub(crate) const FEE: u128 = 77;
 pub(crate) const PURSE: u64 = 1 << 62;
 /// A claim whose cap divides well: 4 honest of 5, 100 ms.
 pub(crate) const CLAIM: u64 = 960_000_000;
+/// The nominal duration, µs: what the bounds are taken over where a test says nothing else.
+pub(crate) const WINDOW: u32 = 100_000;
 
 pub(crate) fn parameters() -> Parameters {
     Parameters {
@@ -175,9 +177,7 @@ impl World {
     /// A measurement whose result is on record: a true claim, everyone honest.
     pub(crate) async fn reported(&self, nonce: u64) -> B256 {
         let id = self.running(&self.ask(nonce)).await;
-        let time = 100_000_000;
-        let times = [(time, time); 5];
-        let posted = self.submission(id, &[1_600; 5], &times).await;
+        let posted = self.submission(id, &[1_600; 5], &[WINDOW; 5]).await;
         self.coordinator.report(id, &posted).await.unwrap();
         id
     }
@@ -219,27 +219,19 @@ impl World {
         found.unwrap()
     }
 
-    /// Everyone counted `counts` and reports the times `tt` (both (tt, tt⁺)), signed.
-    pub(crate) async fn submission(
-        &self,
-        id: B256,
-        counts: &[u32],
-        tt: &[(u64, u64)],
-    ) -> Submission {
-        let reports: Vec<(u32, u64, u64)> = counts
-            .iter()
-            .zip(tt)
-            .map(|(packets, (tt, tt_plus))| (*packets, *tt, *tt_plus))
-            .collect();
+    /// Everyone counted `counts` and reports these windows (µs), signed; the evidence says Pass.
+    pub(crate) async fn submission(&self, id: B256, counts: &[u32], windows: &[u32]) -> Submission {
+        let reports = counts.iter().copied().zip(windows.iter().copied());
+        let reports: Vec<(u32, u32)> = reports.collect();
         self.posted(id, counts, &reports).await
     }
 
-    /// The prover committed to `counts`, and each reports its packets, tt and tt⁺, signed.
+    /// The prover committed to `counts`, and each reports its packets and window (µs), signed.
     pub(crate) async fn posted(
         &self,
         id: B256,
         counts: &[u32],
-        reports: &[(u32, u64, u64)],
+        reports: &[(u32, u32)],
     ) -> Submission {
         let selected = self.payer.selected_of(id).await.unwrap();
         let response = B256::repeat_byte(5);
@@ -251,14 +243,13 @@ impl World {
             proverSignature: self.sign_commit(id, packets, counts, response),
             reports: Vec::new(),
             bundleHash: B256::repeat_byte(6),
-            sustainedBps: u64::MAX,
-            inconclusive: false,
+            verdict: Verdict::Pass as u8,
+            spansUs: vec![WINDOW; 2],
         };
-        for (index, (packets, tt, tt_plus)) in (0_u16..).zip(reports) {
+        for (index, (packets, window)) in (0_u16..).zip(reports) {
             let timing = Timing {
                 index,
-                tt_ns: *tt,
-                tt_plus_ns: *tt_plus,
+                window_us: *window,
                 packets: *packets,
             };
             let signer = self.challenger(selected[usize::from(index)]);
@@ -296,8 +287,7 @@ impl World {
         let signature = signer.signer().sign_hash_sync(&digest).unwrap();
         PostedTiming {
             index: timing.index,
-            ttNs: timing.tt_ns,
-            ttPlusNs: timing.tt_plus_ns,
+            windowUs: timing.window_us,
             packets: timing.packets,
             signature: signature.as_bytes().to_vec().into(),
         }

@@ -1,25 +1,28 @@
 //! The receive loop allocates nothing in steady state: neither while packets are counted nor while more
-//! come than are wanted. So its memory does not depend on how many packets are sent.
+//! come than are wanted. So its memory does not depend on how many packets are sent. Nor does the send loop.
 //!
 //! ```text
 //!  session opens ─► first turn of the receive thread: watched from here ─► flood ─► 0 allocations
+//!  flood begins ─► first look for packets: watched from here ─► last packet ─► 0 allocations
 //! ```
 #![allow(unsafe_code)] // a global allocator is the only way to see every allocation
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use plumbline::clock::realtime_ns;
 use plumbline::datapath::{Arrived, Leaf, Pace, PathChoice, SessionSink};
+use plumbline::generator::{FloodPlan, RING_BYTES, Ready, Shape, Stream, Supply, flood, stream};
 use plumbline_proof::backhaul::keystream::Train;
 use plumbline_proof::backhaul::messages::session_of;
-use plumbline_proof::backhaul::params::Terms;
+use plumbline_proof::backhaul::params::{BURST_PACKETS, Terms};
 use plumbline_proof::backhaul::tally::Tally;
 use plumbline_trust::session::Ephemeral;
 use plumbline_wire::{HEADER_LEN, Header};
 
-use crate::rig::{Lab, challenger, known, send, settle, spec};
+use crate::rig::{Lab, MINUTE, challenger, known, send, settle, spec};
 
 thread_local! {
     /// Where this thread's allocations are counted, if they are.
@@ -140,6 +143,67 @@ fn the_receive_loop_allocates_nothing_however_much_is_sent() {
         assert!(watched.tally.refused().late > 0, "{path:?}: more came");
         assert_eq!(allocated, 0, "{path:?}: allocations in the receive loop");
     }
+}
+
+/// A stream whose taker is watched from the first look to the last.
+struct Looked {
+    stream: Stream,
+    count: &'static AtomicU64,
+}
+
+impl Supply for Looked {
+    fn ready(&mut self) -> Ready<'_> {
+        WATCH.set(Some(self.count));
+        let ready = self.stream.ready();
+        if matches!(ready, Ready::End) {
+            WATCH.set(None);
+        }
+        ready
+    }
+
+    fn offered(&mut self, bytes: usize) {
+        self.stream.offered(bytes);
+    }
+}
+
+#[test]
+fn the_send_loop_allocates_nothing_however_much_is_sent() {
+    let lab = Lab::new();
+    let socket = challenger(&lab, false);
+    let key = Ephemeral::from_secret([1; 32])
+        .agree(&Ephemeral::from_secret([2; 32]).public(), &CHALLENGE, 0)
+        .unwrap();
+    let mut train = Train::new(&[5; 32], &CHALLENGE, &[4; 32], 0, 0, key);
+    let rate_bps = 1_000_000_000;
+    // Many times what the buffers hold.
+    let shape = Shape::new(1472, rate_bps, RING_BYTES / 64);
+    let (packer, stream) = stream(shape, SENT as u64);
+    assert!(shape.bytes() * 10 < SENT * 1472);
+    let count = counter();
+    let mut looked = Looked { stream, count };
+    let stop = AtomicBool::new(false);
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut scratch = Vec::new();
+            packer.run(|first, chunk| train.fill(first, chunk, &mut scratch), || {});
+        });
+        let now = realtime_ns();
+        let plan = FloodPlan {
+            socket: &socket,
+            packet_len: 1472,
+            rate_bps,
+            burst_packets: BURST_PACKETS,
+            jitter: 7,
+            duration_ns: 1_000_000_000,
+            start_realtime_ns: now,
+            deadline_realtime_ns: now + MINUTE,
+            stop: &stop,
+        };
+        flood(&plan, &mut looked).unwrap()
+    });
+    assert_eq!(outcome.sent, SENT as u64, "{:?}", outcome.errors);
+    let allocated = count.load(Ordering::Relaxed);
+    assert_eq!(allocated, 0, "allocations in the send loop");
 }
 
 #[test]

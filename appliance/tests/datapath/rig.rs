@@ -13,6 +13,7 @@ use plumbline::datapath::{
     SessionHandle, SessionSink, SessionSpec, realtime_ns, tai_ns,
 };
 use plumbline::generator::{Ended, FloodOutcome, FloodPlan, flood};
+use plumbline_proof::backhaul::params::BURST_PACKETS;
 use plumbline_wire::{HEADER_LEN, Header, Kind, Size};
 
 pub(crate) const DATA_PORT: u16 = 47_000;
@@ -396,6 +397,7 @@ pub(crate) fn flood_of(
         socket,
         packet_len: size.payload(),
         rate_bps,
+        burst_packets: BURST_PACKETS,
         jitter: 7,
         duration_ns: MINUTE,
         start_realtime_ns: now,

@@ -9,6 +9,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use plumbline::generator::{
     Ended, EngineChoice, FloodOutcome, FloodPlan, GeneratorError, Link, flood_with,
 };
+use plumbline_proof::backhaul::params::BURST_PACKETS;
 
 use crate::rig::{DATA_PORT, Lab, MINUTE, SESSION, challenger, ip, packets, within};
 
@@ -66,6 +67,7 @@ fn transmit(
         socket,
         packet_len,
         rate_bps,
+        burst_packets: BURST_PACKETS,
         jitter: 7,
         duration_ns: MINUTE,
         start_realtime_ns: now,
@@ -199,6 +201,7 @@ fn a_queue_has_one_sender_and_the_second_is_told_so() {
         socket: &sender,
         packet_len: LEN,
         rate_bps: 1_200_000,
+        burst_packets: BURST_PACKETS,
         jitter: 7,
         duration_ns: MINUTE,
         start_realtime_ns: now,

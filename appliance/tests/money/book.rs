@@ -299,10 +299,11 @@ impl Book {
                 assert!(self.paid.insert((e.id, e.index)), "paid twice: {e:?}");
             }
             BackhaulEvents::Finalized(e) => {
+                let d = self.d;
                 let m = self.step(e.id, &[State::Reported], State::Final);
                 let due = m.reported_at + m.window;
                 assert!(time >= due, "paid out {} s early", due.saturating_sub(time));
-                expected.extend(rules::payout(module, e.id, m));
+                expected.extend(rules::payout(&d, e.id, m));
                 let of = ["finalized towards the prover", "finalized away from it"];
                 let of = of[usize::from(m.asked.direction)];
                 *self.seen.entry(of).or_default() += 1;

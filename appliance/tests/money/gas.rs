@@ -17,7 +17,7 @@ use plumbline_contracts::abi::jury::Jury;
 use plumbline_contracts::abi::participants::Participants;
 use plumbline_contracts::abi::registry::Registry;
 use plumbline_contracts::deploy::short;
-use plumbline_contracts::{Parameters, Timing, commit_digest, domain, report_digest};
+use plumbline_contracts::{Parameters, Timing, Verdict, commit_digest, domain, report_digest};
 
 use crate::house::{House, account, call, key, registration, request};
 use crate::stage::{Stage, parameters};
@@ -119,25 +119,23 @@ fn ask(house: &mut House, nonce: u64) -> B256 {
     house.read(house.d.backhaul, &Backhaul::idOfCall { asked })
 }
 
-/// Reports of all, in the order that costs most to sort.
+/// Reports of all, with a span of its own for each number of corrupt ones: what costs most to compute.
 fn submission(house: &House, id: B256, selected: &[Address], keys: &[usize]) -> Submission {
     let d = domain(house.d.chain_id, house.d.backhaul);
     let counts: Vec<u32> = (0..MOST).map(|i| if i < 20 { 14 } else { 13 }).collect();
     let packets = counts.iter().copied().map(u64::from).sum();
     let report = |index: u16| {
-        let late = u64::from(MOST - index) * 100;
+        let late = u32::from(MOST - index) * 100;
         let timing = Timing {
             index,
-            tt_ns: 1_000_000 + late,
-            tt_plus_ns: 1_100_000 + late,
+            window_us: 1_000_000 + late,
             packets: counts[usize::from(index)],
         };
         let who = selected[usize::from(index)];
         let signer = keys.iter().find(|i| account(**i) == who).unwrap();
         Posted {
             index,
-            ttNs: timing.tt_ns,
-            ttPlusNs: timing.tt_plus_ns,
+            windowUs: timing.window_us,
             packets: timing.packets,
             signature: sign(*signer, report_digest(&d, id, 0, timing, id)),
         }
@@ -149,8 +147,10 @@ fn submission(house: &House, id: B256, selected: &[Address], keys: &[usize]) -> 
         reports: (0..MOST).map(report).collect(),
         counts,
         bundleHash: id,
-        sustainedBps: u64::MAX,
-        inconclusive: false,
+        verdict: Verdict::Pass as u8,
+        spansUs: (0..=(MOST - 1) / 3)
+            .map(|j| 1_003_000 - u32::from(j) * 100)
+            .collect(),
     }
 }
 
@@ -172,15 +172,13 @@ fn all_guilty(house: &mut House, id: B256, selected: &[Address], keys: &[usize])
         let say = |packets| {
             let timing = Timing {
                 index,
-                tt_ns: 5,
-                tt_plus_ns: 5,
+                window_us: 5,
                 packets,
             };
             SignedReport {
                 phase: 0,
                 index,
-                ttNs: 5,
-                ttPlusNs: 5,
+                windowUs: 5,
                 packets,
                 responseHash: id,
                 signature: sign(signer, report_digest(&d, id, 0, timing, id)),

@@ -243,7 +243,8 @@ fn request(s: &mut Stage, plans: &mut Plans) -> Request {
     }
 }
 
-/// What a coordinator would post: honest parties, some of them silent or slow.
+/// What a coordinator would post: honest parties, some of them silent or early, and now and then a report that
+/// does not hold.
 pub(crate) fn submission(s: &mut Stage, id: B256) -> Option<Submission> {
     let m = &s.book.measured[&id];
     let (asked, selected) = (m.asked.clone(), m.selected.clone());
@@ -252,7 +253,7 @@ pub(crate) fn submission(s: &mut Stage, id: B256) -> Option<Submission> {
     let share = if uplink {
         rules::sent(&asked)
     } else {
-        rules::cap(&asked) * u64::from(asked.n - asked.f) / u64::from(asked.n)
+        rules::share(&asked) * u64::from(asked.n - asked.f) / u64::from(asked.n)
     };
     let counts: Vec<u32> = (0..asked.n)
         .map(|_| s.chance.below(share + 1) as u32)
@@ -264,11 +265,10 @@ pub(crate) fn submission(s: &mut Stage, id: B256) -> Option<Submission> {
         if s.chance.percent(12) {
             continue;
         }
-        let slow = if s.chance.percent(10) { 9 } else { 1 };
+        let early = if s.chance.percent(10) { 9 } else { 1 };
         let timing = Timing {
             index,
-            tt_ns: slow * (1_000_000 + s.chance.below(20_000)),
-            tt_plus_ns: slow * 1_100_000,
+            window_us: early * asked.durationMs * 1_000 + s.chance.below(2_000) as u32,
             packets: if uplink {
                 s.chance.below(u64::from(counts[usize::from(index)]) + 1) as u32
             } else {
@@ -276,13 +276,22 @@ pub(crate) fn submission(s: &mut Stage, id: B256) -> Option<Submission> {
             },
         };
         let digest = report_digest(&d, id, 0, timing, response);
-        reports.push(Posted {
+        let mut posted = Posted {
             index,
-            ttNs: timing.tt_ns,
-            ttPlusNs: timing.tt_plus_ns,
+            windowUs: timing.window_us,
             packets: timing.packets,
             signature: actor(s, *who)?.sign(digest),
-        });
+        };
+        if s.chance.percent(10) {
+            match s.chance.below(5) {
+                0 => posted.index = asked.n + s.chance.below(9) as u16,
+                1 => posted.windowUs = s.chance.below(2) as u32,
+                2 => posted.packets += 1,
+                3 => posted.signature = word(s).to_vec().into(),
+                _ => reports.push(posted.clone()),
+            }
+        }
+        reports.push(posted);
     }
     let digest = commit_digest(&d, id, 0, packets, &counts, response);
     Some(Submission {
@@ -292,12 +301,10 @@ pub(crate) fn submission(s: &mut Stage, id: B256) -> Option<Submission> {
         proverSignature: actor(s, asked.prover)?.sign(digest),
         reports,
         bundleHash: word(s),
-        sustainedBps: if s.chance.percent(80) {
-            u64::MAX
-        } else {
-            s.chance.next()
-        },
-        inconclusive: s.chance.percent(10),
+        verdict: 1 + s.chance.below(3) as u8,
+        spansUs: (0..=asked.f)
+            .map(|_| asked.durationMs * 850 + s.chance.below(400_000) as u32)
+            .collect(),
     })
 }
 
@@ -465,15 +472,13 @@ pub(crate) fn two_reports(s: &Stage, id: B256, index: u16, second: u32) -> Optio
     let say = |packets| {
         let timing = Timing {
             index,
-            tt_ns: 5,
-            tt_plus_ns: 5,
+            window_us: 5,
             packets,
         };
         SignedReport {
             phase: 0,
             index,
-            ttNs: 5,
-            ttPlusNs: 5,
+            windowUs: 5,
             packets,
             responseHash: B256::ZERO,
             signature: who.sign(report_digest(&d, id, 0, timing, B256::ZERO)),

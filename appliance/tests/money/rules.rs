@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, B256, U256};
-use plumbline_contracts::Ruling;
-use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission};
+use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission, Timing};
+use plumbline_contracts::{Deployment, Ruling, domain, recover_report};
 
 use crate::book::{Case, Flow, Measured};
 
-/// Most packets that count of one challenger: its share of claim × duration, rounded up.
-pub(crate) fn cap(asked: &Request) -> u64 {
+/// A challenger's share of claim × duration, packets, rounded up: most that it is paid where the prover sends.
+pub(crate) fn share(asked: &Request) -> u64 {
     let bits = u128::from(asked.claimBps) * u128::from(asked.durationMs);
     let share = 8 * u128::from(asked.packetBytes) * u128::from(asked.n - asked.f) * 1_000;
     u64::try_from(bits.div_ceil(share)).unwrap()
@@ -17,7 +17,7 @@ pub(crate) fn cap(asked: &Request) -> u64 {
 
 /// Most packets that the prover may say it sent to one challenger, where it sends.
 pub(crate) fn sent(asked: &Request) -> u64 {
-    (cap(asked) * 115 * 4).div_ceil(100)
+    (share(asked) * 115 * 4).div_ceil(100)
 }
 
 /// Price of all packets that can count: towards the prover those that n−f bring, away from it those that
@@ -28,7 +28,7 @@ pub(crate) fn escrow(asked: &Request) -> U256 {
     } else {
         asked.n
     };
-    U256::from(u64::from(each) * cap(asked)) * price(asked)
+    U256::from(u64::from(each) * share(asked)) * price(asked)
 }
 
 /// Of one packet.
@@ -36,52 +36,60 @@ fn price(asked: &Request) -> U256 {
     U256::from(asked.pricePerByte) * U256::from(asked.packetBytes)
 }
 
-fn median(values: &[u64]) -> u64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable();
-    let n = sorted.len();
-    if n % 2 == 1 {
-        sorted[n / 2]
-    } else {
-        u64::midpoint(sorted[n / 2 - 1], sorted[n / 2])
+/// Of the reports that were posted those that count: by whom it says it is, once and in order, of what the
+/// prover committed to, or of no more where the prover sends.
+fn counted<'a>(d: &Deployment, id: B256, m: &Measured, posted: &'a Submission) -> Vec<&'a Timing> {
+    let domain = domain(d.chain_id, d.backhaul);
+    let mut list: Vec<&Timing> = Vec::new();
+    for report in &posted.reports {
+        let place = usize::from(report.index);
+        let Some(committed) = posted.counts.get(place) else {
+            continue;
+        };
+        let told = plumbline_contracts::Timing {
+            index: report.index,
+            window_us: report.windowUs,
+            packets: report.packets,
+        };
+        let (hash, signature) = (posted.responseHash, &report.signature);
+        let signer = recover_report(&domain, id, 0, told, hash, signature);
+        let agrees =
+            report.packets == *committed || m.asked.direction != 0 && report.packets < *committed;
+        let follows = list.last().is_none_or(|last| last.index < report.index);
+        if follows && agrees && report.windowUs > 0 && signer == Some(m.selected[place]) {
+            list.push(report);
+        }
     }
+    list
 }
 
-/// Each challenger that reported in time with the others has its bytes, as long as it is not guilty; where
-/// the prover sends, whoever reported has what it received, up to what counts.
-pub(crate) fn shares(m: &Measured, posted: &Submission) -> Vec<(u16, Address, U256)> {
-    let share = |index: u16, packets: u64| {
-        let who = m.selected[usize::from(index)];
-        (index, who, price(&m.asked) * U256::from(packets))
+/// Each challenger whose report counts has its bytes, whatever the verdict, as long as it is not guilty; where
+/// the prover sends what it received, up to its share.
+pub(crate) fn shares(
+    d: &Deployment,
+    id: B256,
+    m: &Measured,
+    posted: &Submission,
+) -> Vec<(u16, Address, U256)> {
+    let most = if m.asked.direction == 0 {
+        u64::MAX
+    } else {
+        share(&m.asked)
     };
-    if m.asked.direction != 0 {
-        let most = cap(&m.asked);
-        let all = posted.reports.iter();
-        return all
-            .map(|r| share(r.index, u64::from(r.packets).min(most)))
-            .collect();
-    }
-    let times: Vec<u64> = posted.reports.iter().map(|r| r.ttNs).collect();
-    if times.is_empty() {
-        return Vec::new();
-    }
-    let middle = median(&times);
-    let distances: Vec<u64> = times.iter().map(|t| t.abs_diff(middle)).collect();
-    let bound = (u128::from(median(&distances)) * 3).max(u128::from(middle / 20));
-    let near = posted.reports.iter().zip(distances);
-    near.filter(|(_, distance)| u128::from(*distance) <= bound)
-        .map(|(report, _)| {
-            let counted = posted.counts[usize::from(report.index)];
-            share(report.index, counted.into())
-        })
-        .collect()
+    let paid = counted(d, id, m, posted).into_iter().map(|report| {
+        let who = m.selected[usize::from(report.index)];
+        let packets = u64::from(report.packets).min(most);
+        (report.index, who, price(&m.asked) * U256::from(packets))
+    });
+    paid.collect()
 }
 
 /// The shares of those without offence; the coordinator its fee, unless it is guilty; the payer the rest.
-pub(crate) fn payout(module: Address, id: B256, m: &Measured) -> Vec<Flow> {
+pub(crate) fn payout(d: &Deployment, id: B256, m: &Measured) -> Vec<Flow> {
+    let module = d.backhaul;
     let mut flows = Vec::new();
     let mut rest = m.escrow;
-    for (_, who, amount) in shares(m, m.posted.as_ref().unwrap()) {
+    for (_, who, amount) in shares(d, id, m, m.posted.as_ref().unwrap()) {
         if !m.guilty.contains(&who) {
             flows.push(Flow::Credit(module, id, who, amount));
             assert!(rest >= amount, "the escrow is not enough");

@@ -179,7 +179,7 @@ fn early(s: &mut Stage, plans: &mut Plans) {
     let id = running(s, plans);
     let (posted, index) = loop {
         let posted = submission(s, id).unwrap();
-        let shares = rules::shares(&s.book.measured[&id], &posted);
+        let shares = rules::shares(&s.d, id, &s.book.measured[&id], &posted);
         let paid = shares.iter().find(|(.., amount)| !amount.is_zero());
         if let Some((index, ..)) = paid {
             break (posted, *index);

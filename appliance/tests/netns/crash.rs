@@ -12,12 +12,12 @@ const LINK: u64 = 100_000_000;
 /// Long enough for an undisturbed proof on a busy machine, short enough to wait for its end.
 const DEADLINE: &str = "--deadline 12s";
 /// Longest until an awaited instant of a proof comes.
-const INSTANT: Duration = Duration::from_secs(15);
+pub(crate) const INSTANT: Duration = Duration::from_secs(15);
 /// Packets on the measured link that mean a flood and not probes.
-const FLOOD: u64 = 300;
+pub(crate) const FLOOD: u64 = 300;
 
 /// Packets that the router has sent towards the prover's measured interface.
-fn towards_prover(stage: &Stage) -> u64 {
+pub(crate) fn towards_prover(stage: &Stage) -> u64 {
     let read = || std::fs::read_to_string("/proc/thread-self/net/dev");
     let dev = stage
         .lab
@@ -46,7 +46,7 @@ fn session_is(stage: &Stage, states: &[&str]) {
 }
 
 /// Waits until the only open session's log ends with this statement, or a later one.
-fn step_is(stage: &Stage, steps: &[&str]) {
+pub(crate) fn step_is(stage: &Stage, steps: &[&str]) {
     until(&format!("a session at {steps:?}"), INSTANT, || {
         stage
             .open_sessions()
@@ -65,7 +65,7 @@ fn escrow_is_locked(stage: &Stage) {
 
 /// The request ended, one way or the other, and said which.
 #[track_caller]
-fn ended(instant: &str, outcome: &Outcome) {
+pub(crate) fn ended(instant: &str, outcome: &Outcome) {
     match outcome.code {
         OK | FAILED => assert_eq!(outcome.json()["state"], "Final", "{instant}"),
         REFUSED => assert!(

@@ -8,6 +8,7 @@
 //!  links.rs   both over IPv6 and with jumbo packets
 //!  mtu.rs     packets longer than interface or path take: refused before the flood, and the payer told
 //!  crash.rs   coordinator killed at several instants · prover silent · prover killed
+//!  twice.rs   prover and challenger killed, with their journals and without: one wording each
 //!  bystander.rs  TCP through the measured interface before, during and after
 //!  privilege.rs  nobody keeps a capability
 //!  refusals.rs   bad input: words, exit code, nothing left behind
@@ -28,4 +29,5 @@ mod privilege;
 mod proof;
 mod refusals;
 mod stage;
+mod twice;
 mod uplink;

@@ -29,6 +29,9 @@ use live::LiveFrames;
 
 /// Rate of a source that is not paced, bit/s: more than memory can be read at.
 pub(crate) const UNPACED_BPS: u64 = 1_000_000_000_000;
+/// Packets of a burst at most: what 64 KiB hold at MTU 1500. Receivers are measured here, and a challenger's
+/// bursts of 8 would leave the source at three quarters of what it can.
+const BURST: u64 = 44;
 /// Frames of one round of the kernel's test-run loop: what the NAPI poll of a driver takes.
 const LIVE_BATCH: u32 = 64;
 /// Live frames that a receiver verifies in a second, about: only the length of a trial depends on it.
@@ -132,6 +135,7 @@ impl Flood<'_> {
                 socket: self.socket,
                 packet_len: self.load.size.payload(),
                 rate_bps: self.rate_bps.unwrap_or(UNPACED_BPS),
+                burst_packets: BURST,
                 jitter: 0,
                 duration_ns: nanoseconds(self.seconds),
                 start_realtime_ns: now,

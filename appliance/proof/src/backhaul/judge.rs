@@ -21,15 +21,12 @@ use super::estimate::{self, Sample};
 use super::keystream::{self, Train};
 use super::messages::{Commit, Report};
 use super::offer::{self, Offer, Tried};
-use super::params::{Direction, LAYER1_BYTES, ROUND_TRIPS, Terms};
+use super::params::{Direction, ROUND_TRIPS, Terms};
 use super::record::{Kept, Record};
 use super::replay::{Claim, Found, replay};
 use super::uplink;
+use super::verdict;
 pub use super::verdict::{Check, Judgement, Standing, Verdict};
-
-/// Bytes of an Ethernet header, which interfaces count.
-const ETHERNET_BYTES: u64 = 14;
-const _: () = assert!(ETHERNET_BYTES < LAYER1_BYTES as u64);
 
 /// Judges a record that has a reveal, on all cores.
 pub fn judge(record: &Record) -> Judgement {
@@ -355,17 +352,12 @@ impl<'a> Bench<'a> {
             return 0;
         };
         let told = &reveal.message.accounting;
-        let packet = u64::from(self.terms.packet_bytes);
-        let received: u64 = told
+        let received = told
             .received
             .iter()
-            .fold(0, |sum, n| sum.saturating_add(*n));
-        let ours = received.max(commit.message.packets).saturating_mul(packet);
-        let interface = told.interface.map_or(0, |(frames, bytes)| {
-            bytes.saturating_sub(frames.saturating_mul(ETHERNET_BYTES))
-        });
-        ours.max(interface)
-            .saturating_add(told.host_dropped.saturating_mul(packet))
+            .fold(0, |sum: u64, n| sum.saturating_add(*n));
+        let ours = received.max(commit.message.packets);
+        offer::came_bytes(&self.terms, ours, told.interface, told.host_dropped)
     }
 
     /// What each counted report says was offered, and whose own access may have been the limit.
@@ -442,44 +434,33 @@ impl<'a> Bench<'a> {
             standings: Vec::new(),
             checks: Vec::new(),
         };
-        let passes = estimate::passes(
-            &self.terms,
-            judgement.lower_bps(),
-            judgement.guaranteed_bps(),
-        );
-        let (verdict, reason) = if !commitment_ok {
-            (
-                Verdict::Inconclusive,
-                Some("the prover's commitment does not hold".to_owned()),
-            )
+        let broken = if !commitment_ok {
+            Some("the prover's commitment does not hold")
         } else if twice {
-            (
-                Verdict::Inconclusive,
-                Some("the prover signed two commitments to one phase".to_owned()),
-            )
-        } else if !enough {
-            let why = format!(
-                "{} reports count, {needed} are needed{}",
-                counted.len(),
-                self.who()
-            );
-            (Verdict::Inconclusive, Some(why))
-        } else if passes {
-            (Verdict::Pass, None)
-        } else if let Some(t) = tried.filter(|t| t.short) {
-            let why = format!(
+            Some("the prover signed two commitments to one phase")
+        } else {
+            None
+        };
+        let verdict = match broken {
+            Some(_) => Verdict::Inconclusive,
+            None => verdict::decide(&self.terms, &curve, counted.len(), tried.as_ref()),
+        };
+        let reason = match (broken, verdict, tried) {
+            (Some(why), ..) => Some(why.to_owned()),
+            (None, Verdict::Pass, _) => None,
+            (None, Verdict::Fail, Some(t)) => Some(format!(
                 "asked for {} bit/s over {} ms, {} bit/s came: {} was not free on the path from these senders. Provisional: a second draw confirms it",
                 t.asked_bps,
                 t.slots * self.terms.offer_slot_ns() / 1_000_000,
                 t.came_bps,
                 self.terms.claim_bps
-            );
-            (Verdict::Fail, Some(why))
-        } else {
-            (
-                Verdict::Inconclusive,
-                Some(self.undecided(counted, &judgement)),
-            )
+            )),
+            _ if !enough => Some(format!(
+                "{} reports count, {needed} are needed{}",
+                counted.len(),
+                self.who()
+            )),
+            _ => Some(self.undecided(counted, &judgement)),
         };
         (judgement.verdict, judgement.reason) = (verdict, reason);
         judgement.standings = (0u16..)

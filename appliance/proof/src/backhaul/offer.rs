@@ -18,8 +18,8 @@
 //! **Tests.** Below; `cargo xtask eval --search` looks for a true claim that is failed.
 
 use super::params::{
-    Direction, FAIL_OFFERED_PERCENT, FAIL_SHORT_PERCENT, NARROW_PERCENT, OFFER_SLOTS,
-    T_MIN_PERCENT, Terms,
+    Direction, ETHERNET_BYTES, FAIL_OFFERED_PERCENT, FAIL_SHORT_PERCENT, LAYER1_BYTES,
+    NARROW_PERCENT, OFFER_SLOTS, T_MIN_PERCENT, Terms,
 };
 
 /// What one challenger says it sent.
@@ -44,6 +44,28 @@ pub struct Tried {
     pub came_bps: u64,
     /// The claim was put to the test, and so much less came that it is false.
     pub short: bool,
+}
+
+/// Bytes at the IP layer that came over the link, whatever became of them: `ours` are packets of this measurement,
+/// `interface` all frames and their bytes, `host_dropped` what the prover's own host lost after that. Foreign frames
+/// count as what they take of layer 1, in packets of this length: a flood of short ones takes more of a link than
+/// its bytes, and would make a true claim false.
+pub fn came_bytes(
+    terms: &Terms,
+    ours: u64,
+    interface: Option<(u64, u64)>,
+    host_dropped: u64,
+) -> u64 {
+    let packet = u64::from(terms.packet_bytes);
+    let layer1 = u128::from(LAYER1_BYTES);
+    let whole = interface.map_or(0, |(frames, bytes)| {
+        let taken = u128::from(bytes)
+            + u128::from(frames) * (layer1.saturating_sub(u128::from(ETHERNET_BYTES)));
+        taken * u128::from(packet) / (u128::from(packet) + layer1)
+    });
+    ours.saturating_mul(packet)
+        .max(u64::try_from(whole).unwrap_or(u64::MAX))
+        .saturating_add(host_dropped.saturating_mul(packet))
 }
 
 /// Looks for the T that speaks most against the claim; `None` if nobody sent for as long as T_min. `silent` are
@@ -112,7 +134,7 @@ pub fn received_at_most(terms: &Terms, packets: &[u64], silent: usize, length_ns
     u64::try_from(bps).unwrap_or(u64::MAX)
 }
 
-/// Whose carried part of what they sent is below 80 % of the median part, and who shares an access network with
+/// Whose carried part of what they sent is below half of the median part, and who shares an access network with
 /// another: their own access may have been the limit. `parts` are (carried, sent, network).
 pub fn narrow<N: PartialEq>(parts: &[(u64, u64, Option<N>)]) -> Vec<bool> {
     let part = |(carried, sent, _): &(u64, u64, Option<N>)| {
@@ -178,6 +200,21 @@ mod tests {
     }
 
     #[test]
+    fn what_came_is_counted_at_layer_1_and_told_by_whoever_says_more() {
+        let came = |ours, interface, dropped| came_bytes(&terms(), ours, interface, dropped);
+        // Frames of 1514 bytes are packets of 1500, whoever counts them.
+        assert_eq!(came(10, Some((10, 15_140)), 0), 15_000);
+        assert_eq!(came(10, None, 2), 18_000);
+        assert_eq!(came(11, Some((10, 15_140)), 0), 16_500);
+        // The shortest frame takes 84 of the 1538 bytes of a long one, not 46 of 1500.
+        assert_eq!(
+            came(10, Some((1538 + 10, 1538 * 60 + 15_140)), 0),
+            15_000 + 84 * 1500
+        );
+        assert!(came(u64::MAX, Some((u64::MAX, u64::MAX)), u64::MAX) == u64::MAX);
+    }
+
+    #[test]
     fn nothing_is_said_unless_enough_was_asked_for_long_enough() {
         let mut few = offers();
         // 13 packets of three are 39 a slot: 0.78 K. 14 are 42.
@@ -203,7 +240,7 @@ mod tests {
     fn whose_access_was_the_limit_counts_as_not_offered() {
         let of = |carried, net: u8| (carried, 100u64, (net != 0).then_some(net));
         assert_eq!(
-            narrow(&[of(90, 0), of(88, 0), of(71, 0), of(70, 0)]),
+            narrow(&[of(90, 0), of(88, 0), of(44, 0), of(43, 0)]),
             [false, false, false, true]
         );
         assert_eq!(

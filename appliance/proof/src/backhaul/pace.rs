@@ -45,10 +45,15 @@ pub struct Pace {
 impl Pace {
     /// Packets of `packet_bits` at the IP layer at `rate_bps`; of nothing it takes the least there is.
     pub fn new(packet_bits: u64, rate_bps: u64, jitter: u64) -> Self {
+        Self::with_bursts(packet_bits, rate_bps, jitter, BURST_PACKETS)
+    }
+
+    /// The same in bursts of another length at most: where what is measured is a receiver, and no link.
+    pub fn with_bursts(packet_bits: u64, rate_bps: u64, jitter: u64, most: u64) -> Self {
         let (packet_bits, rate_bps) = (packet_bits.max(1), rate_bps.max(1));
         let in_time =
             u128::from(rate_bps) * u128::from(BURST_NS) / SECOND / u128::from(packet_bits);
-        let most = BURST_PACKETS.min(LONGEST_BITS / packet_bits).max(1);
+        let most = most.min(LONGEST_BITS / packet_bits).max(1);
         Self {
             packet_bits,
             rate_bps,
@@ -178,15 +183,16 @@ mod tests {
             rate in prop_oneof![1..1_000_000u64, 1_000_000..500_000_000_000u64],
             bits in 8..LONGEST_BITS,
             jitter: u64,
+            most in prop_oneof![Just(BURST_PACKETS), 1..100u64],
             delays in delays(),
         ) {
             // The first send is the beginning, so it has no delay of its own.
             let delays = [&[0], &delays[..]].concat();
-            let mut pace = Pace::new(bits, rate, jitter);
+            let mut pace = Pace::with_bursts(bits, rate, jitter, most);
             let sent = played(&mut pace, &delays);
             prop_assert!(ahead(&sent, bits, rate, false) <= pace.burst());
             prop_assert!(ahead(&sent, bits, rate, true) <= 3 * pace.burst());
-            prop_assert!(pace.burst() <= BURST_PACKETS);
+            prop_assert!(pace.burst() <= most);
         }
 
         /// The other side: it is as fast as that allows, and what is missed is said.

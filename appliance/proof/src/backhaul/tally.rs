@@ -149,7 +149,11 @@ impl Tally {
 
     /// Decides on a packet before it is hashed; a refusal is counted.
     pub fn admit(&self, header: &Header, raw: &[u8; HEADER_LEN]) -> bool {
-        self.judged(header, |lane| lane.key.check(raw))
+        self.judged(header, |lane| {
+            let good = lane.key.check(raw);
+            lane.received.fetch_add(u64::from(good), Relaxed);
+            good
+        })
     }
 
     /// [`Tally::admit`] for up to 64 packets, in order: bit i is packet i's. Runs of packets of one
@@ -174,10 +178,19 @@ impl Tally {
             let authentic = self
                 .lane(index)
                 .map_or(0, |lane| lane.key.check_many(&raws[..used]));
+            let mut received = 0;
             for (i, header) in headers[..used].iter().enumerate() {
-                let good = self.judged(header, |_| authentic >> i & 1 == 1);
+                let good = self.judged(header, |_| {
+                    let good = authentic >> i & 1 == 1;
+                    received += u64::from(good);
+                    good
+                });
                 admitted |= u64::from(good) << at;
                 at += 1;
+            }
+            // Once a run: a packet would pay for it.
+            if let Some(lane) = self.lane(index) {
+                lane.received.fetch_add(received, Relaxed);
             }
         }
         admitted
@@ -206,7 +219,6 @@ impl Tally {
         if !authentic(lane) {
             return Err(&refused.bad_tag);
         }
-        lane.received.fetch_add(1, Relaxed);
         let at = lane.place(header.sequence).ok_or(&refused.out_of_range)?;
         if lane.seen(at) {
             return Err(&refused.duplicate);

@@ -12,6 +12,9 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use serde::Serialize;
 
 use super::burst::Burst;
+use super::estimate::{self, Bound};
+use super::offer::Tried;
+use super::params::Terms;
 
 /// What the measurement says about the claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
@@ -23,6 +26,20 @@ pub enum Verdict {
     Fail = 2,
     /// Could not be measured. Not a verdict on the prover.
     Inconclusive = 3,
+}
+
+/// What the figures of `counted` reports on a commitment that holds say: the whole rule.
+pub fn decide(terms: &Terms, curve: &[Bound], counted: usize, tried: Option<&Tried>) -> Verdict {
+    let bps = |bound: Option<&Bound>| bound.map_or(0, |b| b.bps);
+    if (counted as u64) < terms.honest() {
+        Verdict::Inconclusive
+    } else if estimate::passes(terms, bps(curve.first()), bps(curve.last())) {
+        Verdict::Pass
+    } else if tried.is_some_and(|t| t.short) {
+        Verdict::Fail
+    } else {
+        Verdict::Inconclusive
+    }
 }
 
 /// Outcome of one named check.

@@ -24,7 +24,7 @@ use plumbline_proof::backhaul::challenger::{
 };
 use plumbline_proof::backhaul::keystream::Train;
 use plumbline_proof::backhaul::messages::{ChallengeId, Statement};
-use plumbline_proof::backhaul::params::Direction;
+use plumbline_proof::backhaul::params::{BURST_PACKETS, Direction};
 use plumbline_proof::backhaul::uplink::challenger::{Counted, Counting};
 use plumbline_wire::header::IP_UDP_LEN;
 use tokio::runtime::Handle;
@@ -422,6 +422,7 @@ impl Session {
                 socket: &socket,
                 packet_len,
                 rate_bps,
+                burst_packets: BURST_PACKETS,
                 jitter: plan.jitter,
                 duration_ns: terms.duration_ns(),
                 start_realtime_ns: plan.start_ns,

@@ -137,14 +137,7 @@ impl Hub {
         anchored: Option<Digest>,
     ) -> Result<Arc<Session>, HearError> {
         let kept = self.store.session(&notice.challenge)?;
-        let holds = |setup: &Digest| {
-            let consents = kept.iter().filter_map(|line| match line {
-                Statement::Consent(signed) => Some(Consent::setup_hash(signed)),
-                _ => None,
-            });
-            consents.into_iter().any(|c| c == *setup)
-        };
-        if let Some(lost) = anchored.filter(|setup| !holds(setup)) {
+        if let Some(lost) = anchored.filter(|setup| !holds(&kept, setup)) {
             return Err(HearError::Lost(lost));
         }
         let machine = if kept.is_empty() {
@@ -241,6 +234,15 @@ impl Hub {
         self.bundles
             .join(format!("{}.bundle", hex::encode(address)))
     }
+}
+
+/// Whether a log holds the consent whose set-up the chain shows.
+fn holds(log: &[Statement], setup: &Digest) -> bool {
+    let of = |line: &Statement| match line {
+        Statement::Consent(signed) => Some(Consent::setup_hash(signed)),
+        _ => None,
+    };
+    log.iter().filter_map(of).any(|held| held == *setup)
 }
 
 /// Forgets the session that is missed least.
@@ -424,6 +426,19 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_lost_the_set_up_which_the_chain_shows_is_told_from_one_that_holds_it() {
+        let signed = |body| plumbline_trust::Signed {
+            key: plumbline_trust::VerifyingKey([1; 32]),
+            body: vec![body],
+            signature: plumbline_trust::Signature([2; 64]),
+        };
+        let log = [Statement::Notice(signed(1)), Statement::Consent(signed(2))];
+        assert!(holds(&log, &Consent::setup_hash(&signed(2))));
+        assert!(!holds(&log, &Consent::setup_hash(&signed(1))));
+        assert!(!holds(&log[..1], &Consent::setup_hash(&signed(2))));
+    }
 
     #[test]
     fn what_is_over_longest_goes_first_and_what_is_open_last() {

@@ -47,10 +47,11 @@ const TICK: Duration = Duration::from_millis(10);
 /// A session that has not ended by then is given up: the contract refunds after its deadline.
 const SESSION_LIMIT: Duration = Duration::from_secs(120);
 
-/// So long before T0 packets are admitted, ns: challengers begin at T0 by their own clocks, and those may be
-/// ahead of the prover's by what unsteered hosts of one coordinator were seen to differ. What comes earlier is
-/// nobody's who keeps to the start.
+/// So long before T0 packets are admitted, ns: challengers begin at T0 by their own clocks, which may be ahead of
+/// the prover's. More than steered clocks differ by (milliseconds over the Internet), and little beside a
+/// duration of a second: whoever begins so much early is told from who keeps to the start.
 const ADMIT_LEAD_NS: u64 = 50_000_000;
+
 /// Why a session that has closed cannot go on.
 const NO_COMMITMENT: &str = "the receive threads made no commitment";
 

@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 use plumbline_proof::backhaul::messages::{Accounting, ChallengeId};
 use plumbline_proof::backhaul::pace;
-use plumbline_proof::backhaul::params::Terms;
+use plumbline_proof::backhaul::params::{BURST_PACKETS, Terms};
 use plumbline_proof::backhaul::prover::{Opening, Prover as Machine, ProverAction};
 use plumbline_proof::backhaul::uplink::prover::{Flood, Sent, Stream};
 use plumbline_wire::header::IP_UDP_LEN;
@@ -242,6 +242,7 @@ fn send(
         socket: &socket,
         packet_len,
         rate_bps,
+        burst_packets: BURST_PACKETS,
         jitter,
         duration_ns: terms.duration_ns(),
         start_realtime_ns: plan.start_ns,

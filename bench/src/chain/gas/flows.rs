@@ -71,7 +71,7 @@ impl Cast {
             direction: 0,
             n,
             f: (n - 1) / 3,
-            durationMs: 1_000,
+            durationMs: 100,
             packetBytes: 1_500,
             pricePerByte: 3,
             deadline: self.town.now() + 120,
@@ -129,11 +129,16 @@ impl Cast {
         Ok(under)
     }
 
-    /// Everyone reports, and all traffic that is asked for came through.
+    /// Everyone reports, and all traffic that is asked for came through; the spans are the best there are.
     fn submission(&self, under: &Under) -> Result<Submission> {
         let n = under.asked.n;
-        let counts = vec![under.each; usize::from(n)];
-        let packets = u64::from(under.each) * u64::from(n);
+        // All unequal and in no order, as in the field: the largest must be looked for.
+        let spread = |index: u16, step: u32, of: u32| u32::from(index) * step % of;
+        let counts = (0..n).map(|index| under.each - spread(index, 104_729, under.each / 50));
+        let counts: Vec<u32> = counts.collect();
+        let windows = (0..n).map(|index| 100_000 + spread(index, 7_919, 10_000));
+        let windows: Vec<u32> = windows.collect();
+        let packets = counts.iter().copied().map(u64::from).sum();
         let d = self.town.deployment();
         let domain = domain(d.chain_id, d.backhaul);
         let commit = commit_digest(&domain, under.id, 0, packets, &counts, RESPONSE);
@@ -145,17 +150,13 @@ impl Cast {
             reports: Vec::new(),
             bundleHash: word("bundle"),
             verdict: Verdict::Pass as u8,
-            // Every bound over a T of its own: the most that the contract can be made to compute.
-            spansUs: (0..=u32::from(under.asked.f))
-                .map(|j| 1_000_000 + j)
-                .collect(),
+            spansUs: best_spans(&under.asked, &counts, &windows),
         };
         for (index, signer) in (0_u16..).zip(&under.selected) {
             let timing = Timing {
                 index,
-                // All unequal and in no order, as in the field: sorting has its work.
-                window_us: 1_000_000 + u32::from(index) * 7_919 % 1_000,
-                packets: under.each,
+                window_us: windows[usize::from(index)],
+                packets: counts[usize::from(index)],
             };
             let digest = report_digest(&domain, under.id, 0, timing, RESPONSE);
             posted.reports.push(PostedTiming {
@@ -167,6 +168,30 @@ impl Cast {
         }
         Ok(posted)
     }
+}
+
+/// For 0, …, f corrupt ones the window over which what is certain is most, as a coordinator looks for it.
+fn best_spans(asked: &Request, counts: &[u32], windows: &[u32]) -> Vec<u32> {
+    let rate = u128::from(asked.claimBps) * 115 / (100 * u128::from(asked.n - asked.f));
+    let packet = 8_000_000 * u128::from(asked.packetBytes);
+    let certain = |span: u32, corrupt: u16| {
+        let parts = counts.iter().zip(windows).map(|(count, window)| {
+            let early = rate * u128::from(window.saturating_sub(span));
+            let burst = if *window > span { 8 } else { 0 };
+            u128::from(*count).saturating_sub(early.div_ceil(packet) + burst)
+        });
+        let mut parts: Vec<u128> = parts.collect();
+        parts.sort_unstable_by(|a, b| b.cmp(a));
+        let sum: u128 = parts.iter().skip(usize::from(corrupt)).sum();
+        packet * sum / u128::from(span)
+    };
+    let best = |corrupt: u16| {
+        let spans = windows.iter().copied().chain([asked.durationMs * 850]);
+        spans
+            .max_by_key(|span| certain(*span, corrupt))
+            .unwrap_or(u32::MAX)
+    };
+    (0..=asked.f).map(best).collect()
 }
 
 /// A measurement with `n` challengers, all of the pool drawn.

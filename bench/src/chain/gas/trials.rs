@@ -210,6 +210,6 @@ fn two_reports(cast: &Cast, under: &Under) -> Result<Offence> {
             signature: sign(&under.selected[0], digest)?,
         })
     };
-    let pair = Box::new([one(1_000_000)?, one(900_000)?]);
+    let pair = Box::new([one(100_000)?, one(90_000)?]);
     Ok(Offence::TwoReports(under.id, pair))
 }

@@ -138,9 +138,9 @@ fn every_packet_has_one_fate() {
         late: 1,
     };
     assert_eq!(t.refused(), want);
-    // Counted, duplicate, over m; past the cap, counted; counted, late. Not the wrong tag or phase, nor who
+    // Counted, duplicate, counted, over 1.15·m; past the cap, counted; late. Not the wrong tag or phase, nor who
     // has no consent.
-    assert_eq!(t.received(), [3, 2, 2, 0]);
+    assert_eq!(t.received(), [4, 2, 1, 0]);
     let (commit, roots) = t.commit().unwrap();
     assert_eq!(commit.counts, [2, 1, 0, 0]);
     assert_eq!(t.bitmaps(), [vec![17], vec![1], vec![], vec![]]);

@@ -1,0 +1,180 @@
+//! An adversary that climbs: it looks for a bound above the truth, and for a true claim that is called false.
+//!
+//! ```text
+//!  lower:  plot ─► honest by the product's schedule ─► link ─► counted, committed ─► estimate::curve ─► / what crossed
+//!            └──◄── change a little, keep what is not worse ◄─────────────────────────────────────────────────┘
+//!  fail:   case ─► senders, f of them faulty ─► free link of K or more ─► offer::tried, verdict::decide ─► how near
+//!  power:  the same with links that are too slow, unclimbed          completeness: links of exactly K, all honest
+//! ```
+//!
+//! Claim: schedule, caps, target, estimator and rule are the product's own functions; a seed means the same climbs on
+//! any number of cores. Not promised: that what is not found does not exist; the machines' messages (`sim` plays
+//! those); the kernel's queues. A bench: floating point is for links and scores, never for a verdict.
+//! Tests: `tests`.
+
+mod complete;
+mod dice;
+mod fail;
+mod flow;
+mod link;
+mod lower;
+mod phase;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use plumbline_proof::backhaul::verdict::Verdict;
+
+pub use self::complete::{Cell, completeness, markdown};
+pub use self::fail::Case;
+pub use self::lower::Plot;
+pub use self::report::{FailFound, FalseFail, LowerFound, Power, Report, Strategy};
+
+use self::dice::Dice;
+
+/// Steps of one climb.
+const STEPS: u64 = 60;
+/// Between two lines of progress.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// When a search ends.
+#[derive(Clone, Copy, Debug)]
+pub enum Until {
+    /// After so long.
+    Time(Duration),
+    /// After so many pieces of work: each five are two climbs of each kind, and some false claims.
+    Pieces(u64),
+}
+
+/// Searches on so many threads, with a line of progress every two seconds.
+pub fn search(until: Until, seed: u64, threads: usize, progress: &dyn Fn(&str)) -> Report {
+    let began = Instant::now();
+    let next = AtomicU64::new(0);
+    let found = Mutex::new(Report::new(seed));
+    let is_over = |piece| match until {
+        Until::Time(most) => began.elapsed() >= most,
+        Until::Pieces(most) => piece >= most,
+    };
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Relaxed);
+            if is_over(number) {
+                return;
+            }
+            let piece = piece(seed, number);
+            if let Ok(mut found) = found.lock() {
+                found.add(piece);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let (working, all_done) = channel::<()>();
+        for _ in 0..threads.max(1) {
+            let working = working.clone();
+            scope.spawn(move || {
+                work();
+                drop(working);
+            });
+        }
+        drop(working);
+        while all_done.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
+            if let Ok(found) = found.lock() {
+                progress(&found.line(began.elapsed()));
+            }
+        }
+    });
+    let mut report = found
+        .into_inner()
+        .unwrap_or_else(|broken| broken.into_inner());
+    report.seconds = began.elapsed().as_secs_f64();
+    report
+}
+
+/// What one piece of work came to.
+pub(super) enum Piece {
+    Lower(LowerFound),
+    Fail(FailFound),
+    Power(Power),
+}
+
+/// Piece `number` of the search of `seed`: the same on every machine.
+fn piece(seed: u64, number: u64) -> Piece {
+    let mut dice = Dice::new(seed, number);
+    match number % 5 {
+        0 | 1 => Piece::Lower(lower_climb(&mut dice, number, Plot::score)),
+        2 | 3 => Piece::Fail(fail_climb(&mut dice, number)),
+        _ => Piece::Power(power(&mut dice)),
+    }
+}
+
+/// Climbs from any plot.
+fn lower_climb(dice: &mut Dice, number: u64, score: impl Fn(&Plot) -> f64) -> LowerFound {
+    let mut plot = Plot::any(dice);
+    let mut best = score(&plot);
+    for _ in 0..STEPS {
+        let other = plot.changed(dice);
+        let reached = score(&other);
+        if reached >= best {
+            (plot, best) = (other, reached);
+        }
+    }
+    LowerFound {
+        tries: STEPS + 1,
+        worst: best,
+        strategy: Some(Strategy { number, plot }),
+    }
+}
+
+/// Climbs from any true claim.
+fn fail_climb(dice: &mut Dice, number: u64) -> FailFound {
+    let free = if dice.with(0.5) {
+        1.0
+    } else {
+        dice.between(1.0, 1.3)
+    };
+    let mut case = Case::any(dice, free, true);
+    let mut found = FailFound::default();
+    let mut judged = case.judged();
+    for step in 0..=STEPS {
+        let other = if step == 0 {
+            case.clone()
+        } else {
+            case.changed(dice)
+        };
+        let reached = other.judged();
+        found.tries += 1;
+        found.passed += u64::from(reached.verdict == Verdict::Pass);
+        if reached.verdict == Verdict::Fail {
+            found.false_fails += 1;
+            if found.cases.is_empty() {
+                found.cases.push(FalseFail::new(number, &other, &reached));
+            }
+        }
+        if Case::score(&reached) >= Case::score(&judged) {
+            (case, judged) = (other, reached);
+        }
+    }
+    found.nearest = judged.near;
+    found.nearest_case = Some(FalseFail::new(number, &case, &judged));
+    found
+}
+
+/// Claims that are false, by how much, without and with faulty challengers.
+fn power(dice: &mut Dice) -> Power {
+    let mut power = Power::new();
+    for (band, (low, high)) in report::BANDS.into_iter().enumerate() {
+        for faults in [false, true] {
+            for _ in 0..4 {
+                let capacity = dice.between(low, high);
+                let case = Case::any(dice, capacity, faults);
+                power.add(band, faults, case.judged().verdict);
+            }
+        }
+    }
+    power
+}
