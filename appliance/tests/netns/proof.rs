@@ -211,6 +211,7 @@ fn an_honest_prover_passes_over_native_xdp_and_every_packet_has_a_fate() {
     assert_eq!(document["datapath"]["receiver"], "af_xdp");
     assert_eq!(document["datapath"]["xdp_mode"], "native");
     assert_eq!(document["bundle"], bundle.as_str());
+    counted_by_the_host(&bundle);
     verifies(&mut stage, &bundle, &document);
 
     let metrics = stage.get("/metrics");
@@ -229,6 +230,19 @@ fn an_honest_prover_passes_over_native_xdp_and_every_packet_has_a_fate() {
     );
     assert_eq!(of("plumbline_escrow_units"), Some(0.0), "{}", metrics.body);
     stage.end();
+}
+
+/// The prover's host says what came over the interface, lost nothing of it, and saw each sender's packets.
+#[track_caller]
+fn counted_by_the_host(path: &str) {
+    let verified = bundle::verify(&std::fs::read(path).expect("the bundle"));
+    let reveal = verified.record.and_then(|r| r.reveal).expect("a reveal");
+    let told = reveal.message.accounting;
+    let received: u64 = told.received.iter().sum();
+    let (frames, bytes) = told.interface.expect("the interface counts");
+    assert_eq!(told.host_dropped, 0);
+    assert!(received > 0 && told.received.iter().all(|n| *n > 0));
+    assert!(frames >= received && bytes >= 1500 * received);
 }
 
 #[test]
