@@ -6,7 +6,6 @@ use std::io::Read as _;
 use std::path::Path;
 
 use plumbline_proof::backhaul::bundle;
-use plumbline_proof::backhaul::params::Terms;
 use plumbline_trust::identity::Address;
 
 use crate::chain::embedded::{self, FollowError, Upstream};
@@ -110,13 +109,10 @@ impl Handlers for Appliance {
         keys: Keys,
         progress: &dyn Progress,
     ) -> Result<MeasureResult, Failure> {
-        let duration_ms = u32::try_from(args.duration.as_millis()).unwrap_or(u32::MAX);
         let order = Order {
             prover: args.prover,
-            terms: Terms {
-                direction: args.direction.into(),
-                ..Terms::downlink(args.claim.0, args.challengers, args.f, duration_ms)
-            },
+            terms: args.terms(),
+            burst_bytes: args.sustained.then_some(args.burst.0),
             mtu: args.mtu,
             price_per_byte: args.price,
             deadline: args.deadline,

@@ -216,6 +216,22 @@ fn bad_arguments_say_what_is_allowed_before_anything_is_asked() {
         &["from 10ms to 10s"],
     );
     refused(
+        &measure(&["--claim", "100mbit", "--sustained"]),
+        USAGE,
+        &["takes 64s", "a claim of at least 640mbit"],
+    );
+    // Nobody answers the question.
+    refused(
+        &measure(&["--claim", "1gbit", "--sustained"]),
+        USAGE,
+        &["6400ms", "801 MB", "nothing was asked for or paid"],
+    );
+    refused(
+        &measure(&["--claim", "1gbit", "--sustained", "--yes"]),
+        UNREACHABLE,
+        &["127.0.0.1:1"],
+    );
+    refused(
         &measure(&["--claim", "1gbit", "--bundle", "/no/such/directory/b"]),
         USAGE,
         &["existing directory"],

@@ -172,7 +172,7 @@ impl Court {
     fn juror(&self, number: usize) -> Daemon {
         let name = format!("juror{number}");
         let config = format!(
-            "roles = [\"juror\"]\nkey = \"{name}.key\"\nlog.level = \"info\"\n\
+            "roles = [\"juror\"]\nkey = \"{name}.key\"\nstate_dir = \"{name}\"\nlog.level = \"info\"\n\
              [node]\ncoordinator = \"{}\"\nheartbeat = \"500ms\"\n",
             self.url
         );
@@ -221,9 +221,12 @@ fn false_bundle(keys: &Keys) -> (Vec<u8>, [u8; 32]) {
     let judgement = Judgement {
         verdict: judge::Verdict::Pass,
         reason: None,
-        point_bps: 1,
+        measured_bps: 1,
         curve: vec![1],
+        spans_us: vec![1],
         packets: 1,
+        asked_bps: None,
+        came_bps: None,
         burst: None,
         commitment_ok: true,
         standings: Vec::new(),

@@ -335,7 +335,11 @@ fn frames() -> Vec<(&'static str, Vec<u8>, Fate)> {
             v4(&udp(EXPIRED_PORT, DATA_PORT, &good)),
             Fate::DroppedNotConsented,
         ),
-        ("wrong_index", changed(|p| p[24] ^= 1), Fate::DroppedIndex),
+        (
+            "wrong_index",
+            changed(|p| p[24] ^= 1),
+            Fate::DroppedNotConsented,
+        ),
         (
             "wrong_cookie_first_byte",
             changed(|p| p[COOKIE_AT] ^= 1),
@@ -403,7 +407,6 @@ fn consents() -> HashMap<ConsentKey, ConsentEntry> {
     let minute = 60_000_000_000;
     let entry = |until_tai_ns| {
         ConsentEntry::new(
-            INDEX,
             COOKIE,
             Size::Standard,
             CAP,
@@ -416,27 +419,27 @@ fn consents() -> HashMap<ConsentKey, ConsentEntry> {
     };
     HashMap::from([
         (
-            ConsentKey::new(mapped_v4(SOURCE_V4), SOURCE_PORT, SESSION),
+            ConsentKey::new(mapped_v4(SOURCE_V4), SOURCE_PORT, SESSION, INDEX),
             entry(tai_now() + minute),
         ),
         (
-            ConsentKey::new(SOURCE_V6, SOURCE_PORT, SESSION),
+            ConsentKey::new(SOURCE_V6, SOURCE_PORT, SESSION, INDEX),
             entry(tai_now() + minute),
         ),
         (
-            ConsentKey::new(mapped_v4(SOURCE_V4), EXPIRED_PORT, SESSION),
+            ConsentKey::new(mapped_v4(SOURCE_V4), EXPIRED_PORT, SESSION, INDEX),
             entry(tai_now() - 1),
         ),
         (
-            ConsentKey::new(mapped_v4(SOURCE_V4), JUMBO_PORT, SESSION),
-            ConsentEntry::new(INDEX, COOKIE, Size::Jumbo, CAP, 0..=tai_now() + minute),
+            ConsentKey::new(mapped_v4(SOURCE_V4), JUMBO_PORT, SESSION, INDEX),
+            ConsentEntry::new(COOKIE, Size::Jumbo, CAP, 0..=tai_now() + minute),
         ),
         (
-            ConsentKey::new(mapped_v4(SOURCE_V4), EARLY_PORT, SESSION),
+            ConsentKey::new(mapped_v4(SOURCE_V4), EARLY_PORT, SESSION, INDEX),
             from(tai_now() + minute),
         ),
         (
-            ConsentKey::new(mapped_v4(SOURCE_V4), CLOSED_PORT, SESSION),
+            ConsentKey::new(mapped_v4(SOURCE_V4), CLOSED_PORT, SESSION, INDEX),
             from(CLOSED),
         ),
     ])
@@ -488,7 +491,7 @@ fn counted(before: &BTreeMap<Fate, u64>, after: &BTreeMap<Fate, u64>) -> Vec<(Fa
 #[test]
 fn a_sender_passes_what_was_consented_to_and_no_packet_more() {
     let mut program = loaded();
-    let key = ConsentKey::new(mapped_v4(SOURCE_V4), SOURCE_PORT, SESSION);
+    let key = ConsentKey::new(mapped_v4(SOURCE_V4), SOURCE_PORT, SESSION, INDEX);
     let (_, frame, _) = frames()
         .into_iter()
         .find(|(_, frame, fate)| {
@@ -498,7 +501,7 @@ fn a_sender_passes_what_was_consented_to_and_no_packet_more() {
         })
         .unwrap();
     let until = tai_now() + 60_000_000_000;
-    let row = |cap| ConsentEntry::new(INDEX, COOKIE, Size::Standard, cap, 0..=until);
+    let row = |cap| ConsentEntry::new(COOKIE, Size::Standard, cap, 0..=until);
     let spoofed = {
         let mut bent = frame.clone();
         bent[42 + COOKIE_AT] ^= 1;
@@ -594,7 +597,7 @@ fn consent_counts_from_its_start_until_it_is_removed() {
         run(program, &frame);
         counted(&before, &program.fates().read().unwrap())
     };
-    let key = ConsentKey::new(mapped_v4(SOURCE_V4), SOURCE_PORT, SESSION);
+    let key = ConsentKey::new(mapped_v4(SOURCE_V4), SOURCE_PORT, SESSION, INDEX);
     let entry = consents()[&key];
     assert_eq!(fate_of(&mut program), [(Fate::DroppedNotConsented, 1)]);
     let closed = ConsentEntry {

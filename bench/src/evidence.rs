@@ -26,6 +26,8 @@ use plumbline_trust::session::{Ephemeral, SessionKey};
 use plumbline_wire::header::{HEADER_LEN, Header, Kind, TAGGED_LEN};
 
 const MS: u64 = 1_000_000;
+/// Control port of the prover.
+const CONTROL: u16 = 7302;
 /// One way, ns.
 const DELAY: u64 = MS;
 const CHALLENGE: [u8; 32] = [7; 32];
@@ -128,7 +130,7 @@ impl Play {
             .context("the coordinator refuses its notice")?;
         let first = coordinator.log()[0].clone();
         let ephemeral = Ephemeral::from_secret([4; 32]);
-        let prover = Prover::new(&first, &key(2), ephemeral, addr(7301), addr(7302), 0)
+        let prover = Prover::new(&first, &key(2), ephemeral, addr(7301), addr(CONTROL), 0)
             .ok()
             .context("the prover refuses the notice")?;
         let mut play = Self {
@@ -148,7 +150,7 @@ impl Play {
             let key = key(member.address.0[0]);
             let (data, control) = (addr(8000 + index), addr(9000 + index));
             let secrets = Secrets::new([5; 32], [6; 32]);
-            let (machine, actions) = Challenger::new(&first, &key, secrets, data, control, 0)
+            let (machine, actions) = Challenger::new(&first, &key, secrets, data, control)
                 .ok()
                 .context("a challenger refuses the notice")?;
             play.parties.push(Party {
@@ -193,12 +195,10 @@ impl Play {
             let line = self.coordinator.log()[self.read[who]].clone();
             self.read[who] += 1;
             if let Some(party) = self.parties.get_mut(who) {
-                let heard = party.machine.hear(&party.key, &line);
-                let actions = heard.ok().context("a challenger refuses the log")?;
+                let actions = party.machine.hear(&party.key, &line, self.now);
                 self.challenger_acts(who, actions)?;
             } else {
-                let heard = self.prover.hear(&key(2), &line, self.now);
-                let actions = heard.ok().context("the prover refuses the log")?;
+                let actions = self.prover.hear(&key(2), &line, self.now);
                 self.prover_acts(actions)?;
             }
         }
@@ -259,7 +259,7 @@ impl Play {
         let signature = key(2).sign(ECHO_DOMAIN, &echo[..TAGGED_LEN]);
         let datagram = [&echo[..], &encode(&signature)].concat();
         let machine = &mut self.parties[i].machine;
-        let actions = machine.datagram(&datagram, self.now + 2 * DELAY);
+        let actions = machine.datagram(addr(CONTROL), &datagram, self.now + 2 * DELAY);
         self.challenger_acts(i, actions)
     }
 
@@ -324,28 +324,31 @@ impl Play {
             let party = &mut self.parties[i];
             let head = rtt::sealed(Kind::Commit, &CHALLENGE, party.index, 0, self.now, key_i);
             let datagram = [&head[..], &encode(&signed)].concat();
-            let actions = party.machine.datagram(&datagram, self.now + DELAY);
+            let actions = party
+                .machine
+                .datagram(addr(CONTROL), &datagram, self.now + DELAY);
             self.challenger_acts(i, actions)?;
             let party = &mut self.parties[i];
             party.machine.flooded(Flooded {
                 first_ns: party.flood.map(|f| f.start_ns),
-                last_ns: Some(self.now.saturating_sub(DELAY)),
                 sent,
-                // Nobody looks at it yet.
+                // A claim that passes is not asked what was offered.
                 log: SendLog::new(self.terms.duration_ns()),
                 clock: "virtual".into(),
                 clock_error_ns: 0,
             });
         }
-        let actions = self.prover.committed(signed);
-        self.prover_acts(actions)?;
+        self.publish(Statement::Commit(signed))?;
         self.pump()?;
         let revealed = (&commit, roots);
-        let accounting = Accounting::default();
-        let actions = self
+        let accounting = Accounting {
+            received: tally.received(),
+            ..Accounting::default()
+        };
+        let reveal = self
             .prover
             .reveal(&key(2), &NoChain, tally, revealed, accounting);
-        self.prover_acts(actions)
+        self.publish(reveal)
     }
 
     fn run(mut self) -> Result<(Vec<u8>, u64)> {

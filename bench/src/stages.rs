@@ -187,7 +187,7 @@ fn headers(load: &Load) -> Result<Vec<Stage>> {
         .filter_map(|r| Header::from_bytes(r).ok())
         .collect();
     let window = 0..=u64::MAX - 1;
-    let row = ConsentEntry::new(INDEX, load.key().cookie(), load.size, u64::MAX, window);
+    let row = ConsentEntry::new(load.key().cookie(), load.size, u64::MAX, window);
     let (mut parse, mut consent) = (Vec::new(), Vec::new());
     let (mut tag, mut tags) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

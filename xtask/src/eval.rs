@@ -52,6 +52,19 @@ pub(crate) struct Args {
     /// Write a plot for each question into this directory, as SVG.
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
+    /// Let an adversary climb on virtual time instead: against the lower bound, and for a true claim that is called
+    /// false. Fails where one is found. Needs neither root nor a product.
+    #[arg(long, conflicts_with_all = ["quick", "full", "plan", "only", "resume", "fresh", "markdown", "plot"])]
+    search: bool,
+    /// How long it climbs [default: 600]; 0: only the table of --completeness.
+    #[arg(long, value_name = "S", requires = "search")]
+    seconds: Option<u64>,
+    /// What its climbs begin with [default: 1].
+    #[arg(long, value_name = "N", requires = "search")]
+    seed: Option<u64>,
+    /// Write to this file, as Markdown, how many true claims pass.
+    #[arg(long, value_name = "FILE", requires = "search")]
+    completeness: Option<PathBuf>,
     /// Use this `plumbline` instead of building it.
     #[arg(long, value_name = "FILE")]
     product: Option<PathBuf>,
@@ -78,6 +91,7 @@ impl Args {
             (self.full, "--full"),
             (self.fresh, "--fresh"),
             (self.check, "--check"),
+            (self.search, "--search"),
         ] {
             if is_set {
                 words.push(flag.into());
@@ -86,12 +100,18 @@ impl Args {
         if !self.only.is_empty() {
             words.extend(["--only".into(), self.only.join(",").into()]);
         }
+        for (number, flag) in [(self.seconds, "--seconds"), (self.seed, "--seed")] {
+            if let Some(number) = number {
+                words.extend([flag.into(), number.to_string().into()]);
+            }
+        }
         for (file, flag) in [
             (&self.plan, "--plan"),
             (&self.resume, "--resume"),
             (&self.json, "--json"),
             (&self.markdown, "--markdown"),
             (&self.plot, "--plot"),
+            (&self.completeness, "--completeness"),
         ] {
             if let Some(file) = file {
                 words.extend([flag.into(), file.into()]);
@@ -107,12 +127,18 @@ impl Args {
 /// Something is missing, it cannot be built, or the evaluation failed: it has said why.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let say = |line: &str| eprintln!("▸ {line}");
+    let binary = || match &args.binary {
+        Some(file) => given(file),
+        None => {
+            say("build: cargo build --release --package plumbline-eval");
+            build()
+        }
+    };
+    if args.search {
+        return spawn(&binary()?, args, Vec::new());
+    }
     let privilege = Privilege::detect().require("the evaluation")?;
     machine::prepare(Purpose::Demo, &say)?;
-    let given = |file: &PathBuf| {
-        let found = file.canonicalize();
-        found.with_context(|| format!("no such program: {}", file.display()))
-    };
     let product = match &args.product {
         Some(file) => given(file)?,
         None => {
@@ -128,13 +154,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         None => None,
     };
-    let binary = match &args.binary {
-        Some(file) => given(file)?,
-        None => {
-            say("build: cargo build --release --package plumbline-eval");
-            build()?
-        }
-    };
+    let binary = binary()?;
     let mut programs: Vec<OsString> = vec!["--product".into(), product.into_os_string()];
     if let Some(attacker) = attacker {
         programs.extend(["--attacker".into(), attacker.into_os_string()]);
@@ -144,14 +164,24 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         programs.extend(["--binary".into(), binary.into_os_string()]);
         return machine::elevate(&programs);
     }
-    let mut child = Command::new(&binary)
+    spawn(&binary, args, programs)
+}
+
+fn given(file: &PathBuf) -> Result<PathBuf> {
+    let found = file.canonicalize();
+    found.with_context(|| format!("no such program: {}", file.display()))
+}
+
+/// Runs the evaluation until it ends; its files belong to whoever asked for them.
+fn spawn(binary: &PathBuf, args: &Args, programs: Vec<OsString>) -> Result<()> {
+    let mut child = Command::new(binary)
         .args(args.words())
         .args(programs)
         .spawn()
         .with_context(|| format!("cannot run {}", binary.display()))?;
     bench::pass_signals_on(child.id())?;
     let status = child.wait().context("cannot wait for the evaluation")?;
-    let files = [&args.json, &args.markdown, &args.resume];
+    let files = [&args.json, &args.markdown, &args.resume, &args.completeness];
     for file in files.into_iter().flatten() {
         machine::give_to_invoker(file);
     }
@@ -199,6 +229,7 @@ mod tests {
             "--quick",
             "--full --fresh --check --only accuracy,cross --resume s --json o --markdown m --plot p",
             "--plan own.toml",
+            "--search --seconds 5 --seed 3 --json o --completeness c",
         ] {
             let words = parse(line).words().join(" ".as_ref());
             assert_eq!(words.into_string().unwrap(), line);

@@ -5,11 +5,11 @@ pragma solidity 0.8.37;
 /// @notice What crossed the link for certain, though `j` challengers lie. Integers only, so that every
 /// implementation agrees to the last bit (the product's other one is Rust, in `proof/backhaul`).
 ///
-///     late_i(T) = ⌈r·(w_i − T) / 8e6·L⌉ + 8          sent at most before the last T of i's window
-///     c'_i(T)   = c_i                                 if w_i ≤ T, else
-///                 max(0, c_i − late_i(T))             where challengers send, all to one prover
+///     early_i(T) = ⌈r·(w_i − T) / 8e6·L⌉ + 8         sent at most before the last T of i's window
+///     c'_i(T)    = c_i                                if w_i ≤ T, else
+///                 max(0, c_i − early_i(T))            where challengers send, all to one prover
 ///                 0                                   where the prover sends to all of them
-///     bound(j)  = 8e6·L·(Σ c'_i(T_j) − the j largest c'_i(T_j)) / T_j
+///     bound(j)   = 8e6·L·(Σ c'_i(T_j) − the j largest c'_i(T_j)) / T_j
 ///
 /// Each T gives a bound that holds; which T is best for each j the caller says. Times are microseconds,
 /// rates bit/s at the IP layer, rounded down; a rate that 64 bits cannot hold is the largest that they can.
@@ -44,18 +44,18 @@ library Estimator {
     /// @notice A span or a length of zero, or arrays of different lengths.
     error InputMalformed();
 
-    /// @notice Computes all of {Output}.
+    /// @notice Computes all of {Output}. Every value is below 2^64, so that no product here overflows.
     function estimate(Input memory input) internal pure returns (Output memory output) {
+        uint256[] memory spans = input.spansUs;
         uint256 size = input.counts.length;
         require(input.windowsUs.length == size && input.packetBytes != 0, InputMalformed());
-        output.curve = new uint256[](input.spansUs.length);
+        output.curve = new uint256[](spans.length);
         uint256[] memory heap = new uint256[](size);
         uint256 left = 0;
         uint256 sum = 0;
-        uint256 span = 0;
-        for (uint256 j = 0; j < output.curve.length; ++j) {
-            if (span != input.spansUs[j] || j == 0) {
-                span = input.spansUs[j];
+        for (uint256 j = 0; j < spans.length; ++j) {
+            uint256 span = spans[j];
+            if (j == 0 || span != spans[j - 1]) {
                 require(span != 0, InputMalformed());
                 sum = _within(input, span, heap);
                 left = size;
@@ -73,35 +73,61 @@ library Estimator {
 
     /// @dev Of each challenger what it sent within the last `span` of its window, as a heap, and the sum.
     function _within(Input memory input, uint256 span, uint256[] memory heap) private pure returns (uint256 sum) {
-        uint256 size = heap.length;
+        uint256[] memory counts = input.counts;
+        uint256[] memory windowsUs = input.windowsUs;
         uint256 divisor = BIT_US * input.packetBytes;
-        for (uint256 i = size; i > 0;) {
-            --i;
-            uint256 count = input.counts[i];
-            uint256 windowUs = input.windowsUs[i];
-            if (windowUs > span) {
-                uint256 late = count;
-                if (!input.uplink) late = (input.rateBps * (windowUs - span) + divisor - 1) / divisor + BURST_PACKETS;
-                count = count > late ? count - late : 0;
+        uint256 rateBps = input.rateBps;
+        bool uplink = input.uplink;
+        uint256 size = heap.length;
+        unchecked {
+            // The three arrays are as long as each other.
+            for (uint256 i = size; i > 0;) {
+                --i;
+                uint256 count = _at(counts, i);
+                uint256 windowUs = _at(windowsUs, i);
+                if (windowUs > span) {
+                    uint256 early =
+                        uplink ? count : (rateBps * (windowUs - span) + divisor - 1) / divisor + BURST_PACKETS;
+                    count = count > early ? count - early : 0;
+                }
+                sum += count;
+                _sift(heap, i, size, count);
             }
-            sum += count;
-            _sift(heap, i, size, count);
         }
     }
 
     /// @dev Puts `value` at `i` or below it, so that in heap[0..size] no entry is above the one it hangs from.
     function _sift(uint256[] memory heap, uint256 i, uint256 size, uint256 value) private pure {
-        // Indices are below twice the length of an array in memory.
+        // `size` is at most the length, and so is every place below it.
         unchecked {
-            while (true) {
-                uint256 child = 2 * i + 1;
-                if (child >= size) break;
-                if (child + 1 < size && heap[child + 1] > heap[child]) ++child;
-                if (heap[child] <= value) break;
-                heap[i] = heap[child];
+            for (uint256 child = 2 * i + 1; child < size; child = 2 * i + 1) {
+                uint256 larger = _at(heap, child);
+                if (child + 1 < size) {
+                    uint256 other = _at(heap, child + 1);
+                    if (other > larger) {
+                        larger = other;
+                        ++child;
+                    }
+                }
+                if (larger <= value) break;
+                _put(heap, i, larger);
                 i = child;
             }
-            if (i < size) heap[i] = value;
+            if (i < size) _put(heap, i, value);
+        }
+    }
+
+    /// @dev values[i], where it is known that there is one.
+    function _at(uint256[] memory values, uint256 i) private pure returns (uint256 value) {
+        assembly ("memory-safe") {
+            value := mload(add(add(values, 32), shl(5, i)))
+        }
+    }
+
+    /// @dev values[i] = value, where it is known that there is one.
+    function _put(uint256[] memory values, uint256 i, uint256 value) private pure {
+        assembly ("memory-safe") {
+            mstore(add(add(values, 32), shl(5, i)), value)
         }
     }
 }

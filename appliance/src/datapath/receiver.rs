@@ -606,7 +606,7 @@ fn rows(spec: &SessionSpec) -> Result<Vec<Row>, DatapathError> {
                 SocketAddr::V4(v4) => mapped_v4(v4.ip().octets()),
                 SocketAddr::V6(v6) => v6.ip().octets(),
             };
-            let key = ConsentKey::new(source, sender.source.port(), spec.session);
+            let key = ConsentKey::new(source, sender.source.port(), spec.session, sender.index);
             if !seen.insert(key) {
                 return Err(wrong(format!(
                     "{} is listed twice; each sender once",
@@ -614,7 +614,6 @@ fn rows(spec: &SessionSpec) -> Result<Vec<Row>, DatapathError> {
                 )));
             }
             let entry = ConsentEntry::new(
-                sender.index,
                 sender.cookie,
                 spec.size,
                 spec.cap_packets,

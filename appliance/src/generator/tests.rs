@@ -292,7 +292,7 @@ fn the_mean_rate_is_kept_and_never_exceeded() {
         let took = begun.elapsed().as_secs_f64();
         assert_eq!(outcome.sent, count as u64);
         // The last burst is due one burst before the schedule ends.
-        let burst = Pace::new(12_000, rate, 7).burst() as usize;
+        let burst = usize::try_from(Pace::new(12_000, rate, 7).burst()).unwrap();
         let scheduled = (count - burst) as f64 * 12_000.0 / rate as f64;
         let ratio = (scheduled + outcome.missed_ns as f64 / 1e9) / took;
         // The upper bound is exact; the lower leaves room for a machine with other things to do.

@@ -431,6 +431,17 @@ fn ip_of(endpoint: &str) -> Option<(IpAddr, Option<u16>)> {
     whole.map(|a| (a.ip(), port(a))).or_else(alone)
 }
 
+/// Everything that was said in a session is delivered.
+///
+/// # Errors
+/// The journal's, in words; nothing is lost by it.
+pub async fn delivered(seat: Arc<Seat>) -> Result<(), String> {
+    let shrunk = tokio::task::spawn_blocking(move || seat.delivered()).await;
+    shrunk
+        .map_err(|e| e.to_string())?
+        .map_err(|e| e.to_string())
+}
+
 /// A random value that nobody can guess: for secrets of one session.
 ///
 /// # Errors

@@ -22,6 +22,14 @@ use crate::ui::results::{
 /// Buckets that a result tells the sustained rate for, bytes: of a home line, a business line, a large shaper.
 const BURSTS: [u64; 3] = [1_000_000, 10_000_000, 100_000_000];
 
+/// What the line sustains at least, if it has a bucket of `burst_bytes`.
+pub fn sustained(judgement: &Judgement, burst_bytes: u64) -> SustainedView {
+    SustainedView {
+        burst_bytes,
+        at_least_bps: judgement.sustained_bps(burst_bytes),
+    }
+}
+
 /// Everything that the evidence says; the chain's part is filled in by [`settle`].
 pub fn from_evidence(
     record: &Record,
@@ -57,12 +65,7 @@ pub fn from_evidence(
         offered_bps: terms.offer_total_bps(),
         asked_bps: judgement.asked_bps,
         came_bps: judgement.came_bps,
-        sustained: BURSTS
-            .map(|burst_bytes| SustainedView {
-                burst_bytes,
-                at_least_bps: judgement.sustained_bps(burst_bytes),
-            })
-            .into(),
+        sustained: BURSTS.map(|bytes| sustained(judgement, bytes)).into(),
         burst_bytes: judgement.burst.map(|b| b.burst_bytes),
         duration_ms: terms.duration_ms.into(),
         target_packets: terms.target(),

@@ -41,6 +41,8 @@ pub struct Order {
     pub prover: Address,
     /// What is measured, in packets of any length: [`mtu`](Self::mtu) decides.
     pub terms: Terms,
+    /// Bucket that the result tells the sustained rate for, beside the usual ones, bytes.
+    pub burst_bytes: Option<u64>,
     /// Largest IP packet that passes the path whole, bytes; none: [`USUAL_MTU`].
     pub mtu: Option<u16>,
     /// Base units a byte.
@@ -149,7 +151,7 @@ pub async fn measure(
         return Err(no_result(&chain, id, state, given_up).await);
     }
     progress.stage(Stage::Collect);
-    let mut document = collect(&api, &chain, id, save).await?;
+    let mut document = collect(&api, &chain, id, save, order.burst_bytes).await?;
     outcome::settle(&chain, id, &mut document).await?;
     progress.done();
     Ok(document)
@@ -329,6 +331,7 @@ async fn collect(
     chain: &ChainClient,
     id: B256,
     save: Option<&Path>,
+    burst_bytes: Option<u64>,
 ) -> Result<MeasureResult, PayError> {
     let bytes = api.bundle(&id.0).await?;
     if let Some(path) = save {
@@ -356,6 +359,8 @@ async fn collect(
         )));
     };
     let mut document = outcome::from_evidence(record, judgement, &verified.address);
+    let asked = burst_bytes.map(|bytes| outcome::sustained(judgement, bytes));
+    document.sustained.splice(0..0, asked);
     let agrees = posted.verdict as u8 == judgement.verdict as u8
         && posted.lower == u128::from(judgement.lower_bps())
         && posted.guaranteed == u128::from(judgement.guaranteed_bps());

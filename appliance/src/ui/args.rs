@@ -13,13 +13,19 @@ use plumbline_trust::identity::Address;
 pub use self::chain::{ChainArgs, ChainCommand, DeployArgs, Until};
 pub use self::dispute::{DisputeArgs, DisputeCommand, StakeArgs, StakeCommand, StakerArgs};
 use super::exit::Failure;
-use crate::config::units::{self, parse_amount, parse_duration};
+use crate::config::units::{self, Bytes, parse_amount, parse_duration};
 use crate::config::{CoordinatorUrl, Rate};
 
 /// Most challengers of one request; the contract refuses more.
 const CHALLENGERS_MAX: u16 = 64;
 /// Shortest and longest phase; the contract refuses others.
 const DURATION_BOUNDS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(10));
+
+/// Milliseconds, times the claim in bit/s, over a byte of a bucket, that let it add 2 % of the claim at most:
+/// 8 · 1000 / 0.02.
+const SUSTAINED: u128 = 8 * 1000 * 100 / 2;
+/// Shortest phase of a sustained measurement, ms.
+const SUSTAINED_MS: u128 = 1000;
 
 /// What a maximum packet length is.
 const MTU_FORMS: &str = "allowed: 1436 to 65535, usually 1500 or 9000";
@@ -139,8 +145,24 @@ pub struct MeasureArgs {
     #[arg(long, value_name = "F", default_value_t = 1)]
     pub f: u16,
     /// Nominal duration of the measurement, 10ms to 10s
-    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub duration: Duration,
+    /// Measure so long that a bucket in the line adds 2 % of the claim at most
+    ///
+    /// Takes 400 s · bucket in bytes / claim in bit/s, at least 1s: says what that costs, and asks.
+    #[arg(long, conflicts_with = "duration")]
+    pub sustained: bool,
+    /// Bucket that the line may have, for --sustained: 16mb, 1.5gb, or bytes
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value = "16mb",
+        requires = "sustained"
+    )]
+    pub burst: Bytes,
+    /// Do not ask before a --sustained measurement
+    #[arg(long, requires = "sustained")]
+    pub yes: bool,
     /// Which way the measured traffic flows, seen from the prover
     #[arg(long, value_enum, default_value = "down")]
     pub direction: Way,
@@ -183,17 +205,29 @@ impl MeasureArgs {
         }
         let (min, max) = DURATION_BOUNDS;
         let words = units::format_duration;
-        if self.duration < min || self.duration > max {
+        let duration = self.duration();
+        if self.sustained && duration > max {
+            let most = max.as_millis();
+            mistakes.push(format!(
+                "--sustained with --burst {} and --claim {} takes {}: allowed: at most {}, so a claim of at least {} or a burst of at most {}",
+                self.burst,
+                self.claim,
+                words(duration),
+                words(max),
+                Rate(narrow((SUSTAINED * u128::from(self.burst.0)).div_ceil(most))),
+                Bytes(narrow(most * u128::from(self.claim.0) / SUSTAINED)),
+            ));
+        } else if duration < min || duration > max {
             mistakes.push(format!(
                 "--duration {}: allowed: from {} to {}",
-                words(self.duration),
+                words(duration),
                 words(min),
                 words(max)
             ));
         }
         // The chain counts deadlines in seconds.
-        if self.deadline.as_secs() == 0 || self.deadline <= self.duration {
-            let (deadline, duration) = (words(self.deadline), words(self.duration));
+        if self.deadline.as_secs() == 0 || self.deadline <= duration {
+            let (deadline, duration) = (words(self.deadline), words(duration));
             mistakes.push(format!("--deadline {deadline}: allowed: at least 1s and longer than --duration ({duration})"));
         }
         if let Some(bundle) = &self.bundle {
@@ -211,6 +245,48 @@ impl MeasureArgs {
             Err(Failure::usage(mistakes.join("\n           ")))
         }
     }
+
+    /// How long the phase is: as said, or so long that the bucket adds 2 % of the claim at most.
+    pub fn duration(&self) -> Duration {
+        if !self.sustained {
+            return self.duration;
+        }
+        let ms = (SUSTAINED * u128::from(self.burst.0)).div_ceil(u128::from(self.claim.0).max(1));
+        Duration::from_millis(narrow(ms.max(SUSTAINED_MS)))
+    }
+
+    /// What is measured; whether it can be is for [`Terms::check`] to say.
+    pub fn terms(&self) -> Terms {
+        let duration_ms = u32::try_from(self.duration().as_millis()).unwrap_or(u32::MAX);
+        Terms {
+            direction: self.direction.into(),
+            ..Terms::downlink(self.claim.0, self.challengers, self.f, duration_ms)
+        }
+    }
+
+    /// What a measurement takes at most: bytes that are paid, and bytes on the line.
+    pub fn cost(&self) -> String {
+        let terms = self.terms();
+        let each = u64::from(terms.packet_bytes);
+        let payees = match terms.direction {
+            Direction::Down => terms.honest(),
+            Direction::Up => terms.n.into(),
+        };
+        let paid = u128::from(payees) * u128::from(terms.per_challenger()) * u128::from(each);
+        let sent = u128::from(terms.n) * u128::from(terms.cap_packets()) * u128::from(each);
+        format!(
+            "a phase of {} in which {} MB are paid for, {} base units at {} a byte; if the line is slow, up to {} MB are sent",
+            units::format_duration(self.duration()),
+            paid.div_ceil(1_000_000),
+            paid.saturating_mul(self.price),
+            self.price,
+            sent.div_ceil(1_000_000)
+        )
+    }
+}
+
+fn narrow(value: u128) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
 }
 
 /// Which way the measured traffic flows.
@@ -371,7 +447,7 @@ mod tests {
         );
         assert_eq!(
             (args.duration.as_millis(), args.deadline.as_secs()),
-            (100, 60)
+            (1000, 60)
         );
         assert!(args.bundle.is_none() && !args.output.json);
         assert_eq!((args.direction, args.mtu), (Way::Down, None));
@@ -405,6 +481,38 @@ mod tests {
             words.contains("from 3f+1 = 7 to 64") && words.contains("--duration 1h"),
             "{words}"
         );
+    }
+
+    #[test]
+    fn a_sustained_measurement_is_as_long_as_its_bucket_asks_for() {
+        let asked = |more: &str| measure(&more.split(' ').collect::<Vec<_>>());
+        let took = |more: &str| asked(more).unwrap().duration().as_millis();
+        // 8 · 16 MB in 6.4 s are 20 Mbit/s, 2 % of the claim; in a second at least.
+        assert_eq!(took("--sustained"), 6_400);
+        assert_eq!(took("--sustained --claim 100mbit --burst 250001"), 1_001);
+        assert_eq!(took("--sustained --claim 10gbit --burst 16mb"), 1_000);
+        assert_eq!(took("--duration 50ms"), 50);
+        let longest = "--sustained --claim 640mbit";
+        assert!(took(longest) == 10_000 && asked(longest).unwrap().check().is_ok());
+        let words = asked("--sustained --claim 100mbit").unwrap().check();
+        let words = words.unwrap_err().to_string();
+        for part in ["takes 64s", "at least 640mbit", "at most 2500kb"] {
+            assert!(words.contains(part), "{part:?} is not in {words}");
+        }
+        for wrong in ["--sustained --duration 1s", "--burst 1mb", "--yes"] {
+            assert!(asked(wrong).is_err(), "{wrong}");
+        }
+        // 10^9 · 6.4 / 12,000 packets of 1500 bytes are 800 MB; all five send 1.15 of a quarter four times.
+        let cost = asked("--sustained --price 3").unwrap().cost();
+        for part in [
+            "6400ms",
+            "801 MB",
+            "2400000000",
+            "at 3 a byte",
+            "up to 4601 MB",
+        ] {
+            assert!(cost.contains(part), "{part:?} is not in {cost}");
+        }
     }
 
     #[test]

@@ -92,8 +92,7 @@ fn every_packet_is_accounted_for(path: PathChoice, receiver_is: &str, mode: &str
     let lost = counters.xsk.rx_dropped + counters.xsk.rx_ring_full;
     assert_eq!(redirected, counters.thread.frames + lost);
     if path_loss == 0 && lost + counters.socket.dropped == 0 {
-        assert_eq!(counters.fate(Fate::DroppedIndex), 4_003);
-        assert_eq!(counters.fate(Fate::DroppedNotConsented), 4_003);
+        assert_eq!(counters.fate(Fate::DroppedNotConsented), 2 * 4_003);
         assert_eq!((tally.accepted, tally.refused), (2 * 3_603, 2 * 400));
     }
     drop(receiver);

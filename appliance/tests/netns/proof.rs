@@ -36,6 +36,9 @@ fn holds(stage: &Stage, before: &Counters, outcome: &Outcome) -> Value {
             .expect("an amount");
         let counted = u128::from(challenger["packets"].as_u64().expect("a count"));
         assert!(counted > 0, "{challenger}");
+        let window_us = challenger["window_us"].as_u64().expect("a window");
+        let rho_ns = challenger["rho_ns"].as_u64().expect("a round trip");
+        assert!(rho_ns > 0 && window_us > rho_ns / 1000, "{challenger}");
         assert_eq!(paid, counted * packet_bytes * BYTE_PRICE, "{challenger}");
     }
     document
@@ -119,6 +122,11 @@ pub(crate) fn measured(
         let outcome = stage.measure(arguments);
         assert!([OK, FAILED].contains(&outcome.code), "{outcome:?}");
         let document = holds(stage, &before, &outcome);
+        let bound = |name: &str| document[name].as_u64().expect("a rate");
+        let (lower, guaranteed) = (bound("lower_bps"), bound("guaranteed_bps"));
+        // The shaper passes 2 % more over a second than its rate, its own bucket included.
+        let most = truth + truth / 50;
+        assert!(guaranteed <= lower && lower <= most, "{document}");
         let passed = document["verdict"] == "Pass";
         assert_eq!(passed, outcome.code == OK, "{outcome:?}");
         let figure = document["measured_bps"].as_u64().expect("a rate");
@@ -126,7 +134,8 @@ pub(crate) fn measured(
         if is_near && document["verdict"] == verdict && outcome.code == code {
             return document;
         }
-        seen.push((document["verdict"].clone(), figure));
+        let reason = document["reason"].clone();
+        seen.push((document["verdict"].clone(), figure, reason));
     }
     panic!("{verdict} at {truth} bit/s was to be measured, not {seen:?}");
 }
@@ -202,6 +211,7 @@ fn an_honest_prover_passes_over_native_xdp_and_every_packet_has_a_fate() {
     assert_eq!(document["datapath"]["receiver"], "af_xdp");
     assert_eq!(document["datapath"]["xdp_mode"], "native");
     assert_eq!(document["bundle"], bundle.as_str());
+    counted_by_the_host(&bundle);
     verifies(&mut stage, &bundle, &document);
 
     let metrics = stage.get("/metrics");
@@ -222,6 +232,19 @@ fn an_honest_prover_passes_over_native_xdp_and_every_packet_has_a_fate() {
     stage.end();
 }
 
+/// The prover's host says what came over the interface, lost nothing of it, and saw each sender's packets.
+#[track_caller]
+fn counted_by_the_host(path: &str) {
+    let verified = bundle::verify(&std::fs::read(path).expect("the bundle"));
+    let reveal = verified.record.and_then(|r| r.reveal).expect("a reveal");
+    let told = reveal.message.accounting;
+    let received: u64 = told.received.iter().sum();
+    let (frames, bytes) = told.interface.expect("the interface counts");
+    assert_eq!(told.host_dropped, 0);
+    assert!(received > 0 && told.received.iter().all(|n| *n > 0));
+    assert!(frames >= received && bytes >= 1500 * received);
+}
+
 #[test]
 fn an_overclaiming_prover_fails_with_its_true_figure_and_the_challengers_are_paid() {
     const TRUE: u64 = 30_000_000;
@@ -234,6 +257,9 @@ fn an_overclaiming_prover_fails_with_its_true_figure_and_the_challengers_are_pai
         .to_string();
     let asking = format!("--faucet --claim 100mbit --challengers 4 --bundle {bundle}");
     let document = measured(&mut stage, &asking, ("Fail", FAILED), TRUE);
+    let asked = document["asked_bps"].as_u64().expect("a rate");
+    let came = document["came_bps"].as_u64().expect("a rate");
+    assert!(asked >= 80_000_000 && came < asked, "{document}");
     verifies(&mut stage, &bundle, &document);
     stage.end();
 }
@@ -283,7 +309,7 @@ fn any_bent_byte_of_the_evidence_is_found() {
     let mut stage = Stage::running(4, LINK);
     let path = stage.directory.path().join("evidence.bundle");
     let outcome = stage.measure(&format!(
-        "--faucet --claim 190mbit --challengers 4 --bundle {}",
+        "--faucet --claim 190mbit --challengers 4 --duration 200ms --bundle {}",
         path.display()
     ));
     assert_eq!(outcome.code, OK, "{outcome:?}");

@@ -100,8 +100,8 @@ fn a_request_that_cannot_be_is_refused_in_words_and_locks_nothing() {
         OK
     );
     let asked = ["--claim", "10mbit", "--challengers", "4", "--price", "1"];
-    // m = 10 Mbit/s · 100 ms / (8 · 1500 · 3) = 28 packets, three challengers' worth, and the fee of 1000.
-    let escrow: u128 = 28 * 3 * 1500 + 1000;
+    // m = 10 Mbit/s · 1 s / (8 · 1500 · 3) = 278 packets, three challengers' worth, and the fee of 1000.
+    let escrow: u128 = 278 * 3 * 1500 + 1000;
     let poor = measure(&mut stage, &url, &prover, &asked);
     poor.refused(
         REFUSED,

@@ -19,7 +19,6 @@ pub(crate) struct Sender {
     log: SendLog,
     sent_ns: u64,
     first_ns: Option<u64>,
-    last_ns: Option<u64>,
     reached_ns: u64,
 }
 
@@ -37,7 +36,6 @@ impl Sender {
             log: SendLog::new(terms.duration_ns()),
             sent_ns: flood.start_ns,
             first_ns: None,
-            last_ns: None,
             reached_ns: 0,
         }
     }
@@ -76,7 +74,6 @@ impl Scene {
         if over {
             party.machine.flooded(Flooded {
                 first_ns: sender.first_ns,
-                last_ns: sender.last_ns,
                 sent: sender.sent,
                 log: sender.log.clone(),
                 clock: "model".into(),
@@ -85,7 +82,6 @@ impl Scene {
             return;
         }
         sender.first_ns = sender.first_ns.or(Some(sender.sent_ns));
-        sender.last_ns = Some(sender.sent_ns);
         let since_ns = sender.sent_ns - sender.first_ns.unwrap_or(sender.sent_ns);
         sender.log.add(since_ns, 1);
         let sequence = sender.sent;

@@ -5,10 +5,13 @@
 //!  probe ─► echo, signed                                                              └─► quiet: reveal
 //! ```
 
-use plumbline_proof::backhaul::messages::{Accounting, ChallengeId, Commit, ECHO_DOMAIN};
+use plumbline_proof::backhaul::messages::{
+    Accounting, ChallengeId, Commit, ECHO_DOMAIN, Statement,
+};
 use plumbline_proof::backhaul::params::{
     COMMIT_BURST, COMMIT_GIVE_UP_NS, COMMIT_REPEAT_NS, DRAIN_LIMIT_NS, DRAIN_QUIET_NS, Terms,
 };
+use plumbline_proof::backhaul::prover::ProverAction;
 use plumbline_proof::backhaul::rtt;
 use plumbline_proof::backhaul::tally::{Leaf, Tally};
 use plumbline_trust::Digest;
@@ -104,8 +107,9 @@ impl Scene {
 
     /// The prover's datagram reaches a challenger.
     pub(crate) fn answered(&mut self, number: u16, bytes: &[u8]) {
-        if let Some(party) = self.parties.get_mut(&number) {
-            let actions = party.machine.datagram(bytes, self.now_ns);
+        let from = self.prover.as_ref().map(|(seat, _)| seat.control);
+        if let (Some(party), Some(from)) = (self.parties.get_mut(&number), from) {
+            let actions = party.machine.datagram(from, bytes, self.now_ns);
             self.challenger_acts(number, actions);
         }
     }
@@ -223,21 +227,21 @@ impl Scene {
         ];
         let accounting = Accounting {
             fates: named.map(|(name, count)| (name.to_owned(), count)).into(),
-            uncapped: u32::try_from(gate.tally.uncapped()).unwrap_or(u32::MAX),
+            received: gate.tally.received(),
             histogram: gate.tally.histogram(),
             reordered: gate.tally.reordered(),
             commit_latency_ns: COMMIT_NS,
             ..Accounting::default()
         };
         let roots = std::mem::take(&mut word.roots);
-        let mut actions = prover.committed(word.signed.clone());
-        actions.extend(prover.reveal(
+        let reveal = prover.reveal(
             &seat.node.network,
             &seat.node.settler,
             &gate.tally,
             (&word.commit, roots),
             accounting,
-        ));
-        self.prover_acts(actions);
+        );
+        let commit = Statement::Commit(word.signed.clone());
+        self.prover_acts([commit, reveal].map(ProverAction::Say).into());
     }
 }

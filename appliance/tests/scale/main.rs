@@ -40,7 +40,7 @@ const QUICK: Size = Size {
     provers: 4,
     n: 10,
     f: 3,
-    duration_ms: 400,
+    duration_ms: 1000,
 };
 const FULL: Size = Size {
     challengers: 100,

@@ -202,7 +202,7 @@ impl Scene {
             Told::Challenger(seat, notice) => {
                 let key = &seat.node.network;
                 let secrets = Secrets::new(node::random()?, node::random()?);
-                let made = Challenger::new(&notice, key, secrets, seat.data, seat.control, 0);
+                let made = Challenger::new(&notice, key, secrets, seat.data, seat.control);
                 let (machine, said) = made.map_err(|e| e.to_string())?;
                 let number = machine.index();
                 self.numbers.insert(seat.who, number);
@@ -219,25 +219,23 @@ impl Scene {
                 self.parties.insert(number, party);
                 self.challenger_acts(number, said);
             }
-            Told::Line(who, line) => return self.hears(who, &line),
+            Told::Line(who, line) => self.hears(who, &line),
         }
         Ok(())
     }
 
-    fn hears(&mut self, who: Address, line: &Statement) -> Result<(), String> {
-        let refused =
-            |e: plumbline_proof::backhaul::record::Refusal| format!("{who}: {}: {e}", line.name());
+    fn hears(&mut self, who: Address, line: &Statement) {
         if let Some(number) = self.numbers.get(&who).copied() {
             let Some(party) = self.parties.get_mut(&number) else {
-                return Ok(());
+                return;
             };
-            let said = party.machine.hear(&party.seat.node.network, line);
-            self.challenger_acts(number, said.map_err(refused)?);
+            let key = &party.seat.node.network;
+            let said = party.machine.hear(key, line, self.now_ns);
+            self.challenger_acts(number, said);
         } else if let Some((seat, machine)) = &mut self.prover {
             let said = machine.hear(&seat.node.network, line, self.now_ns);
-            self.prover_acts(said.map_err(refused)?);
+            self.prover_acts(said);
         }
-        Ok(())
     }
 
     fn happens(&mut self, event: Event) {
@@ -301,9 +299,7 @@ impl Scene {
                 }
                 ProverAction::Arm { t0_ns, deadline_ns } => {
                     self.agenda.plan(deadline_ns, Event::Commit);
-                    // Floods begin half a round trip before T0.
-                    let before = t0_ns - WAY_NS - WAY_SPREAD_NS;
-                    self.hold = Some((before.max(self.now_ns), Instant::now()));
+                    self.hold = Some(((t0_ns - 1).max(self.now_ns), Instant::now()));
                 }
                 ProverAction::Fail(why) => {
                     self.trouble(&format!("the prover gives up: {why}"));

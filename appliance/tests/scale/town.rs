@@ -28,7 +28,7 @@ pub(crate) struct Size {
     /// Challengers a measurement, and how many corrupt ones it stands.
     pub(crate) n: u16,
     pub(crate) f: u16,
-    /// Long enough that a slow link's target is a hundred packets, and that it is twenty round trips.
+    /// Long enough for forty of the longest round trips.
     pub(crate) duration_ms: u32,
 }
 
@@ -226,6 +226,7 @@ impl Town {
         let order = Order {
             prover: claim.prover,
             terms: Terms::downlink(claim.claim_bps, size.n, size.f, size.duration_ms),
+            burst_bytes: None,
             mtu: None,
             price_per_byte: PRICE,
             deadline: DEADLINE,
@@ -243,7 +244,7 @@ impl Town {
             let judgement = verified.judgement.unwrap();
             assert_eq!(hex::encode(verified.address), document.bundle_hash);
             assert_eq!(
-                (judgement.point_bps, judgement.guaranteed_bps()),
+                (judgement.measured_bps, judgement.guaranteed_bps()),
                 (document.measured_bps, document.guaranteed_bps)
             );
             let mut id = [0; 32];

@@ -14,6 +14,7 @@ use plumbline_contracts::abi::jury::Jury::JuryEvents;
 use plumbline_contracts::abi::participants::Participants::ParticipantsEvents;
 use plumbline_contracts::abi::vault::Vault::VaultEvents;
 use plumbline_contracts::{State, Verdict};
+use plumbline_proof::backhaul::params::Terms;
 
 /// Blocks that a reorganisation never takes back.
 pub(crate) const DEPTH: usize = 6;
@@ -48,6 +49,7 @@ pub(crate) struct Job {
     pub(crate) bundle: B256,
     pub(crate) reported_at: u64,
     pub(crate) reporters: u64,
+    /// Packets of each challenger whose report counts.
     pub(crate) counts: Vec<u32>,
     pub(crate) annulled: Vec<Address>,
     pub(crate) paid: BTreeMap<Address, u128>,
@@ -55,6 +57,14 @@ pub(crate) struct Job {
     pub(crate) fee: u128,
     /// Unix second of the end.
     pub(crate) ended_at: u64,
+}
+
+impl Job {
+    /// What is measured; only towards the prover here.
+    pub(crate) fn terms(&self) -> Terms {
+        let asked = &self.request;
+        Terms::downlink(asked.claimBps, asked.n, asked.f, asked.durationMs)
+    }
 }
 
 /// A dispute and its case, as the logs tell it.
@@ -176,7 +186,8 @@ impl Index {
                 job.bundle = e.bundleHash;
                 job.reported_at = time;
                 job.reporters = told.result.reporters;
-                job.counts = told.counts;
+                let packets = told.reports.iter().map(|r| (r >> 32) as u32);
+                job.counts = packets.collect();
             }
             Told::Contested(e) => self.job(e.id).state = State::Disputed,
             Told::Ruled(e) => self.job(e.id).state = State::Reported,
@@ -184,6 +195,11 @@ impl Index {
                 let job = self.job(e.id);
                 job.verdict = Verdict::Annulled;
                 job.annulled.push(e.guilty);
+            }
+            Told::Recomputed(e) => {
+                let job = self.job(e.id);
+                job.verdict = Verdict::from_u8(e.verdict).unwrap();
+                job.guaranteed = e.guaranteed.to();
             }
             Told::Paid(e) => {
                 *self.job(e.id).paid.entry(e.challenger).or_default() += e.amount.to::<u128>();
@@ -199,7 +215,9 @@ impl Index {
                 (job.state, job.ended_at) = (State::TimedOut, time);
             }
             Told::Cancelled(e) => self.job(e.id).state = State::Cancelled,
-            Told::NotEnoughChallengers(_) | Told::EIP712DomainChanged(_) => {}
+            Told::ReportSkipped(_)
+            | Told::NotEnoughChallengers(_)
+            | Told::EIP712DomainChanged(_) => {}
         }
     }
 

@@ -12,10 +12,10 @@
 //! within its finality, and whatever at most f challengers, a minority of jurors, a prover and a
 //! coordinator do against the rules: money is conserved, every measurement ends in time, nothing stays
 //! locked, nobody honest loses stake (but a juror that is down while it should vote), every honest
-//! challenger in a result is paid, no jury rules wrongly, and no guaranteed figure is above the link. The
-//! same seed makes the same run. What it does not promise: the datapath, the network keys and the sessions
-//! of the product, which are tested elsewhere (`appliance/tests/netns/`): the actors here are written for
-//! the simulation, the contracts are the real ones. The test takes new seeds each time;
+//! challenger in a result is paid, no jury rules wrongly, no guaranteed figure is above the link and no true
+//! claim is called false. The same seed makes the same run. What it does not promise: the datapath, the network
+//! keys and the sessions of the product, which are tested elsewhere (`appliance/tests/netns/`): the actors here are
+//! written for the simulation, the contracts are the real ones. The test takes new seeds each time;
 //! `PLUMBLINE_FULL=1` takes thousands, `PLUMBLINE_SEED=…` repeats one.
 
 #![allow(clippy::unwrap_used)]

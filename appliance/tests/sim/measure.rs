@@ -8,9 +8,11 @@ use plumbline_contracts::abi::backhaul::Backhaul;
 use plumbline_contracts::abi::backhaul::IBackhaul::{
     SignedCommit, SignedReport, Submission, Timing as Posted,
 };
-use plumbline_contracts::{State, Timing, commit_digest, counts_hash, report_digest};
-
 use plumbline_contracts::signing::PHASE;
+use plumbline_contracts::{State, Timing, Verdict, commit_digest, counts_hash, report_digest};
+use plumbline_proof::backhaul::estimate::{self, Sample};
+use plumbline_proof::backhaul::offer::{self, Offer};
+use plumbline_proof::backhaul::params::Terms;
 
 use crate::actors::{Actor, Evidence, Keeper, Sender};
 use crate::clock::SECOND;
@@ -110,15 +112,17 @@ fn conclude(a: &mut Actor, w: &mut World, view: &Index, id: B256, job: &Job, kin
     } else {
         0
     };
+    let fitting: Vec<&Report> = fitting.skip(skip).collect();
+    let (verdict, spans_us) = judged(&job.terms(), commit, &fitting);
     let mut posted = Submission {
         packets: commit.packets(),
         counts: commit.counts.clone(),
         responseHash: commit.response,
         proverSignature: commit.signature.clone(),
-        reports: fitting.skip(skip).map(posted).collect(),
+        reports: fitting.into_iter().map(posted).collect(),
         bundleHash: bundle,
-        sustainedBps: u64::MAX,
-        inconclusive: false,
+        verdict: verdict as u8,
+        spansUs: spans_us,
     };
     if kind == Keeper::Forger {
         let first = posted.counts[0];
@@ -131,11 +135,50 @@ fn conclude(a: &mut Actor, w: &mut World, view: &Index, id: B256, job: &Job, kin
     w.tally.forgeries += u64::from(refused && kind == Keeper::Forger);
 }
 
+/// What a coordinator says of the claim, by the product's own rules, and the T of each bound. All that came was
+/// counted here, and whoever reports sent as it should for as long as it says.
+fn judged(terms: &Terms, commit: &Commit, reports: &[&Report]) -> (Verdict, Vec<u32>) {
+    let samples: Vec<Sample> = reports
+        .iter()
+        .map(|r| Sample {
+            packets: r.packets.into(),
+            window_us: r.window_us,
+        })
+        .collect();
+    let curve = estimate::curve(terms, &samples);
+    let spans_us = curve.iter().map(|b| b.span_us).collect();
+    let bps = |at: usize| curve[at].bps;
+    if estimate::passes(terms, bps(0), bps(usize::from(terms.f))) {
+        return (Verdict::Pass, spans_us);
+    }
+    let bytes = u64::from(terms.packet_bytes);
+    let slot_bits = u128::from(terms.offer_each_bps()) * u128::from(terms.offer_slot_ns());
+    let in_a_slot = u32::try_from(slot_bits / (8_000_000_000 * u128::from(bytes))).unwrap();
+    let offers: Vec<Offer> = reports
+        .iter()
+        .map(|r| Offer {
+            sent: (0..u64::from(r.window_us) * 1_000 / terms.offer_slot_ns())
+                .map(|_| in_a_slot)
+                .collect(),
+            window_us: r.window_us,
+            narrow: false,
+        })
+        .collect();
+    let silent = usize::from(terms.n) - reports.len();
+    let tried = offer::tried(terms, &offers, silent, commit.packets() * bytes);
+    let short = tried.is_some_and(|t| t.short) && reports.len() as u64 >= terms.honest();
+    let verdict = if short {
+        Verdict::Fail
+    } else {
+        Verdict::Inconclusive
+    };
+    (verdict, spans_us)
+}
+
 fn posted(report: &Report) -> Posted {
     Posted {
         index: report.index,
-        ttNs: report.tt_ns,
-        ttPlusNs: report.tt_plus_ns,
+        windowUs: report.window_us,
         packets: report.packets,
         signature: report.signature.clone(),
     }
@@ -178,8 +221,7 @@ fn signed_report(report: &Report) -> SignedReport {
     SignedReport {
         phase: PHASE,
         index: report.index,
-        ttNs: report.tt_ns,
-        ttPlusNs: report.tt_plus_ns,
+        windowUs: report.window_us,
         packets: report.packets,
         responseHash: report.response,
         signature: report.signature.clone(),
@@ -273,10 +315,7 @@ pub(crate) fn commit(a: &mut Actor, w: &mut World, id: B256, twice: bool) {
     };
     let flood = Flood {
         link_bps: w.links[&a.address],
-        claim_bps: job.request.claimBps,
-        duration_ms: job.request.durationMs,
-        n: job.request.n,
-        f: job.request.f,
+        terms: job.terms(),
         senders: &senders,
     };
     let (counts, took_ns) = flood.run(&mut w.dice);
@@ -397,24 +436,21 @@ fn report(
 ) -> Report {
     // Never less than the link took, up to 0.8 % more: stamps come late, never early.
     let took = commit.took_ns + commit.took_ns * w.dice.between(0, 8) / 1_000;
-    let tt_ns = more
-        + match kind {
-            Sender::Fast | Sender::Smuggler => took / 10 + 1,
-            Sender::Slow => took * 10,
-            _ => took,
-        };
+    let window_ns = match kind {
+        Sender::Fast | Sender::Smuggler => took / 10 + 1,
+        Sender::Slow => took * 10,
+        _ => took,
+    };
     let timing = Timing {
         index,
-        tt_ns,
-        tt_plus_ns: tt_ns,
+        window_us: u32::try_from(window_ns.div_ceil(1_000) + more).unwrap(),
         packets: commit.counts[usize::from(index)],
     };
     let digest = report_digest(&w.domain, commit.id, PHASE, timing, commit.response);
     Report {
         id: commit.id,
         index,
-        tt_ns,
-        tt_plus_ns: tt_ns,
+        window_us: timing.window_us,
         packets: timing.packets,
         response: commit.response,
         signature: a.sign(digest),

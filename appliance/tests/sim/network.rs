@@ -2,6 +2,8 @@
 
 use alloy::primitives::{Address, B256, Bytes};
 
+use plumbline_proof::backhaul::params::{DEADLINE_DURATIONS, Terms};
+
 use crate::clock::{Dice, SECOND};
 
 /// A prover's commitment, signed for the chain.
@@ -26,8 +28,7 @@ impl Commit {
 pub(crate) struct Report {
     pub(crate) id: B256,
     pub(crate) index: u16,
-    pub(crate) tt_ns: u64,
-    pub(crate) tt_plus_ns: u64,
+    pub(crate) window_us: u32,
     pub(crate) packets: u32,
     pub(crate) response: B256,
     pub(crate) signature: Bytes,
@@ -128,47 +129,36 @@ impl Faults {
     }
 }
 
-/// Bits of a packet at the IP layer.
-const PACKET_BITS: u128 = 12_000;
-
 /// A flood over a link: who sent (and who of them handed its bytes over by another way), on what terms.
 pub(crate) struct Flood<'a> {
     pub(crate) link_bps: u64,
-    pub(crate) claim_bps: u64,
-    pub(crate) duration_ms: u32,
-    pub(crate) n: u16,
-    pub(crate) f: u16,
+    pub(crate) terms: Terms,
     pub(crate) senders: &'a std::collections::BTreeMap<u16, bool>,
 }
 
 impl Flood<'_> {
     /// Packets counted of each challenger, and how long it took.
     pub(crate) fn run(&self, dice: &mut Dice) -> (Vec<u32>, u64) {
-        let honest = u128::from(self.n - self.f);
-        let divisor = 8 * 1500 * honest * 1000;
-        let volume = u128::from(self.claim_bps) * u128::from(self.duration_ms);
-        let cap = volume.div_ceil(divisor);
-        let offer = u128::from(self.claim_bps) * 115 / (100 * honest);
+        let terms = &self.terms;
+        let most = u128::from(terms.counted_most());
         let over: Vec<u16> = self.senders.iter().filter(|s| !s.1).map(|s| *s.0).collect();
-        let smuggled = self.senders.len() - over.len();
-        let mut counts = vec![0_u32; usize::from(self.n)];
+        let mut counts = vec![0_u32; usize::from(terms.n)];
         for (index, _) in self.senders.iter().filter(|s| *s.1) {
-            counts[usize::from(*index)] = u32::try_from(cap).unwrap();
+            counts[usize::from(*index)] = u32::try_from(most).unwrap();
         }
-        let wanted = honest * cap - smuggled as u128 * cap;
+        let smuggled: u128 = counts.iter().map(|c| u128::from(*c)).sum();
+        let wanted = u128::from(terms.target()) - smuggled;
         let senders = over.len() as u128;
-        let rate = u128::from(self.link_bps).min(offer * senders).max(1);
-        let longest_ns = 4 * u128::from(self.duration_ms) * 1_000_000;
-        let needed_ns = (wanted * PACKET_BITS * 1_000_000_000).div_ceil(rate);
-        let reachable = wanted <= senders * cap;
-        let took = if reachable {
-            needed_ns.min(longest_ns)
+        let offered = u128::from(terms.offer_each_bps()) * senders;
+        let rate = u128::from(self.link_bps).min(offered).max(1);
+        let packet = 8 * u128::from(terms.packet_bytes) * 1_000_000_000;
+        let longest_ns = u128::from(DEADLINE_DURATIONS * terms.duration_ns());
+        let took = if wanted <= senders * most {
+            (wanted * packet).div_ceil(rate).min(longest_ns)
         } else {
             longest_ns
         };
-        let carried = (rate * took / (PACKET_BITS * 1_000_000_000))
-            .min(wanted)
-            .min(senders * cap);
+        let carried = (rate * took / packet).min(wanted).min(senders * most);
         for (place, index) in over.iter().enumerate() {
             let rest = u128::from((place as u128) < carried % senders.max(1));
             counts[usize::from(*index)] = u32::try_from(carried / senders + rest).unwrap();
@@ -176,7 +166,7 @@ impl Flood<'_> {
         // A link serves nobody exactly alike.
         for pair in over.chunks_exact(2) {
             let (a, b) = (usize::from(pair[0]), usize::from(pair[1]));
-            let room = (u32::try_from(cap).unwrap() - counts[a]).min(counts[b]);
+            let room = (u32::try_from(most).unwrap() - counts[a]).min(counts[b]);
             let moved =
                 u32::try_from(dice.between(0, u64::from(room.min(counts[b] / 20)))).unwrap();
             counts[a] += moved;

@@ -21,10 +21,6 @@ pub(crate) struct Tally {
     pub(crate) forgeries: u64,
     /// Honest jurors that were down and paid for their silence.
     pub(crate) crashed_silent_jurors: u64,
-    /// Honest challengers unpaid because liars outnumbered them among the reports.
-    pub(crate) unpaid_in_inconclusive: u64,
-    /// Figures above the truth in a result that says nothing.
-    pub(crate) too_high_in_inconclusive: u64,
     pub(crate) paid_reports: u64,
     /// Measurements by state and verdict, disputes by ruling, slashes by offence.
     pub(crate) outcomes: BTreeMap<String, u64>,
@@ -50,8 +46,6 @@ impl Tally {
         self.forgotten += other.forgotten;
         self.forgeries += other.forgeries;
         self.crashed_silent_jurors += other.crashed_silent_jurors;
-        self.unpaid_in_inconclusive += other.unpaid_in_inconclusive;
-        self.too_high_in_inconclusive += other.too_high_in_inconclusive;
         self.paid_reports += other.paid_reports;
         for (depth, count) in other.reorgs {
             *self.reorgs.entry(depth).or_default() += count;
@@ -99,7 +93,7 @@ impl fmt::Display for Tally {
             f,
             "runs {}, blocks {}, transactions {} ({} reverted, {} refused before), lost messages {}, \
              crashes {}, reorganisations by depth {:?} ({} transactions forgotten), forgeries refused {}, \
-             paid reports {}, honest jurors down and slashed {}, inconclusive: {} unpaid, {} too high; {:?}",
+             paid reports {}, honest jurors down and slashed {}; {:?}",
             self.runs,
             self.blocks,
             self.transactions,
@@ -112,8 +106,6 @@ impl fmt::Display for Tally {
             self.forgeries,
             self.paid_reports,
             self.crashed_silent_jurors,
-            self.unpaid_in_inconclusive,
-            self.too_high_in_inconclusive,
             self.outcomes
         )
     }

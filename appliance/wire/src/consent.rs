@@ -4,7 +4,7 @@
 //! program needs of it to refuse everything else is one hash-map row per challenger.
 //!
 //! ```text
-//!  row ─► run out? ─► cookie? ─► before the start? ─► index? ─► length? ─► cap? ─► passed + 1
+//!  row ─► run out? ─► cookie? ─► before the start? ─► length? ─► cap? ─► passed + 1
 //!                        └ whoever does not know the session key ends here, and has changed nothing
 //! ```
 //!
@@ -25,7 +25,8 @@ pub const SENDERS: usize = 64;
 /// Rows of the consent table: never full, so opening a session that is allowed never fails for room.
 pub const ROWS: usize = SESSIONS * SENDERS;
 
-/// Key of one consented sender: a BPF map key as it lies, without padding. Made of 64-bit words
+/// Key of one consented sender. The index is part of it, so that two that name one address have two rows: whoever
+/// names another's takes nothing from it. A BPF map key as it lies, without padding. Made of 64-bit words
 /// because the XDP program builds one for each packet on a stack that it can only write in words
 /// without a loop.
 #[repr(C)]
@@ -33,17 +34,18 @@ pub const ROWS: usize = SESSIONS * SENDERS;
 pub struct ConsentKey {
     source: [u64; 2],
     session: [u64; 2],
-    port: u64,
+    /// Source port; above it the challenger index.
+    port_index: u64,
 }
 
 impl ConsentKey {
-    /// The key of a sender at `source` (IPv6, or IPv4-mapped) and `port`, for `session`.
+    /// The key of challenger `index` at `source` (IPv6, or IPv4-mapped) and `port`, for `session`.
     #[inline(always)]
-    pub fn new(source: [u8; 16], port: u16, session: [u8; 16]) -> Self {
+    pub fn new(source: [u8; 16], port: u16, session: [u8; 16], index: u16) -> Self {
         Self {
             source: words(source),
             session: words(session),
-            port: u64::from(port),
+            port_index: u64::from(port) | u64::from(index) << 16,
         }
     }
 }
@@ -73,26 +75,23 @@ pub struct ConsentEntry {
     pub cap: u64,
     /// Packets that have come; the program counts them, and starts at 0.
     pub passed: u64,
-    /// Challenger index that the header must carry.
-    pub index: u16,
     /// Bytes of UDP payload that its packets must have.
     pub payload: u16,
     /// Always zero.
-    pub zero: [u8; 4],
+    pub zero: [u8; 6],
 }
 
 impl ConsentEntry {
     /// The entry of a sender of at most `cap` packets of `size` that carry `cookie`, in `window` (TAI ns).
-    pub fn new(index: u16, cookie: u64, size: Size, cap: u64, window: RangeInclusive<u64>) -> Self {
+    pub fn new(cookie: u64, size: Size, cap: u64, window: RangeInclusive<u64>) -> Self {
         Self {
             from_tai_ns: *window.start(),
             until_tai_ns: *window.end(),
             cookie,
             cap,
             passed: 0,
-            index,
             payload: size as u16,
-            zero: [0; 4],
+            zero: [0; 6],
         }
     }
 
@@ -102,8 +101,7 @@ impl ConsentEntry {
     ///
     /// # Errors
     /// [`Fate::DroppedNotConsented`] after the deadline, then [`Fate::DroppedCookie`], then
-    /// [`Fate::DroppedEarly`], then [`Fate::DroppedIndex`], then [`Fate::DroppedLength`], then
-    /// [`Fate::DroppedOverConsent`].
+    /// [`Fate::DroppedEarly`], then [`Fate::DroppedLength`], then [`Fate::DroppedOverConsent`].
     #[inline(always)]
     pub fn admit(
         &self,
@@ -120,9 +118,6 @@ impl ConsentEntry {
         }
         if now_tai_ns < self.from_tai_ns {
             return Err(Fate::DroppedEarly);
-        }
-        if header.index != self.index {
-            return Err(Fate::DroppedIndex);
         }
         if length != self.payload as usize {
             return Err(Fate::DroppedLength);
@@ -161,8 +156,8 @@ mod tests {
     }
 
     #[test]
-    fn window_cookie_index_length_and_cap_both_sides() {
-        let row = ConsentEntry::new(3, 9, Size::Standard, 10, 50..=100);
+    fn window_cookie_length_and_cap_both_sides() {
+        let row = ConsentEntry::new(9, Size::Standard, 10, 50..=100);
         let last = |passed| row.admit(&header(3, 9), 1472, 100, passed);
         assert_eq!((last(9), last(10)), (Ok(()), Err(Fate::DroppedOverConsent)));
         let at = |now| row.admit(&header(3, 9), 1472, now, 0);
@@ -172,8 +167,6 @@ mod tests {
             (8, 4, 1408, Fate::DroppedCookie),
             (10, 3, 1472, Fate::DroppedCookie),
             (9 | 1 << 63, 3, 1472, Fate::DroppedCookie),
-            (9, 4, 1408, Fate::DroppedIndex),
-            (9, 2, 1472, Fate::DroppedIndex),
             (9, 3, 1408, Fate::DroppedLength),
             (9, 3, 8960, Fate::DroppedLength),
         ] {
@@ -184,7 +177,7 @@ mod tests {
 
     #[test]
     fn who_has_no_cookie_learns_neither_the_window_nor_what_has_come() {
-        let row = ConsentEntry::new(3, 9, Size::Standard, 0, 50..=100);
+        let row = ConsentEntry::new(9, Size::Standard, 0, 50..=100);
         for now in [0, 49, 50, 100] {
             let said = row.admit(&header(3, 8), 1472, now, 0);
             assert_eq!(said, Err(Fate::DroppedCookie), "{now}");
@@ -195,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_closed_row_admits_nothing_at_any_time() {
-        let row = ConsentEntry::new(3, 9, Size::Standard, 10, CLOSED..=u64::MAX - 1);
+        let row = ConsentEntry::new(9, Size::Standard, 10, CLOSED..=u64::MAX - 1);
         for now in [0, 1, u64::MAX - 1] {
             let said = row.admit(&header(3, 9), 1472, now, 0);
             assert_eq!(said, Err(Fate::DroppedEarly), "{now}");
@@ -203,9 +196,17 @@ mod tests {
     }
 
     #[test]
+    fn two_that_name_one_address_have_two_rows() {
+        let key = |port, index| ConsentKey::new([1; 16], port, [2; 16], index);
+        assert_ne!(key(7, 0), key(7, 1));
+        assert_ne!(key(7, 0), key(8, 0));
+        assert_eq!(key(u16::MAX, u16::MAX), key(u16::MAX, u16::MAX));
+    }
+
+    #[test]
     fn rows_have_no_padding() {
         // They are compared and hashed as bytes by the kernel.
         assert_eq!(size_of::<ConsentKey>(), 16 + 16 + 8);
-        assert_eq!(size_of::<ConsentEntry>(), 5 * 8 + 2 + 2 + 4);
+        assert_eq!(size_of::<ConsentEntry>(), 5 * 8 + 2 + 6);
     }
 }

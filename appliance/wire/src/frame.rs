@@ -18,7 +18,7 @@ const PROTOCOL_UDP: u8 = 17;
 pub const ETHERNET_LEN: usize = 14;
 
 /// What became of a frame in the XDP program. Each has one per-CPU counter; the numbers are the
-/// counters' indices and never change meaning.
+/// counters' indices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Fate {
@@ -40,25 +40,23 @@ pub enum Fate {
     DroppedHeader = 7,
     /// Dropped: not the length of a data packet, or not that of its session's.
     DroppedLength = 8,
-    /// Dropped: no consent for this source, port and session, or it has run out.
+    /// Dropped: no consent for this source, port, session and index, or it has run out.
     DroppedNotConsented = 9,
-    /// Dropped: the header's challenger index is not the consented one.
-    DroppedIndex = 10,
     /// Handed to the AF_XDP socket (the kernel may still refuse it: see the socket's own counters).
-    Redirected = 11,
+    Redirected = 10,
     /// Dropped: no AF_XDP socket on this queue.
-    DroppedNoSocket = 12,
+    DroppedNoSocket = 11,
     /// Dropped: its sender has sent all that was consented to.
-    DroppedOverConsent = 13,
+    DroppedOverConsent = 12,
     /// Dropped: without its session's cookie, so not from its challenger, whatever its address says.
-    DroppedCookie = 14,
+    DroppedCookie = 13,
     /// Dropped: before the session's start.
-    DroppedEarly = 15,
+    DroppedEarly = 14,
 }
 
 impl Fate {
     /// All fates, in the order of their counters.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 15] = [
         Self::PassedNotIp,
         Self::PassedVlan,
         Self::PassedFragment,
@@ -69,7 +67,6 @@ impl Fate {
         Self::DroppedHeader,
         Self::DroppedLength,
         Self::DroppedNotConsented,
-        Self::DroppedIndex,
         Self::Redirected,
         Self::DroppedNoSocket,
         Self::DroppedOverConsent,
@@ -90,7 +87,6 @@ impl Fate {
             Self::DroppedHeader => "dropped_header",
             Self::DroppedLength => "dropped_length",
             Self::DroppedNotConsented => "dropped_not_consented",
-            Self::DroppedIndex => "dropped_index",
             Self::Redirected => "redirected",
             Self::DroppedNoSocket => "dropped_no_socket",
             Self::DroppedOverConsent => "dropped_over_consent",
@@ -104,7 +100,7 @@ impl Fate {
 /// may send is the consent table's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Match {
-    /// Source address, source port and session: what to look up. Built here, where they are read: the
+    /// Source address, source port, session and index: what to look up. Built here, where they are read: the
     /// XDP program would otherwise carry them byte by byte from the parser to the look-up.
     pub key: ConsentKey,
     /// Where the UDP payload (our header) begins in the frame.
@@ -210,7 +206,12 @@ fn udp<V: View + ?Sized, const AT: usize>(
         udp_length <= length,
     ) {
         Ok((header, size)) => Class::Ours(Match {
-            key: ConsentKey::new(source, u16::from_be_bytes([udp[0], udp[1]]), header.session),
+            key: ConsentKey::new(
+                source,
+                u16::from_be_bytes([udp[0], udp[1]]),
+                header.session,
+                header.index,
+            ),
             payload: AT + 8,
             size,
             header,

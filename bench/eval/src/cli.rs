@@ -17,6 +17,7 @@ use crate::machine::{self, Machine};
 use crate::plan::{FULL, Plan, QUICK};
 use crate::progress::Progress;
 use crate::report::{self, Report};
+use crate::search;
 use crate::state::{Of, State};
 use crate::virtual_time;
 
@@ -54,16 +55,29 @@ pub struct Args {
     check: bool,
     /// Write everything to this file, as JSON.
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    pub(crate) json: Option<PathBuf>,
     /// Write the tables to this file, as Markdown.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
     /// Write a plot for each question into this directory, as SVG.
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
+    /// Let an adversary climb on virtual time instead: against the lower bound, and for a true claim that is called
+    /// false. Fails where one is found.
+    #[arg(long, conflicts_with_all = ["quick", "full", "plan", "only", "resume", "fresh", "markdown", "plot"])]
+    pub(crate) search: bool,
+    /// How long it climbs; 0: only the table of --completeness.
+    #[arg(long, value_name = "S", default_value_t = 600, requires = "search")]
+    pub(crate) seconds: u64,
+    /// What its climbs begin with.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "search")]
+    pub(crate) seed: u64,
+    /// Write to this file, as Markdown, how many true claims pass.
+    #[arg(long, value_name = "FILE", requires = "search")]
+    pub(crate) completeness: Option<PathBuf>,
     /// The `plumbline` that is evaluated.
-    #[arg(long, value_name = "FILE")]
-    product: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "search")]
+    product: Option<PathBuf>,
     /// The `plumbline-attack` that misbehaves; without it only what a path does by itself can be played.
     #[arg(long, value_name = "FILE")]
     attacker: Option<PathBuf>,
@@ -95,18 +109,23 @@ impl Args {
             (None, true) => "eval-full.state.json",
             (None, false) => "eval-quick.state.json",
         };
-        let beside = self.product.parent().unwrap_or(Path::new("."));
+        let product = self.product.as_deref();
+        let beside = product.and_then(Path::parent).unwrap_or(Path::new("."));
         self.resume.clone().unwrap_or_else(|| beside.join(name))
     }
 }
 
 /// Runs the evaluation; what went wrong is said on stderr.
 pub fn main(args: &Args) -> ExitCode {
-    let complaints = match evaluate(args) {
-        Ok(report) if args.check => report.complaints(),
-        Ok(_) => Vec::new(),
-        Err(error) => vec![format!("{error:#}")],
+    let complaints = if args.search {
+        search::run(args)
+    } else {
+        evaluate(args).map(|report| match args.check {
+            true => report.complaints(),
+            false => Vec::new(),
+        })
     };
+    let complaints = complaints.unwrap_or_else(|error| vec![format!("{error:#}")]);
     for complaint in &complaints {
         eprintln!("error: {complaint}");
     }
@@ -119,10 +138,10 @@ pub fn main(args: &Args) -> ExitCode {
 
 fn evaluate(args: &Args) -> Result<Report> {
     let plan = args.plan()?;
-    let product = args
-        .product
+    let product = args.product.as_deref().context("--product is missing")?;
+    let product = product
         .canonicalize()
-        .with_context(|| format!("--product {}", args.product.display()))?;
+        .with_context(|| format!("--product {}", product.display()))?;
     let villain = match &args.attacker {
         Some(program) => Villain::ask(program)?,
         None => Villain::path_alone(),
@@ -282,6 +301,23 @@ mod tests {
         let cross = args("--only cross,shaper").unwrap().plan().unwrap();
         assert!(cross.accuracy.is_empty() && !cross.shaper.is_empty());
         assert!(args("--only none").unwrap().plan().is_err());
+    }
+
+    #[test]
+    fn a_search_needs_no_product_and_goes_with_no_plan() {
+        let search = |line: &str| {
+            Args::try_parse_from(
+                ["eval", "--search"]
+                    .into_iter()
+                    .chain(line.split_ascii_whitespace()),
+            )
+        };
+        let plain = search("").unwrap();
+        assert!((plain.seconds, plain.seed) == (600, 1) && plain.json.is_none());
+        let full = search("--seconds 5 --seed 3 --json o --completeness c").unwrap();
+        assert!((full.seconds, full.seed) == (5, 3) && full.completeness.is_some());
+        assert!(search("--full").is_err() && search("--only cross").is_err());
+        assert!(args("--seconds 5").is_err() && Args::try_parse_from(["eval"]).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!                   │      state file: what is done is kept, a killed evaluation goes on ◄──────────────┘
 //!                   └────► report: accuracy · attacks · corruption · shaper · cross ─► JSON, Markdown, SVG
 //!  virtual time ─────────► simulated
+//!  search ───────────────► an adversary that climbs on virtual time, and the true claims that pass
 //! ```
 //!
 //! Claim: a row is made of proofs that ran here, by the product's own binary, judged by `plumbline verify` to
@@ -21,6 +22,7 @@ mod plan;
 mod progress;
 mod report;
 mod run;
+mod search;
 mod state;
 mod virtual_time;
 

@@ -50,7 +50,7 @@ pub use namespace::Namespace;
 pub use plan::{Host, Peak, Plan, Shape, WirePlan};
 pub use process::{Process, ProcessError};
 pub use proof::{
-    Answer, Asked, Challenger, Measured, Paid, Proof, ProofError, Rtt, Terms, Verified,
+    Answer, Asked, Challenger, Measured, Paid, Proof, ProofError, Rtt, Sustained, Terms, Verified,
 };
 pub use state::Record;
 pub use tool::ToolError;

@@ -30,17 +30,17 @@ pub(crate) use attack::build as build_attacker;
 use attack::{Attacked, Attackers};
 use figures::Figures;
 
-/// Phase of a measurement unless the delay asks for more: the published method's own (NDSS 2024).
-const SHORTEST: Duration = Duration::from_millis(100);
+/// Phase of a measurement unless the delay asks for more: the product's own.
+const SHORTEST: Duration = Duration::from_secs(1);
 
-/// A phase must be long beside the round trip that is subtracted from it.
-const ROUND_TRIPS: u32 = 20;
+/// No bound credits a round trip, so the phase must hold so many.
+const ROUND_TRIPS: u32 = 40;
 
 /// MTU of the lab, bytes.
 const MTU: u16 = 1500;
 
 /// How often the payer asks at most, and only for one reason: on a busy machine the challengers cannot
-/// offer their rate (check V11), which says nothing about the link. Any other end is shown as it is.
+/// offer their rate, which says nothing about the link. Any other end is shown as it is.
 const ATTEMPTS: usize = 3;
 
 /// What to show.
@@ -61,7 +61,7 @@ pub(crate) struct Args {
     /// One-way delay of the measured link, such as 20ms.
     #[arg(long, default_value = "0ms", value_parser = units::time)]
     delay: Duration,
-    /// Duration of the measurement [default: 100ms, or 20 round trips if longer].
+    /// Duration of the measurement [default: 1s, or 40 round trips if longer].
     #[arg(long, value_parser = units::time)]
     duration: Option<Duration>,
     /// What the proof is settled on: the coordinator's own chain, or an anvil process beside it.
@@ -407,7 +407,7 @@ mod tests {
         let plain = parse("demo");
         assert_eq!(
             (plain.claim(), plain.duration()),
-            (1_000_000_000, Duration::from_millis(100))
+            (1_000_000_000, Duration::from_secs(1))
         );
         assert_eq!(plain.plan().true_ip_bps(), 1_000_000_000);
         let path = |words: &str| Attackers::read(&[words.to_owned()], None).unwrap();
@@ -421,12 +421,12 @@ mod tests {
         let far = parse("demo --rate 300mbit --claim 1gbit --delay 20ms");
         assert_eq!(
             (far.claim(), far.duration()),
-            (1_000_000_000, Duration::from_millis(800))
+            (1_000_000_000, Duration::from_millis(1600))
         );
         assert_eq!(
-            parse("demo --delay 2500us").duration(),
-            Duration::from_millis(100),
-            "20 round trips are 100 ms"
+            parse("demo --delay 12500us").duration(),
+            Duration::from_secs(1),
+            "40 round trips are a second"
         );
         assert_eq!(
             parse("demo --delay 20ms --duration 150ms").duration(),

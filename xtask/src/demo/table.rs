@@ -96,6 +96,10 @@ fn result(figures: &Figures) -> String {
             ),
         ),
         ("error", format!("{:.2} %", figures.error_pct())),
+        (
+            "at least",
+            format!("{}, if nobody lies", show_rate(measured.lower_bps)),
+        ),
         ("guaranteed", curve.collect::<Vec<_>>().join(" · ")),
         (
             "loss on the path",
@@ -120,7 +124,7 @@ fn challengers(challengers: &[Challenger]) -> String {
         "challenger",
         "sent",
         "counted",
-        "time",
+        "window",
         "RTT before",
         "during",
         "report",

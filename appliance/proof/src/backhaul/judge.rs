@@ -20,7 +20,7 @@ use super::burst::{self, Burst};
 use super::estimate::{self, Sample};
 use super::keystream::{self, Train};
 use super::messages::{Commit, Report};
-use super::offer::{self, Offer, Tried};
+use super::offer::{self, Came, Offer, Tried};
 use super::params::{Direction, ROUND_TRIPS, Terms};
 use super::record::{Kept, Record};
 use super::replay::{Claim, Found, replay};
@@ -346,10 +346,10 @@ impl<'a> Bench<'a> {
         )
     }
 
-    /// Bytes that came at the IP layer, whatever became of them; those that this host dropped among them.
-    fn came_bytes(&self) -> u64 {
+    /// All that came, whatever became of it; what this host dropped among it.
+    fn came(&self) -> Came {
         let (Some(commit), Some(reveal)) = (&self.record.commit, &self.record.reveal) else {
-            return 0;
+            return Came::default();
         };
         let told = &reveal.message.accounting;
         let received = told
@@ -357,7 +357,7 @@ impl<'a> Bench<'a> {
             .iter()
             .fold(0, |sum: u64, n| sum.saturating_add(*n));
         let ours = received.max(commit.message.packets);
-        offer::came_bytes(&self.terms, ours, told.interface, told.host_dropped)
+        offer::came(&self.terms, ours, told.interface, told.host_dropped)
     }
 
     /// What each counted report says was offered, and whose own access may have been the limit.
@@ -400,7 +400,7 @@ impl<'a> Bench<'a> {
             return uplink::judge::tried(self.record, &packets, silent);
         }
         let offers = self.offers(counted);
-        offer::tried(&self.terms, &offers, silent, self.came_bytes())
+        offer::tried(&self.terms, &offers, silent, self.came())
     }
 
     fn finish(mut self, counted: &[Counted<'_>], commitment_ok: bool, twice: bool) -> Judgement {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   slots of D/20, counted back from each one's e    … │ 3 │ 2 │ 1 │ 0 ┤ e
-//!   asked in a slot: min( Σ sent, without the f−s largest of that slot ; K·slot )
+//!   asked in a slot: min( Σ sent, without the f−s largest of that slot, of the next K/r senders ; K·slot )
 //!   U(T) = asked in the slots of the last T, over T       V(T) = everything that came, whenever, over T
 //!
 //!   Fail: for some T in question, U(T) ≥ 0.8·K and V(T) < 0.93·U(T)
@@ -18,9 +18,12 @@
 //! **Tests.** Below; `cargo xtask eval --search` looks for a true claim that is failed.
 
 use super::params::{
-    Direction, ETHERNET_BYTES, FAIL_OFFERED_PERCENT, FAIL_SHORT_PERCENT, LAYER1_BYTES,
-    NARROW_PERCENT, OFFER_SLOTS, T_MIN_PERCENT, Terms,
+    Direction, FAIL_OFFERED_PERCENT, FAIL_SHORT_PERCENT, LAYER1_BYTES, NARROW_PERCENT, OFFER_SLOTS,
+    T_MIN_PERCENT, Terms,
 };
+
+/// One sender, in the parts that senders are counted in.
+const WHOLE: u64 = 1_000_000;
 
 /// What one challenger says it sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,31 +49,40 @@ pub struct Tried {
     pub short: bool,
 }
 
-/// Bytes at the IP layer that came over the link, whatever became of them: `ours` are packets of this measurement,
-/// `interface` all frames and their bytes, `host_dropped` what the prover's own host lost after that. Foreign frames
-/// count as what they take of layer 1, in packets of this length: a flood of short ones takes more of a link than
-/// its bytes, and would make a true claim false.
-pub fn came_bytes(
-    terms: &Terms,
-    ours: u64,
-    interface: Option<(u64, u64)>,
-    host_dropped: u64,
-) -> u64 {
+/// What came over the link, whatever became of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Came {
+    /// At the IP layer.
+    pub bytes: u64,
+    /// The interface was counted: whatever else took of the link is among them. Otherwise a flood that nobody counts
+    /// could make a true claim false, and none is called so.
+    pub whole: bool,
+}
+
+/// What came: `ours` are packets of this measurement, `interface` all frames and their bytes, `host_dropped` what the
+/// prover's own host lost after that. Foreign frames count as what they take of layer 1, in packets of this length: a
+/// flood of short ones takes more of a link than its bytes, and would make a true claim false. Some drivers count the
+/// Ethernet header and some do not: it is taken to be missing, which reads 0.9 % high of the others.
+pub fn came(terms: &Terms, ours: u64, interface: Option<(u64, u64)>, host_dropped: u64) -> Came {
     let packet = u64::from(terms.packet_bytes);
     let layer1 = u128::from(LAYER1_BYTES);
     let whole = interface.map_or(0, |(frames, bytes)| {
-        let taken = u128::from(bytes)
-            + u128::from(frames) * (layer1.saturating_sub(u128::from(ETHERNET_BYTES)));
+        let taken = u128::from(bytes) + u128::from(frames) * layer1;
         taken * u128::from(packet) / (u128::from(packet) + layer1)
     });
-    ours.saturating_mul(packet)
+    let bytes = ours
+        .saturating_mul(packet)
         .max(u64::try_from(whole).unwrap_or(u64::MAX))
-        .saturating_add(host_dropped.saturating_mul(packet))
+        .saturating_add(host_dropped.saturating_mul(packet));
+    Came {
+        bytes,
+        whole: interface.is_some(),
+    }
 }
 
 /// Looks for the T that speaks most against the claim; `None` if nobody sent for as long as T_min. `silent` are
-/// the challengers whose reports do not count, `came_bytes` all that came, at the IP layer.
-pub fn tried(terms: &Terms, offers: &[Offer], silent: usize, came_bytes: u64) -> Option<Tried> {
+/// the challengers whose reports do not count, `came` all that came.
+pub fn tried(terms: &Terms, offers: &[Offer], silent: usize, came: Came) -> Option<Tried> {
     let slot_ns = terms.offer_slot_ns();
     let untrusted = usize::from(terms.f).saturating_sub(silent);
     let mut windows: Vec<u32> = offers.iter().map(|o| o.window_us).collect();
@@ -80,6 +92,10 @@ pub fn tried(terms: &Terms, offers: &[Offer], silent: usize, came_bytes: u64) ->
     let first = OFFER_SLOTS * T_MIN_PERCENT / 100;
     let packet = 8 * u128::from(terms.packet_bytes);
     let most = u128::from(terms.claim_bps) * u128::from(slot_ns) / 1_000_000_000;
+    // K/r: how many senders fill a link of K.
+    let filling = u128::from(WHOLE) * u128::from(terms.claim_bps);
+    let filling = filling / u128::from(terms.offer_each_bps());
+    let filling = u64::try_from(filling).unwrap_or(u64::MAX);
     let mut asked: u128 = 0;
     let mut worst: Option<Tried> = None;
     for slot in 0..longest {
@@ -87,8 +103,16 @@ pub fn tried(terms: &Terms, offers: &[Offer], silent: usize, came_bytes: u64) ->
         let sent = offers.iter().filter(|o| !o.narrow);
         let mut sent: Vec<u32> = sent.map(|o| o.sent.get(at).copied().unwrap_or(0)).collect();
         sent.sort_unstable_by(|a, b| b.cmp(a));
-        let sum: u128 = sent.iter().skip(untrusted).map(|n| u128::from(*n)).sum();
-        asked += (sum * packet).min(most);
+        // If a host stands still, all that it sends of a slot is in a part of it, at r: at worst in the same part
+        // for all, and then the link is asked for no more than as many carry as fill K.
+        let parts = (0..).map(|k: u64| filling.saturating_sub(k * WHOLE).min(WHOLE));
+        let sum: u128 = sent
+            .iter()
+            .skip(untrusted)
+            .zip(parts)
+            .map(|(n, part)| u128::from(*n) * u128::from(part))
+            .sum();
+        asked += (sum * packet / u128::from(WHOLE)).min(most);
         let slots = slot + 1;
         if slots < first {
             continue;
@@ -97,7 +121,7 @@ pub fn tried(terms: &Terms, offers: &[Offer], silent: usize, came_bytes: u64) ->
             let bps = bits * 1_000_000_000 / (u128::from(slots) * u128::from(slot_ns));
             u64::try_from(bps).unwrap_or(u64::MAX)
         };
-        let (asked_bps, came_bps) = (rate(asked), rate(8 * u128::from(came_bytes)));
+        let (asked_bps, came_bps) = (rate(asked), rate(8 * u128::from(came.bytes)));
         let tested = u128::from(asked_bps) * 100
             >= u128::from(terms.claim_bps) * u128::from(FAIL_OFFERED_PERCENT);
         let less =
@@ -106,7 +130,7 @@ pub fn tried(terms: &Terms, offers: &[Offer], silent: usize, came_bytes: u64) ->
             slots,
             asked_bps,
             came_bps,
-            short: tested && less,
+            short: came.whole && tested && less,
         };
         // What fails it first; else where most was asked.
         let rank = |t: &Tried| (t.short, t.asked_bps);
@@ -163,24 +187,31 @@ mod tests {
         Terms::downlink(12_000_000, 4, 1, 1000)
     }
 
-    /// Each sends 19 packets a slot: three are 57, more than a link of K takes.
+    /// Each sends 20 packets a slot: 2.6 senders fill K, and send 52, more than a link of it takes.
     fn offers() -> Vec<Offer> {
         let one = Offer {
-            sent: vec![19; 20],
+            sent: vec![20; 20],
             window_us: 1_000_000,
             narrow: false,
         };
         vec![one; 4]
     }
 
+    fn all(packets: u64) -> Came {
+        Came {
+            bytes: packets * 1500,
+            whole: true,
+        }
+    }
+
     fn short(offers: &[Offer], silent: usize, packets: u64) -> bool {
-        tried(&terms(), offers, silent, packets * 1500).is_some_and(|t| t.short)
+        tried(&terms(), offers, silent, all(packets)).is_some_and(|t| t.short)
     }
 
     #[test]
     fn full_offers_and_too_little_is_false_and_both_sides_of_it() {
         // 50 packets a slot were asked; 93 % of 17 slots are 790.5 packets, of 20 slots 930.
-        let at = |packets: u64| tried(&terms(), &offers(), 0, packets * 1500).unwrap();
+        let at = |packets: u64| tried(&terms(), &offers(), 0, all(packets)).unwrap();
         assert_eq!(at(929).asked_bps, 12_000_000);
         assert!(short(&offers(), 0, 929));
         assert!(!short(&offers(), 0, 930));
@@ -201,14 +232,15 @@ mod tests {
 
     #[test]
     fn what_came_is_counted_at_layer_1_and_told_by_whoever_says_more() {
-        let came = |ours, interface, dropped| came_bytes(&terms(), ours, interface, dropped);
-        // Frames of 1514 bytes are packets of 1500, whoever counts them.
-        assert_eq!(came(10, Some((10, 15_140)), 0), 15_000);
+        let came = |ours, interface, dropped| came(&terms(), ours, interface, dropped).bytes;
+        // Frames are packets of 1500 bytes, counted with their Ethernet header at 1513.
+        assert_eq!(came(10, Some((10, 15_000)), 0), 15_000);
+        assert_eq!(came(10, Some((10, 15_140)), 0), 15_136);
         assert_eq!(came(10, None, 2), 18_000);
-        assert_eq!(came(11, Some((10, 15_140)), 0), 16_500);
+        assert_eq!(came(11, Some((10, 15_000)), 0), 16_500);
         // The shortest frame takes 84 of the 1538 bytes of a long one, not 46 of 1500.
         assert_eq!(
-            came(10, Some((1538 + 10, 1538 * 60 + 15_140)), 0),
+            came(10, Some((1538 + 10, 1538 * 46 + 15_000)), 0),
             15_000 + 84 * 1500
         );
         assert!(came(u64::MAX, Some((u64::MAX, u64::MAX)), u64::MAX) == u64::MAX);
@@ -217,13 +249,13 @@ mod tests {
     #[test]
     fn nothing_is_said_unless_enough_was_asked_for_long_enough() {
         let mut few = offers();
-        // 13 packets of three are 39 a slot: 0.78 K. 14 are 42.
+        // 15 packets of each are 39 of as many as fill K: 0.78 K. 16 are 41.7.
         for o in &mut few {
-            o.sent = vec![13; 20];
+            o.sent = vec![15; 20];
         }
         assert!(!short(&few, 0, 0));
         for o in &mut few {
-            o.sent = vec![14; 20];
+            o.sent = vec![16; 20];
         }
         assert!(short(&few, 0, 0));
         // The two longest windows: below 17 slots there is no T.
@@ -233,7 +265,25 @@ mod tests {
         assert!(!short(&few, 0, 0));
         few[1].window_us = 850_000;
         assert!(short(&few, 0, 0));
-        assert_eq!(tried(&terms(), &[], 4, 0), None);
+        assert_eq!(tried(&terms(), &[], 4, all(0)), None);
+    }
+
+    #[test]
+    fn hosts_that_stand_still_ask_for_less_than_they_send() {
+        // 15 of 19 packets a slot may all have left in the same 0.8 of it. Three send 45 then, and a link of K takes
+        // 40 in that time; of as many as fill it 15 · 2.6087 are counted, of 12,000 bits in 50 ms.
+        let mut still = offers();
+        for o in &mut still {
+            o.sent = vec![15; 20];
+        }
+        let asked = |offers: &[Offer]| tried(&terms(), offers, 0, all(0)).unwrap().asked_bps;
+        assert_eq!(asked(&still), 9_391_300);
+        // Who stood still the most is counted last: 0.6 of 10, after two of 20.
+        for o in &mut still[..3] {
+            o.sent = vec![20; 20];
+        }
+        still[3].sent = vec![10; 20];
+        assert_eq!(asked(&still), 11_060_850);
     }
 
     #[test]

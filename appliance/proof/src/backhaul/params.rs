@@ -13,8 +13,6 @@ const IPV6_UDP_LEN: usize = 48;
 /// What a frame takes of layer 1 beyond its IP packet, bytes: preamble and start 8, Ethernet header 14,
 /// frame check sequence 4, gap 12.
 pub const LAYER1_BYTES: u16 = 38;
-/// Bytes of an Ethernet header, which interfaces count.
-pub const ETHERNET_BYTES: u64 = 14;
 /// L of packets as long as a path of a usual MTU takes them: over IPv4 its 1500 bytes to the last, over
 /// IPv6 what leaves 44 for extension headers or a tunnel.
 pub const USUAL_MTU: u16 = 1500;
@@ -113,7 +111,6 @@ pub const ECHOES_MISSED: u64 = 16;
 
 const _: () = assert!(STANDARD_BYTES as usize == Size::Standard.ip_layer());
 const _: () = assert!((T_MIN_PERCENT * OFFER_SLOTS).is_multiple_of(100));
-const _: () = assert!(ETHERNET_BYTES < LAYER1_BYTES as u64);
 const _: () = assert!(*LEAD_NS.end() < AHEAD_MOST_NS);
 const _: () = assert!(COMMIT_REPEAT_NS < COMMIT_GIVE_UP_NS && DRAIN_QUIET_NS < DRAIN_LIMIT_NS);
 const _: () = assert!(SETTLE_NS + PROBE_GAP_NS < DRAIN_QUIET_NS);

@@ -417,6 +417,7 @@ impl Sim {
         let accounting = Accounting {
             received,
             host_dropped: dropped,
+            interface: Some((0, 0)),
             ..Accounting::default()
         };
         let opened = (&commit, roots);
@@ -586,9 +587,9 @@ fn a_claim_that_was_not_put_to_the_test_is_not_called_false() {
     assert!(j.reason.unwrap().starts_with("offered: "));
     assert!(j.standings.iter().all(|s| s.flags.is_empty() && s.valid));
     assert!(bundle::verify(&bytes).ok());
-    // At 80 % four still ask for 0.92: the claim of a link of half of it is false.
+    // At 90 % as many as fill K still ask for 0.9: the claim of a link of half of it is false.
     let slower = World {
-        pace_percent: 80,
+        pace_percent: 90,
         ..World::new(10_000_000)
     };
     let (_, j) = Sim::new(slower).run();

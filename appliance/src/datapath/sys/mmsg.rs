@@ -110,7 +110,7 @@ impl MmsgSource {
         let bytes = &self.slots.bytes[i][..length];
         let (parsed, size) = frame::payload(bytes, 0, length, true)?;
         let (source, port) = source_of(&self.slots.names[i]).ok_or(Fate::DroppedNotConsented)?;
-        let key = ConsentKey::new(source, port, parsed.session);
+        let key = ConsentKey::new(source, port, parsed.session, parsed.index);
         let row = self
             .consents
             .get_mut(&key)

@@ -119,7 +119,7 @@ impl Challenger {
         let ran = thread.await.map_err(|e| e.to_string())?;
         // Why the talk ended says more than that the thread was stopped for it.
         talked.and(ran)?;
-        seat.delivered().map_err(|e| e.to_string())
+        node::delivered(seat).await
     }
 }
 

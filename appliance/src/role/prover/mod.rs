@@ -107,7 +107,7 @@ impl Prover {
             .serve_seated(&seat, &first, &mut follow, checked.lifetime)
             .await;
         if served.is_ok() {
-            seat.delivered().map_err(|e| e.to_string())?;
+            node::delivered(seat).await?;
         }
         served
     }

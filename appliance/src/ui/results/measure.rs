@@ -6,6 +6,7 @@ use plumbline_trust::identity::Address;
 use serde::{Deserialize, Serialize};
 
 use super::decimal;
+use crate::config::units::Bytes;
 use crate::ui::exit::Exit;
 use crate::ui::output::{Show, Style, fields, nanoseconds, rate, table};
 
@@ -309,13 +310,7 @@ impl MeasureResult {
         let sustained: Vec<String> = self
             .sustained
             .iter()
-            .map(|s| {
-                format!(
-                    "{} with {} MB",
-                    rate(s.at_least_bps),
-                    s.burst_bytes / 1_000_000
-                )
-            })
+            .map(|s| format!("{} with {}", rate(s.at_least_bps), Bytes(s.burst_bytes)))
             .collect();
         let burst = match self.burst_bytes {
             Some(bytes) => format!("; the prover's slices show a burst of {bytes} bytes"),
@@ -555,7 +550,7 @@ mod tests {
             "1.000 Gbit/s",
             "1.000 Gbit/s towards the prover",
             "298.000 Mbit/s in packets of 1500 bytes, 305.549 Mbit/s at layer 1",
-            "at least 212.000 Mbit/s with 1 MB; the prover's slices show a burst of 12500000 bytes",
+            "at least 212.000 Mbit/s with 1mb; the prover's slices show a burst of 12500000 bytes",
             "297.000 Mbit/s, if nobody lies",
             "asked for 1.000 Gbit/s at least, 301.000 Mbit/s came",
             "f=0 297.000 Mbit/s · f=1 220.000 Mbit/s",

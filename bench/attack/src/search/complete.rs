@@ -14,6 +14,10 @@ use super::phase::{HONEST, Judged, Phase};
 
 /// D, ms.
 const DURATION_MS: u32 = 1000;
+/// Phases of a combination, and the seed, of the table that is committed.
+pub const RUNS: u64 = 20;
+/// See [`RUNS`].
+pub const SEED: u64 = 1;
 /// Probes take this part of the link beside the flood.
 const PROBES: f64 = 1.0 / 500.0;
 /// Hosts answer late by so much, ns.

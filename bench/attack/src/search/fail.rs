@@ -59,6 +59,8 @@ pub struct Case {
     pub(super) layer1: bool,
     /// From the last packet needed to the commitment, parts of D.
     pub(super) latency: f64,
+    /// All hosts stand still at the same times, as on one machine: those of the first.
+    pub(super) one_host: bool,
     pub(super) ones: Vec<One>,
     pub(super) jitter: u64,
 }
@@ -68,13 +70,37 @@ const SKEW: f64 = 0.2;
 /// Longest honest round trip, of D.
 const FAR: f64 = 0.16;
 
+/// Longest time for which the stalls of a host are drawn, of D.
+const STALLS: f64 = 2.5;
+
+/// When a host stands still: not at all, now and then, or, by a quota of its processor, in every period.
+fn stalls(dice: &mut Dice) -> Vec<(f64, f64)> {
+    let mut stalls = Vec::new();
+    match dice.below(10) {
+        0..=1 => {
+            for _ in 0..1 + dice.below(12) {
+                let long = dice.of([0.002, 0.02, 0.1]);
+                stalls.push((STALLS * dice.unit(), long * dice.unit()));
+            }
+            stalls.sort_by(|a: &(f64, f64), b| a.0.total_cmp(&b.0));
+        }
+        2 => {
+            let period = dice.of([0.02, 0.05, 0.1]) * dice.between(0.5, 2.0);
+            let idle = dice.of([0.1, 0.3, 0.5]) * dice.unit();
+            let mut at = period * dice.unit();
+            while at < STALLS {
+                stalls.push((at, idle * period));
+                at += period;
+            }
+        }
+        _ => {}
+    }
+    stalls
+}
+
 impl One {
     fn honest(dice: &mut Dice) -> Self {
-        let stalls = if dice.with(0.3) { dice.below(4) } else { 0 };
-        let mut stalls: Vec<(f64, f64)> = (0..stalls)
-            .map(|_| (1.5 * dice.unit(), dice.of([0.002, 0.02, 0.1]) * dice.unit()))
-            .collect();
-        stalls.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let stalls = stalls(dice);
         Self {
             start: dice.of([0.0, 0.01, SKEW]) * dice.unit(),
             round_trip: dice.of([0.001, 0.025, FAR]) * dice.unit(),
@@ -181,6 +207,7 @@ impl Case {
             queue: dice.of([60, 60, 200, 1000]),
             layer1: dice.with(0.5),
             latency: dice.of([0.0, 0.01, 0.1]) * dice.unit(),
+            one_host: dice.with(0.2),
             ones,
             jitter: dice.next(),
         }
@@ -199,6 +226,7 @@ impl Case {
                 1 => case.jitter = dice.next(),
                 2 => case.queue = dice.of([60, 60, 200, 1000]),
                 3 => case.latency = dice.of([0.0, 0.01, 0.1]) * dice.unit(),
+                4 if dice.with(0.3) => case.one_host = !case.one_host,
                 4 => case.layer1 = !case.layer1,
                 5..9 if !faulty.is_empty() => {
                     let who = faulty[dice.below(faulty.len())];
@@ -216,20 +244,25 @@ impl Case {
     }
 
     /// Lives it through, and judges it.
-    pub(super) fn judged(&self) -> Judged {
+    pub(super) fn judged(&self, interface: bool) -> Judged {
         let terms = self.terms();
         let d = terms.duration_ns() as f64;
         let mut flows = Vec::new();
         let mut words = Vec::new();
         for (i, one) in self.ones.iter().enumerate() {
+            // Stalls are told since its own first send.
+            let (stalls, moved) = if self.one_host {
+                (&self.ones[0].stalls, self.ones[0].start - one.start)
+            } else {
+                (&one.stalls, 0.0)
+            };
             let place = Place {
                 start: one.start * d,
                 there: one.round_trip * d / 2.0,
                 access: one.access,
-                stalls: one
-                    .stalls
+                stalls: stalls
                     .iter()
-                    .map(|(from, long)| (from * d, long * d))
+                    .map(|(from, long)| ((from + moved) * d, long * d))
                     .collect(),
             };
             let jitter = self.jitter ^ i as u64;
@@ -237,8 +270,8 @@ impl Case {
                 Some(fault) if !fault.paced && fault.rate < 0.01 => Flow::nothing(&terms, &place),
                 Some(fault) if !fault.paced => {
                     let wild = Wild {
-                        // Short frames are many: as many in a second as long ones, at most four times.
-                        rate: fault.rate * (4.0 * f64::from(fault.bytes) / 1500.0).min(1.0),
+                        // Short frames are many: eight times as many as long ones at most.
+                        rate: fault.rate * (8.0 * f64::from(fault.bytes) / 1500.0).min(1.0),
                         burst: fault.burst,
                         bytes: fault.bytes,
                         junk: fault.junk || fault.bytes != terms.packet_bytes,
@@ -269,7 +302,7 @@ impl Case {
             flows,
             words,
             latency: self.latency * d,
-            interface: true,
+            interface,
         }
         .judged()
     }

@@ -319,24 +319,30 @@ impl Plot {
         }
     }
 
-    /// The bound over the truth; the larger of two: the fullest span of as long as the bound's own, and the rate of
-    /// the link where that is one figure.
+    /// The bound of as many liars as there are, over the truth.
     pub(super) fn score(&self) -> f64 {
         let played = self.played();
         let curve = estimate::curve(&played.terms, &played.samples);
-        let Some(bound) = curve.get(self.liars).filter(|b| b.bps > 0) else {
+        curve
+            .get(self.liars)
+            .map_or(0.0, |bound| self.over(&played, bound.bps, bound.span_us))
+    }
+
+    /// A figure over what crossed in the fullest span of its own length; over the rate of the link, where that is one
+    /// figure and less: a closed span holds one packet more than its length.
+    pub(super) fn over(&self, played: &Played, bps: u64, span_us: u32) -> f64 {
+        if bps == 0 {
             return 0.0;
-        };
-        let carried = played.fullest(f64::from(bound.span_us) * 1e3);
+        }
+        let carried = played.fullest(f64::from(span_us) * 1e3);
         let constant = self.line(1.0).is_constant() && self.cross.is_none();
-        // A closed span holds one packet more than its length.
-        let packet = 8e6 * f64::from(played.terms.packet_bytes) / f64::from(bound.span_us);
+        let packet = 8e6 * f64::from(played.terms.packet_bytes) / f64::from(span_us.max(1));
         let rate = if constant {
             self.capacity * self.claim_bps as f64 + packet
         } else {
             carried
         };
-        bound.bps as f64 / carried.min(rate)
+        bps as f64 / carried.min(rate)
     }
 }
 

@@ -2,8 +2,8 @@
 //! over, counts whatever comes after that, and is judged by the product's own rule.
 
 use plumbline_proof::backhaul::estimate::{self, Bound, Sample};
-use plumbline_proof::backhaul::offer::{self, Offer};
-use plumbline_proof::backhaul::params::{DEADLINE_DURATIONS, ETHERNET_BYTES, Terms};
+use plumbline_proof::backhaul::offer::{self, Came, Offer};
+use plumbline_proof::backhaul::params::{DEADLINE_DURATIONS, Terms};
 use plumbline_proof::backhaul::verdict::{self, Verdict};
 
 use super::flow::{Flow, play};
@@ -55,8 +55,6 @@ pub(super) struct Judged {
     /// U(T) and V(T), of the claim.
     pub(super) asked: f64,
     pub(super) came: f64,
-    /// Reports whose own access may have been the limit.
-    pub(super) narrow: u32,
     /// When it was committed, ns.
     pub(super) commit: f64,
     pub(super) counts: Vec<u64>,
@@ -87,7 +85,8 @@ impl Phase {
             &mut Link::new(&self.line, &terms),
             |flows, who, head, at| {
                 frames += 1;
-                bytes += head.bytes as u64 + ETHERNET_BYTES;
+                // As a veth with native XDP counts: without the Ethernet header.
+                bytes += head.bytes as u64;
                 if !head.ours {
                     return;
                 }
@@ -108,12 +107,12 @@ impl Phase {
         }
         let interface = self.interface.then_some((frames, bytes));
         let ours = received.iter().sum::<u64>().max(total);
-        let came = offer::came_bytes(&terms, ours, interface, 0);
+        let came = offer::came(&terms, ours, interface, 0);
         self.verdict(&counts, &received, came, commit)
     }
 
     /// The product's own judgement of it.
-    fn verdict(&self, counts: &[u64], received: &[u64], came: u64, commit: f64) -> Judged {
+    fn verdict(&self, counts: &[u64], received: &[u64], came: Came, commit: f64) -> Judged {
         let terms = &self.terms;
         let mut samples = Vec::new();
         let mut offers = Vec::new();
@@ -169,15 +168,15 @@ impl Phase {
             curve,
             asked: tried.map_or(0.0, |t| t.asked_bps as f64 / claim),
             came: tried.map_or(0.0, |t| t.came_bps as f64 / claim),
-            narrow: offers.iter().map(|o| u32::from(o.narrow)).sum(),
             commit,
             counts: counts.to_vec(),
         }
     }
 
     /// The least that would have to have come, over what came; where no amount is too little, 0.9 of what was asked.
-    fn near(&self, offers: &[Offer], silent: usize, came: u64) -> f64 {
-        let of = |bytes| offer::tried(&self.terms, offers, silent, bytes);
+    fn near(&self, offers: &[Offer], silent: usize, came: Came) -> f64 {
+        let of = |bytes| offer::tried(&self.terms, offers, silent, Came { bytes, whole: true });
+        let came = came.bytes;
         let Some(none) = of(0) else {
             return 0.0;
         };

@@ -206,9 +206,22 @@ impl Report {
         }
     }
 
-    /// Neither a bound above the truth nor a true claim called false.
-    pub fn holds(&self) -> bool {
-        self.lower.worst <= MOST && self.fail.false_fails == 0
+    /// What was found that must not be: a bound above the truth, true claims called false.
+    pub fn complaints(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.lower.worst > MOST {
+            found.push(format!(
+                "a bound of {:.4} of what crossed",
+                self.lower.worst
+            ));
+        }
+        if self.fail.false_fails > 0 {
+            found.push(format!(
+                "{} true claims called false",
+                self.fail.false_fails
+            ));
+        }
+        found
     }
 
     /// How far it is.

@@ -75,13 +75,12 @@ impl Gate {
         let row = |(index, data): &(u16, std::net::SocketAddr)| {
             let key = opening.keys.get(usize::from(*index))?.as_ref()?;
             let entry = ConsentEntry::new(
-                *index,
                 key.cookie(),
                 terms.size(),
                 terms.cap_packets(),
                 0..=opening.until_ns,
             );
-            let key = ConsentKey::new(cast::source(*data), data.port(), session);
+            let key = ConsentKey::new(cast::source(*data), data.port(), session, *index);
             Some((key, entry))
         };
         Self {
@@ -117,7 +116,12 @@ impl Gate {
             raw[COOKIE_AT..].fill(0x5a);
         }
         let source = cast::source(data.from);
-        let key = ConsentKey::new(source, data.from.port(), session_of(challenge));
+        let key = ConsentKey::new(
+            source,
+            data.from.port(),
+            session_of(challenge),
+            data.index,
+        );
         let row = self.rows.get_mut(&key).ok_or(Fate::DroppedNotConsented)?;
         let header = Header::from_bytes(&raw).map_err(|_| Fate::DroppedHeader)?;
         row.admit(&header, DATA_LEN, now_ns, row.passed)?;

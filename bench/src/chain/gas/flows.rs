@@ -142,6 +142,7 @@ impl Cast {
         let d = self.town.deployment();
         let domain = domain(d.chain_id, d.backhaul);
         let commit = commit_digest(&domain, under.id, 0, packets, &counts, RESPONSE);
+        let spans = best_spans(&under.asked, &counts, &windows);
         let mut posted = Submission {
             packets,
             counts,
@@ -150,13 +151,13 @@ impl Cast {
             reports: Vec::new(),
             bundleHash: word("bundle"),
             verdict: Verdict::Pass as u8,
-            spansUs: best_spans(&under.asked, &counts, &windows),
+            spansUs: spans,
         };
         for (index, signer) in (0_u16..).zip(&under.selected) {
             let timing = Timing {
                 index,
                 window_us: windows[usize::from(index)],
-                packets: counts[usize::from(index)],
+                packets: posted.counts[usize::from(index)],
             };
             let digest = report_digest(&domain, under.id, 0, timing, RESPONSE);
             posted.reports.push(PostedTiming {

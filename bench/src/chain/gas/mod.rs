@@ -157,7 +157,7 @@ const HEAD: &str = "\
 #
 # `select`, `report`, `finalize` and `dispute` grow with the challengers n, the draws with the pool, all of them
 # by so much for one more: the bench prints the lines \"fixed + each\". `select_nNN` grows with both, pool = n;
-# `report` a little faster than a line, because it sorts.
+# `report` with the windows that are best for different numbers of corrupt ones, too.
 ";
 
 /// A snapshot as it is committed.
