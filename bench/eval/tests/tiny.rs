@@ -37,7 +37,7 @@ mbit = 40
 n = 4
 f = 1
 duration_ms = 100
-attacks = ['rush', 'zero-payload', 'equivocating-commit', 'injection', 'payer-withdraws', 'second-payout']
+attacks = ['rush', 'zero-payload', 'equivocating-commit', 'injection', 'payer-withdraws', 'second-payout', 'early-end', 'skewed-starts', 'burst-and-stop', 'junk-signature', 'ready-then-abort', 'spent-consent', 'stranger-address']
 ";
 
 /// A program, built with this test's profile.
@@ -196,7 +196,7 @@ fn each_kind_of_attacker_meets_its_defence_and_the_honest_are_paid() {
     let json = std::fs::read(evaluation.file("out.json")).unwrap();
     let report: Value = serde_json::from_slice(&json).unwrap();
     let attacks = report["attacks"].as_array().unwrap();
-    assert_eq!(attacks.len(), 7, "none, and six");
+    assert_eq!(attacks.len(), 14, "none, and thirteen");
     for row in attacks {
         assert_eq!(row["held"], true, "{row:#}");
         let guaranteed = row["guaranteed_over_true"].as_f64().unwrap();

@@ -233,7 +233,6 @@ impl Record {
                 let at = self.challenger(what, s, message.index)?;
                 uplink::record::seed(&self.notice.message, &message)?;
                 self.family("seed.data", message.data)?;
-                self.unused(at, message.data)?;
                 self.family("seed.control", message.control)?;
                 keep(what, &mut self.seeds[at], s, message)
             }
@@ -467,20 +466,6 @@ impl Record {
             }
         }
         Ok(())
-    }
-
-    /// Data from one address is one challenger's: whoever names another's would take its place at the prover's door.
-    fn unused(&self, at: usize, data: SocketAddr) -> Result<(), Refusal> {
-        let mut seeds = self.seeds.iter().enumerate();
-        let taken =
-            seeds.find(|(i, s)| *i != at && s.as_ref().is_some_and(|s| s.message.data == data));
-        match taken {
-            None => Ok(()),
-            Some((other, _)) => Err(Refusal::Field {
-                what: "seed.data",
-                why: format!("is {data}, which challenger {other} sends from"),
-            }),
-        }
     }
 
     /// L counts the headers of one family, so no packet may go over the other. IPv4 in the clothes of IPv6

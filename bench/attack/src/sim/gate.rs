@@ -120,7 +120,7 @@ impl Gate {
             source,
             data.from.port(),
             session_of(challenge),
-            data.index,
+            number(data.index),
         );
         let row = self.rows.get_mut(&key).ok_or(Fate::DroppedNotConsented)?;
         let header = Header::from_bytes(&raw).map_err(|_| Fate::DroppedHeader)?;
