@@ -9,6 +9,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -22,7 +23,7 @@ use plumbline_proof::backhaul::tally::Tally;
 use plumbline_trust::session::Ephemeral;
 use plumbline_wire::{HEADER_LEN, Header};
 
-use crate::rig::{Lab, MINUTE, challenger, known, send, settle, spec};
+use crate::rig::{DATA_PORT, Lab, MINUTE, challenger, known, send, settle, spec, within};
 
 thread_local! {
     /// Where this thread's allocations are counted, if they are.
@@ -169,6 +170,8 @@ impl Supply for Looked {
 #[test]
 fn the_send_loop_allocates_nothing_however_much_is_sent() {
     let lab = Lab::new();
+    // Somebody is there, or packets are answered with refusals.
+    let _heard = within(&lab.prover, || UdpSocket::bind(("::", DATA_PORT)).unwrap());
     let socket = challenger(&lab, false);
     let key = Ephemeral::from_secret([1; 32])
         .agree(&Ephemeral::from_secret([2; 32]).public(), &CHALLENGE, 0)

@@ -524,7 +524,11 @@ impl<'a> Bench<'a> {
         }
         let offered = match (judgement.asked_bps, judgement.came_bps) {
             (Some(asked), Some(came)) => {
-                format!("a link of the claim was asked for {asked} bit/s, {came} came")
+                let unseen = match self.up() || self.came().whole {
+                    true => "",
+                    false => "; what else the prover's interface received is not known",
+                };
+                format!("a link of the claim was asked for {asked} bit/s, {came} came{unseen}")
             }
             _ => "nobody trusted sent for long enough".to_owned(),
         };

@@ -283,7 +283,7 @@ mod tests {
             o.sent = vec![20; 20];
         }
         still[3].sent = vec![10; 20];
-        assert_eq!(asked(&still), 11_060_850);
+        assert_eq!(asked(&still), 11_060_860);
     }
 
     #[test]

@@ -13,7 +13,11 @@ impl Engine for Slow {
         self.handed
             .push((realtime_ns(), (burst.len() / LEN) as u64));
         // Every seventh takes several slots, as a descheduled thread does.
-        let slots = if self.handed.len().is_multiple_of(7) { 9 } else { 1 };
+        let slots = if self.handed.len().is_multiple_of(7) {
+            9
+        } else {
+            1
+        };
         let until = monotonic_ns() + self.waits_ns * slots;
         while monotonic_ns() < until {}
         Ok(Sent::Bytes(burst.len()))
