@@ -21,7 +21,7 @@ use crate::lab::Lab;
 use crate::plan::Host;
 use crate::process::{Process, ProcessError};
 
-pub use document::{Challenger, Measured, Paid, Rtt, Verified};
+pub use document::{Challenger, Measured, Paid, Rtt, Sustained, Verified};
 
 /// Longest that one proof may take beyond its deadline, all waits included: what the payer's program adds.
 const GRACE: Duration = Duration::from_secs(30);
