@@ -106,7 +106,8 @@ fn conclude(a: &mut Actor, w: &mut World, view: &Index, id: B256, job: &Job, kin
     let fitting = session
         .reports
         .values()
-        .filter(|r| r.response == commit.response);
+        // Who sent nothing has nothing to report on.
+        .filter(|r| r.response == commit.response && r.packets > 0);
     let skip = if roles::censors(kind) {
         usize::from(job.request.f)
     } else {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use plumbline_trust::encoding::{domain, hash};
 
 use super::messages::{Rtt, Window};
-use super::params::{PROBE_GAP_NS, PROBE_TIMEOUT_NS, PROBES_IDLE};
+use super::params::{PROBE_GAP_LOADED_NS, PROBE_GAP_NS, PROBE_TIMEOUT_NS, PROBES_IDLE};
 
 /// A challenger's probes over all windows.
 pub(super) struct Probes {
@@ -15,7 +15,7 @@ pub(super) struct Probes {
     next_ns: u64,
     drawn: u64,
     seed: [u8; 32],
-    /// When the last answer came, unix ns.
+    /// When the last answer came, unix ns; 0 before the first.
     pub(super) heard_ns: u64,
     waiting: BTreeMap<u64, (Window, u64)>,
     /// Echoes as received, for the report.
@@ -47,15 +47,22 @@ impl Probes {
         u64::from_le_bytes(number)
     }
 
-    /// Number of the probe to send now, if one is due; under load they are `loaded_gap_ns` apart.
+    /// Number of the probe to send now, if one is due; under load they are `loaded_gap_ns` apart. Before the flood
+    /// they go on, further apart, until one is answered.
     pub(super) fn due(&mut self, window: Window, now_ns: u64, loaded_gap_ns: u64) -> Option<u64> {
         let loaded = window == Window::During;
         let sent = &mut self.sent[window as usize];
-        if now_ns < self.next_ns || (!loaded && *sent >= PROBES_IDLE) {
+        let enough = !loaded && *sent >= PROBES_IDLE && self.heard_ns > 0;
+        if now_ns < self.next_ns || enough {
             return None;
         }
         *sent += 1;
-        self.next_ns = now_ns + if loaded { loaded_gap_ns } else { PROBE_GAP_NS };
+        self.next_ns = now_ns
+            + match window {
+                Window::During => loaded_gap_ns,
+                Window::Before if *sent < PROBES_IDLE => PROBE_GAP_NS,
+                Window::Before => PROBE_GAP_LOADED_NS,
+            };
         let number = self.draw();
         self.waiting.insert(number, (window, now_ns));
         Some(number)
@@ -71,11 +78,13 @@ impl Probes {
         self.waiting.remove(&number)
     }
 
-    /// All probes before the flood are sent, and each is answered or lost.
+    /// All probes before the flood are sent, each is answered or lost, and one at least is answered: who hears
+    /// nothing from the prover is not ready.
     pub(super) fn done(&self, now_ns: u64) -> bool {
         let open =
             |(w, sent): &(Window, u64)| *w == Window::Before && now_ns < sent + PROBE_TIMEOUT_NS;
-        self.sent[Window::Before as usize] >= PROBES_IDLE && !self.waiting.values().any(open)
+        let sent = self.sent[Window::Before as usize] >= PROBES_IDLE && self.heard_ns > 0;
+        sent && !self.waiting.values().any(open)
     }
 
     /// Smallest round trip so far, ns; 0 before the first.
@@ -106,9 +115,25 @@ mod tests {
                 "only the first answer counts"
             );
         }
+        probes.heard_ns = now;
         let first = 1_000;
         assert!(!probes.done(first + PROBE_TIMEOUT_NS - 1));
         assert!(probes.done(first + PROBE_TIMEOUT_NS));
+    }
+
+    #[test]
+    fn probes_go_on_until_one_is_answered() {
+        let mut probes = Probes::new([1; 32]);
+        let mut now = 1_000;
+        for _ in 0..PROBES_IDLE + 3 {
+            probes.due(Window::Before, now, 0).unwrap();
+            now = probes.next_ns();
+        }
+        let late = now + PROBE_TIMEOUT_NS;
+        assert!(!probes.done(late), "nobody answered");
+        probes.heard_ns = late;
+        assert!(probes.done(late));
+        assert_eq!(probes.due(Window::Before, late, 0), None);
     }
 
     #[test]
