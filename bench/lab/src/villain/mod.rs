@@ -407,12 +407,17 @@ impl Switch {
         CrossTraffic::start(lab, bps).map(Some)
     }
 
-    /// Whether packets must add up by what the parties say: not if one that counts them lies.
+    /// Whether packets must add up by what the parties say: not if one that counts them lies. Who collude say that
+    /// they sent what they handed over: it stands on both sides.
     #[must_use]
     pub fn counts_honestly(&self) -> bool {
         matches!(
             self.attack.culprit,
-            Culprit::Coordinator | Culprit::Payer | Culprit::Outsider | Culprit::Path
+            Culprit::Collusion
+                | Culprit::Coordinator
+                | Culprit::Payer
+                | Culprit::Outsider
+                | Culprit::Path
         )
     }
 }
