@@ -195,7 +195,10 @@ mod tests {
 
     #[test]
     fn a_closed_row_admits_nothing_at_any_time() {
-        let row = ConsentEntry::new(3, 9, Size::Standard, 10, CLOSED..=u64::MAX - 1);
+        let row = ConsentEntry {
+            from_tai_ns: CLOSED,
+            ..ConsentEntry::new(3, 9, Size::Standard, 10, 0..=u64::MAX - 1)
+        };
         for now in [0, 1, u64::MAX - 1] {
             let said = row.admit(&header(3, 9), 1472, now, 0);
             assert_eq!(said, Err(Fate::DroppedEarly), "{now}");
