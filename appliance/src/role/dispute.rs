@@ -107,30 +107,39 @@ pub async fn make(
 /// # Errors
 /// The chain does not answer.
 pub async fn judge(chain: &ChainClient, evidence: &Evidence) -> Result<Finding, DisputeError> {
-    if let Err(DisputeError::Differs(why)) = agrees(chain, evidence).await {
-        return Ok(Finding::nothing(why));
-    }
-    agrees(chain, evidence).await?;
-    let evidence = evidence.clone();
+    let annulled = match agrees(chain, evidence).await {
+        Err(DisputeError::Differs(why)) => return Ok(Finding::nothing(why)),
+        agreed => agreed?,
+    };
+    // An annulled result has no verdict any more: what the accuser says it was decides nothing.
+    let evidence = if annulled {
+        offence::without_verdict(evidence)
+    } else {
+        evidence.clone()
+    };
     // Replaying a bundle takes a core for a while.
     let found = tokio::task::spawn_blocking(move || examine(&evidence)).await;
     Ok(found.unwrap_or_else(|e| Finding::nothing(format!("the verifier failed: {e}"))))
 }
 
-async fn agrees(chain: &ChainClient, evidence: &Evidence) -> Result<(), DisputeError> {
+/// Whether the evidence says of the chain what the chain says; whether the result was annulled since.
+async fn agrees(chain: &ChainClient, evidence: &Evidence) -> Result<bool, DisputeError> {
     let Ok(said) = offence::posted(evidence) else {
         // The verifier says so in its own words.
-        return Ok(());
+        return Ok(false);
     };
     let mut is = posted(chain, evidence.subject.into()).await?;
     // A result may be annulled between the dispute and the jury: the figures stay.
-    is.verdict = said.verdict;
+    let annulled = is.verdict == offence::ANNULLED;
+    if annulled {
+        is.verdict = said.verdict;
+    }
     if is != said {
         return Err(DisputeError::Differs(
             "parties, bundle or figures of this measurement are others".into(),
         ));
     }
-    Ok(())
+    Ok(annulled)
 }
 
 /// A dispute that was brought.

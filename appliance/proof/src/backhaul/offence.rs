@@ -41,7 +41,7 @@ pub struct Posted {
 }
 
 /// The contract's word for a result that was annulled: it is no longer that of the figures.
-const ANNULLED: u8 = 4;
+pub const ANNULLED: u8 = 4;
 
 #[derive(BorshSerialize, BorshDeserialize)]
 struct Exhibits {
@@ -65,6 +65,19 @@ pub fn accuse(subject: Digest, accused: Address, posted: Posted, bundle: Vec<u8>
 /// In words: these are no exhibits of this proof.
 pub fn posted(evidence: &Evidence) -> Result<Posted, String> {
     decode::<Exhibits>(&evidence.exhibits).map(|e| e.posted)
+}
+
+/// The same of a result that was annulled: its verdict convicts nobody.
+#[must_use]
+pub fn without_verdict(evidence: &Evidence) -> Evidence {
+    let Ok(mut exhibits) = decode::<Exhibits>(&evidence.exhibits) else {
+        return evidence.clone();
+    };
+    exhibits.posted.verdict = ANNULLED;
+    Evidence {
+        exhibits: encode(&exhibits),
+        ..evidence.clone()
+    }
 }
 
 /// What it shows: a pure function of its bytes.
