@@ -196,7 +196,7 @@ impl Phase<'_> {
             ),
             committed: AtomicBool::new(false),
         });
-        let spec = sink::product::session(&self.load);
+        let spec = sink::product::session(self.load);
         let shared: Arc<dyn SessionSink> = sink.clone();
         let handle = receiver.open(&spec, &shared)?;
         let flood = Flood {

@@ -77,7 +77,7 @@ impl Conduct for Corrupt {
     fn echo_wait(&self) -> Duration {
         let inflates = self.attack == Attack::RttInflation;
         let skews = self.attack == Attack::SkewedStarts
-            && self.asked.fetch_add(1, Ordering::Relaxed) % 2 == 0;
+            && self.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
         if (inflates || skews) && !self.flooding.load(Ordering::Relaxed) {
             ECHO_WAIT
         } else {

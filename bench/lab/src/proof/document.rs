@@ -84,6 +84,8 @@ pub struct Measured {
     pub commit_latency_ns: u64,
     /// What a link of the claim was asked for at least; none if nobody sent long enough.
     pub asked_bps: Option<u64>,
+    /// All that came over the same time.
+    pub came_bps: Option<u64>,
     /// What the link sustains at least, by the size of a bucket that it may have.
     pub sustained: Vec<Sustained>,
     /// A burst that the prover's own slices show, bytes.
