@@ -95,7 +95,10 @@ impl<'a> Told<'a> {
     fn delivered(&self) -> (u64, u64) {
         let p = &self.ours.packets;
         let early = p.uplink.get("early").copied().unwrap_or(0);
-        (outcome::sum([p.verified, p.over_cap, p.late, early].into_iter()), p.sent)
+        (
+            outcome::sum([p.verified, p.over_cap, p.late, early].into_iter()),
+            p.sent,
+        )
     }
 
     fn loss(&self) -> f64 {

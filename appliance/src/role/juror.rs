@@ -85,12 +85,7 @@ impl Juror {
         self.vote(&dispute, &case, me).await
     }
 
-    async fn vote(
-        &self,
-        dispute: &Dispute,
-        case: &Case,
-        me: Address,
-    ) -> Result<Act, DisputeError> {
+    async fn vote(&self, dispute: &Dispute, case: &Case, me: Address) -> Result<Act, DisputeError> {
         let id = dispute.caseId;
         let now = self.chain.latest_block().await?.timestamp;
         let ballot = self.chain.ballot_of(id, me).await?;

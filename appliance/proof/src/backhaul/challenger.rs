@@ -140,8 +140,15 @@ impl Challenger {
         let record = Record::open(notice)?;
         let me = key.verifying();
         // Another account may carry my key, and is not bound to it.
-        let places = record.notice.message.challengers.iter().zip(&record.unbound);
-        let place = places.into_iter().position(|(m, unbound)| m.key == me && !unbound);
+        let places = record
+            .notice
+            .message
+            .challengers
+            .iter()
+            .zip(&record.unbound);
+        let place = places
+            .into_iter()
+            .position(|(m, unbound)| m.key == me && !unbound);
         let index = place
             .and_then(|i| u16::try_from(i).ok())
             .ok_or_else(|| Refusal::Field {

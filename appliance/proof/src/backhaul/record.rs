@@ -537,8 +537,8 @@ impl Record {
             });
         }
         let told = &reveal.accounting;
-        let slices = (SLICES * (DEADLINE_DURATIONS + 1)) as usize;
-        if told.histogram.len() > slices
+        let slices = SLICES * (DEADLINE_DURATIONS + 1);
+        if told.histogram.len() as u64 > slices
             || told.received.len() > n
             || told.fates.len() + told.datapath.len() > WORDS_MOST
         {
