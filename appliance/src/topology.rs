@@ -395,6 +395,7 @@ async fn take_part(
     }) = equipment
     {
         let prover = Arc::new(Prover {
+            alone: tokio::sync::Mutex::new(()),
             node: node.clone(),
             receiver,
             echo,

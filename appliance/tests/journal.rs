@@ -31,6 +31,7 @@ use plumbline_proof::backhaul::messages::{
 use plumbline_proof::backhaul::params::Terms;
 use plumbline_proof::backhaul::prover::{Prover, ProverAction};
 use plumbline_proof::backhaul::rtt;
+use plumbline_proof::backhaul::sendlog::SendLog;
 use plumbline_proof::backhaul::tally::{Leaf, Tally};
 use plumbline_trust::encoding::{domain, encode};
 use plumbline_trust::identity::{Address, NetworkKey, Signature, Signed, binding_message};
@@ -338,7 +339,7 @@ impl<'a> Session<'a> {
             let key = key(member.address.0[0]);
             let secrets = Secrets::new(chance.bytes(), chance.bytes());
             let (data, control) = (addr(8000 + i), addr(9000 + i));
-            let (machine, said) = Challenger::new(&first, &key, secrets, data, control, 0).unwrap();
+            let (machine, said) = Challenger::new(&first, &key, secrets, data, control).unwrap();
             let absent = i == PLACE && is(Role::Challenger);
             if !absent {
                 words.push((i, said));
@@ -442,11 +443,11 @@ impl<'a> Session<'a> {
             if who == self.parties.len() {
                 if let Some(prover) = &mut self.prover {
                     let actions = prover.hear(&key(2), &line, self.now);
-                    self.prover_acts(actions.unwrap_or_default());
+                    self.prover_acts(actions);
                 }
             } else if let Some(party) = &mut self.parties[who] {
-                let actions = party.machine.hear(&party.key, &line);
-                self.challenger_acts(who, actions.unwrap_or_default());
+                let actions = party.machine.hear(&party.key, &line, self.now);
+                self.challenger_acts(who, actions);
             }
         }
     }
@@ -481,9 +482,8 @@ impl<'a> Session<'a> {
                         return;
                     }
                 }
-                ChallengerAction::Prepare(mut train, cap) => {
-                    let (_, leaves) = train.make(cap, |_| {});
-                    party.machine.prepared(leaves);
+                ChallengerAction::Prepare(train, _) => {
+                    party.machine.prepared();
                     party.train = Some(train);
                 }
                 ChallengerAction::Send(_, bytes) => self.deliver(i, &bytes),
@@ -513,7 +513,7 @@ impl<'a> Session<'a> {
         let datagram = [&echo[..], &encode(&signature)].concat();
         let at = self.now + 2 * DELAY;
         if let Some(party) = &mut self.parties[i] {
-            let actions = party.machine.datagram(&datagram, at);
+            let actions = party.machine.datagram(addr(7302), &datagram, at);
             self.challenger_acts(i, actions);
         }
     }
@@ -562,29 +562,33 @@ impl<'a> Session<'a> {
             let index = u16::try_from(i).unwrap();
             let head = rtt::sealed(Kind::Commit, &CHALLENGE, index, 0, self.now, key_i);
             let datagram = [&head[..], &encode(&signed)].concat();
+            let mut log = SendLog::new(terms.duration_ns());
+            log.add(0, terms.per_challenger());
             party.machine.flooded(Flooded {
                 first_ns: Some(begun),
-                last_ns: Some(self.now),
                 sent: terms.per_challenger(),
+                log,
                 clock: "virtual".into(),
                 clock_error_ns: 0,
             });
-            let actions = party.machine.datagram(&datagram, self.now + DELAY);
+            let heard = self.now + DELAY;
+            let actions = party.machine.datagram(addr(7302), &datagram, heard);
             self.challenger_acts(i, actions);
         }
         if self.is_victim(None) && !self.victim.lives() {
             return self.leaves(None);
         }
-        let Some(prover) = &mut self.prover else {
-            return;
-        };
-        let actions = prover.committed(signed);
-        self.prover_acts(actions);
-        if let Some(prover) = &mut self.prover {
+        // In the journal before anything is signed that opens it.
+        if self.says(None, &Statement::Commit(signed))
+            && let Some(prover) = &self.prover
+        {
+            let accounting = Accounting {
+                received: vec![0; self.parties.len()],
+                ..Accounting::default()
+            };
             let opened = (&commit, roots);
-            let accounting = Accounting::default();
-            let actions = prover.reveal(&key(2), &NoChain, &tally, opened, accounting);
-            self.prover_acts(actions);
+            let reveal = prover.reveal(&key(2), &NoChain, &tally, opened, accounting);
+            self.says(None, &reveal);
         }
         self.pump();
     }

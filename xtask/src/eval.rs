@@ -8,7 +8,7 @@
 //! status is this command's.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -167,7 +167,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     spawn(&binary, args, programs)
 }
 
-fn given(file: &PathBuf) -> Result<PathBuf> {
+fn given(file: &Path) -> Result<PathBuf> {
     let found = file.canonicalize();
     found.with_context(|| format!("no such program: {}", file.display()))
 }

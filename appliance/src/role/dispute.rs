@@ -75,15 +75,16 @@ pub async fn posted(chain: &ChainClient, id: B256) -> Result<Posted, DisputeErro
     let asked = chain.request_of(id).await?.request;
     let result = chain.result_of(id).await?;
     let result = result.ok_or(DisputeError::NoResult(id))?;
-    let rate = |r: u128| u64::try_from(r).unwrap_or(u64::MAX);
+    // As it was posted: a conviction since changes the result on the chain, and not what its coordinator said.
+    let rate = |r: Option<&u128>| r.map_or(0, |r| u64::try_from(*r).unwrap_or(u64::MAX));
     Ok(Posted {
         coordinator: ours(asked.coordinator),
         prover: ours(asked.prover),
         challengers: chain.selected_of(id).await?.into_iter().map(ours).collect(),
         bundle: result.bundle_hash.0,
-        verdict: result.verdict as u8,
-        lower_bps: rate(result.lower),
-        guaranteed_bps: rate(result.guaranteed),
+        verdict: result.posted_verdict as u8,
+        lower_bps: rate(result.curve.first()),
+        guaranteed_bps: rate(result.curve.last()),
     })
 }
 
@@ -107,25 +108,23 @@ pub async fn make(
 /// # Errors
 /// The chain does not answer.
 pub async fn judge(chain: &ChainClient, evidence: &Evidence) -> Result<Finding, DisputeError> {
-    if let Err(DisputeError::Differs(why)) = agrees(chain, evidence).await {
-        return Ok(Finding::nothing(why));
+    match agrees(chain, evidence).await {
+        Err(DisputeError::Differs(why)) => return Ok(Finding::nothing(why)),
+        agreed => agreed?,
     }
-    agrees(chain, evidence).await?;
     let evidence = evidence.clone();
     // Replaying a bundle takes a core for a while.
     let found = tokio::task::spawn_blocking(move || examine(&evidence)).await;
     Ok(found.unwrap_or_else(|e| Finding::nothing(format!("the verifier failed: {e}"))))
 }
 
+/// Whether the evidence says of the chain what the chain says.
 async fn agrees(chain: &ChainClient, evidence: &Evidence) -> Result<(), DisputeError> {
     let Ok(said) = offence::posted(evidence) else {
         // The verifier says so in its own words.
         return Ok(());
     };
-    let mut is = posted(chain, evidence.subject.into()).await?;
-    // A result may be annulled between the dispute and the jury: the figures stay.
-    is.verdict = said.verdict;
-    if is != said {
+    if posted(chain, evidence.subject.into()).await? != said {
         return Err(DisputeError::Differs(
             "parties, bundle or figures of this measurement are others".into(),
         ));

@@ -95,7 +95,10 @@ impl<'a> Told<'a> {
     fn delivered(&self) -> (u64, u64) {
         let p = &self.ours.packets;
         let early = p.uplink.get("early").copied().unwrap_or(0);
-        (p.verified + p.over_cap + p.late + early, p.sent)
+        (
+            outcome::sum([p.verified, p.over_cap, p.late, early].into_iter()),
+            p.sent,
+        )
     }
 
     fn loss(&self) -> f64 {
@@ -185,7 +188,7 @@ impl<'a> Told<'a> {
         let incremental = intervals.iter().map(|(from, to, packets)| {
             let bits = packets * self.bytes() * 8;
             json!({
-                "TimeOfSubInterval": stamp(first + nanoseconds(*from)),
+                "TimeOfSubInterval": stamp(first.saturating_add(nanoseconds(*from))),
                 "Seconds": to - from,
                 "IPLayerCapacity": bits_per(bits, to - from) / 1e6,
             })

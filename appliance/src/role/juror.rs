@@ -15,9 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256};
+use plumbline_contracts::abi::disputes::Disputes::Dispute;
 use plumbline_contracts::{Ruling, Stage};
+use plumbline_proof::backhaul;
 use plumbline_trust::NetworkKey;
-use plumbline_trust::evidence::Evidence;
+use plumbline_trust::evidence::{Evidence, Finding};
 
 use super::dispute::{self, DisputeError, Step};
 use crate::chain::client::{Case, ChainClient, ClientError, vote_hash};
@@ -80,10 +82,11 @@ impl Juror {
             Stage::Drawn if !case.jurors.contains(&me) => return Ok(Act::NotSeated),
             Stage::Drawn => {}
         }
-        self.vote(dispute.caseId, &case, me).await
+        self.vote(&dispute, &case, me).await
     }
 
-    async fn vote(&self, id: B256, case: &Case, me: Address) -> Result<Act, DisputeError> {
+    async fn vote(&self, dispute: &Dispute, case: &Case, me: Address) -> Result<Act, DisputeError> {
+        let id = dispute.caseId;
         let now = self.chain.latest_block().await?.timestamp;
         let ballot = self.chain.ballot_of(id, me).await?;
         let salt = salt(&self.network, id);
@@ -95,7 +98,10 @@ impl Juror {
             let bytes = self.api.evidence(&case.evidence.0).await?;
             let (evidence, address) = Evidence::open(&bytes)?;
             let finding = if address == case.evidence.0 {
-                dispute::judge(&self.chain, &evidence).await?
+                match self.about(dispute, &evidence) {
+                    Err(why) => Finding::nothing(why),
+                    Ok(()) => dispute::judge(&self.chain, &evidence).await?,
+                }
             } else {
                 return Err(DisputeError::Differs(format!(
                     "the coordinator gave other evidence than {}",
@@ -131,6 +137,26 @@ impl Juror {
         }
         self.chain.reveal_vote(id, vote, salt).await?;
         Ok(Act::Revealed(vote))
+    }
+
+    /// Whether the evidence is about what the dispute is about: what truly convicts one party of one measurement
+    /// says nothing of another.
+    fn about(&self, dispute: &Dispute, evidence: &Evidence) -> Result<(), String> {
+        let same = evidence.proof == backhaul::NAME
+            && dispute.proof == self.chain.deployment().backhaul
+            && evidence.subject == dispute.subject.0
+            && evidence.accused.0 == dispute.accused.into_array();
+        if same {
+            return Ok(());
+        }
+        Err(format!(
+            "the evidence accuses {} in 0x{} of {}; the dispute accuses {} in {}",
+            evidence.accused,
+            hex::encode(evidence.subject),
+            evidence.proof,
+            dispute.accused,
+            dispute.subject
+        ))
     }
 
     /// The vote that was signed first: this one, unless an earlier process was on its way with another.

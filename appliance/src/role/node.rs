@@ -245,7 +245,8 @@ impl Node {
         let id = B256::from(notice.challenge);
         let until = tokio::time::Instant::now() + ANCHOR_PATIENCE;
         let look = || async {
-            let (_, state) = self.agrees(notice).await?;
+            // Who takes part was looked at with the notice, and cannot change until the deadline.
+            let (_, state) = self.asked(notice).await?;
             match state {
                 State::Selected if tokio::time::Instant::now() < until => {
                     return Err(Doubt::NotYet("no set-up is anchored".into()));
@@ -317,7 +318,7 @@ impl Node {
     }
 
     /// Whether request and draw are as the notice has them; the request's block and where it stands.
-    async fn agrees(&self, notice: &Notice) -> Result<(u64, State), Doubt> {
+    async fn asked(&self, notice: &Notice) -> Result<(u64, State), Doubt> {
         let id = B256::from(notice.challenge);
         let found = self.chain.request_of(id).await?;
         let asked = found.request;
@@ -341,6 +342,12 @@ impl Node {
                 "the notice names other challengers than the chain drew".into(),
             ));
         }
+        Ok((found.request_block, self.chain.state_of(id).await?))
+    }
+
+    /// [`asked`](Self::asked), and whether everyone is registered with the key that the notice gives.
+    async fn agrees(&self, notice: &Notice) -> Result<(u64, State), Doubt> {
+        let found = self.asked(notice).await?;
         for member in notice
             .challengers
             .iter()
@@ -354,7 +361,7 @@ impl Node {
                 )));
             }
         }
-        Ok((found.request_block, self.chain.state_of(id).await?))
+        Ok(found)
     }
 
     /// Serves every session that concerns this node, each in a task of its own, until cancelled.

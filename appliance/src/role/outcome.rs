@@ -155,7 +155,7 @@ fn packets(record: &Record, accounting: &Accounting) -> PacketsView {
         return uplink::packets(record, accounting);
     }
     PacketsView {
-        sent: reports().map(|r| r.sent).sum(),
+        sent: sum(reports().map(|r| r.sent)),
         verified: record.commit.as_ref().map_or(0, |c| c.message.packets),
         over_cap: fate("over_cap"),
         late: fate("late"),
@@ -173,9 +173,14 @@ fn packets(record: &Record, accounting: &Accounting) -> PacketsView {
             rx_invalid_descs: fate("xsk_rx_invalid_descs"),
             fill_ring_empty: fate("xsk_fill_ring_empty"),
         },
-        control_sent: reports().map(|r| r.control_sent).sum(),
+        control_sent: sum(reports().map(|r| r.control_sent)),
         control_received: accounting.control_received,
     }
+}
+
+/// What others say cannot overflow what is told of it.
+pub(super) fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
 }
 
 fn datapath(accounting: &Accounting) -> DatapathView {

@@ -24,7 +24,7 @@ use crate::chain::client::{ChainClient, ClientError};
 use crate::clock;
 use crate::control::client::{Api, ApiError};
 use crate::keyfile::Keys;
-use crate::ui::results::MeasureResult;
+use crate::ui::results::{MeasureResult, Verdict};
 use crate::ui::{Progress, Stage};
 
 /// How often the chain is asked how far the request is.
@@ -361,17 +361,24 @@ async fn collect(
     let mut document = outcome::from_evidence(record, judgement, &verified.address);
     let asked = burst_bytes.map(|bytes| outcome::sustained(judgement, bytes));
     document.sustained.splice(0..0, asked);
-    let agrees = posted.verdict as u8 == judgement.verdict as u8
-        && posted.lower == u128::from(judgement.lower_bps())
-        && posted.guaranteed == u128::from(judgement.guaranteed_bps());
+    let curve = judgement.curve.iter().copied().map(u128::from);
+    let agrees = posted.posted_verdict as u8 == judgement.verdict as u8
+        && curve.eq(posted.curve.iter().copied());
     if !agrees {
         return Err(wrong(format!(
             "the bundle gives {:?} at {} bit/s or more, the contract computed {} at {} bit/s or more",
             judgement.verdict,
             judgement.lower_bps(),
-            posted.verdict,
-            posted.lower
+            posted.posted_verdict,
+            posted.curve.first().copied().unwrap_or(0)
         )));
+    }
+    if posted.verdict != posted.posted_verdict {
+        document.verdict = Verdict::Inconclusive;
+        document.reason = Some(format!(
+            "{} since somebody was convicted: at least {} bit/s, {} though f lie, remain; posted as {}",
+            posted.verdict, posted.lower, posted.guaranteed, posted.posted_verdict
+        ));
     }
     document.bundle = save.map(|p| p.display().to_string());
     Ok(document)

@@ -53,7 +53,7 @@ pub(super) fn packets(record: &Record, accounting: &Accounting) -> PacketsView {
         socket_dropped: fate("socket_dropped"),
         xdp: BTreeMap::new(),
         xsk: XskView::default(),
-        control_sent: reports().map(|r| r.control_sent).sum(),
+        control_sent: super::outcome::sum(reports().map(|r| r.control_sent)),
         control_received: accounting.control_received,
         uplink: OTHERS.map(|name| (name.to_owned(), fate(name))).into(),
     }

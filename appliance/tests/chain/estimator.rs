@@ -1,10 +1,15 @@
-//! The contract's estimator against a plain one, to the last bit; and what a liar can do to it.
+//! The contract's estimator against the product's and a plain one, to the last bit; and what a liar can do to it.
+
+// Draws are cut to what they stand for.
+#![allow(clippy::cast_possible_truncation)]
 
 use alloy::primitives::{Address, Bytes, U256};
 use alloy::sol_types::SolCall;
 use plumbline::chain::{Fork, Move};
 use plumbline_contracts::abi::backhaul::Backhaul;
 use plumbline_contracts::abi::backhaul::Estimator::Input;
+use plumbline_proof::backhaul::estimate::{Sample, bound_at};
+use plumbline_proof::backhaul::params::{Direction, Terms};
 
 use crate::chance::Chance;
 use crate::world::{START, genesis};
@@ -27,6 +32,8 @@ const BURST: u64 = 8;
 struct Case {
     uplink: bool,
     reports: Vec<(u32, u32)>,
+    /// Claimed of one challenger that nobody else offers to: gives the rate.
+    claim_bps: u64,
     rate_bps: u64,
     packet_bytes: u16,
     spans: Vec<u32>,
@@ -46,10 +53,27 @@ fn within(case: &Case, (packets, window): (u32, u32), span: u32) -> u64 {
     u64::from(packets).saturating_sub(early.saturating_add(BURST))
 }
 
-/// The bound with `j` corrupt over `span`, sorted afresh.
-///
-/// The one place where the product's own, `plumbline_proof::backhaul::estimate::bound_at`, is to be compared
-/// with it: both sides of the chain then stand on this plain text of the rule.
+/// The product's own bound of a case whose rate is that of some claim.
+fn product(case: &Case, j: usize, span: u32) -> u64 {
+    let terms = Terms {
+        direction: if case.uplink {
+            Direction::Up
+        } else {
+            Direction::Down
+        },
+        packet_bytes: case.packet_bytes,
+        ..Terms::downlink(case.claim_bps, 1, 0, 1000)
+    };
+    let sample = |(packets, window_us): &(u32, u32)| Sample {
+        packets: u64::from(*packets),
+        window_us: *window_us,
+    };
+    let samples: Vec<Sample> = case.reports.iter().map(sample).collect();
+    assert_eq!(terms.offer_each_bps(), case.rate_bps);
+    bound_at(&terms, &samples, j, span)
+}
+
+/// The bound with `j` corrupt over `span`, sorted afresh: both sides of the chain stand on this plain text of the rule.
 fn plain(case: &Case, j: usize, span: u32) -> u64 {
     let mut parts: Vec<u64> = case
         .reports
@@ -66,7 +90,11 @@ fn plain(case: &Case, j: usize, span: u32) -> u64 {
 fn curve(case: &Case) -> Vec<U256> {
     let spans = case.spans.iter().enumerate();
     spans
-        .map(|(j, span)| U256::from(plain(case, j, *span)))
+        .map(|(j, span)| {
+            let bound = plain(case, j, *span);
+            assert_eq!(product(case, j, *span), bound, "{case:?}");
+            U256::from(bound)
+        })
         .collect()
 }
 
@@ -87,12 +115,13 @@ fn draw(chance: &mut Chance) -> Case {
     let largest = if chance.percent(15) { 64 } else { 13 };
     let n = chance.below(largest + 1);
     let packet_bytes = u16::try_from(500 + chance.below(8_601)).unwrap();
-    // With one packet a µs each step of a window is a step of the bound.
-    let rate_bps = match chance.below(4) {
-        0 => 8_000_000 * u64::from(packet_bytes),
+    // With about one packet a µs each step of a window is a step of the bound.
+    let claim_bps = match chance.below(4) {
+        0 => 8_000_000 * u64::from(packet_bytes) * 100 / 115,
         1 => 1,
-        _ => 1 + chance.below(5_000_000_000_000),
+        _ => 1 + chance.below(4_000_000_000_000),
     };
+    let rate_bps = claim_bps * 115 / 100;
     let window = |chance: &mut Chance| {
         let us = match chance.below(4) {
             _ if wild => u64::from(chance.next() as u32) >> chance.below(32),
@@ -122,6 +151,7 @@ fn draw(chance: &mut Chance) -> Case {
     Case {
         uplink: chance.percent(30),
         reports,
+        claim_bps,
         rate_bps,
         packet_bytes,
         spans,
@@ -220,6 +250,7 @@ fn case(reports: &[(u32, u32)], spans: &[u32]) -> Case {
     Case {
         uplink: false,
         reports: reports.to_vec(),
+        claim_bps: 10_434_782_609,
         rate_bps: 12_000_000_000,
         packet_bytes: 1_500,
         spans: spans.to_vec(),

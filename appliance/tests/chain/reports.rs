@@ -1,5 +1,8 @@
 //! A wrong report, and one whose author is convicted, take away nothing but themselves.
 
+// Draws are cut to what they stand for.
+#![allow(clippy::cast_possible_truncation)]
+
 use alloy::primitives::{Address, B256, Bytes, U256};
 use alloy::signers::SignerSync;
 use alloy::sol_types::{SolCall, SolError, SolEventInterface};
@@ -60,6 +63,7 @@ async fn post(w: &World, id: B256, posted: &Submission) -> Vec<(u16, u8)> {
 async fn each_flaw_is_named_and_costs_only_its_report(on: On) {
     let w = World::new(on, 5).await;
     type Bend = fn(&mut Submission);
+    #[allow(clippy::type_complexity)]
     let cases: [(&[(u16, u8)], &[u16], Bend); 12] = [
         (&[], &[0, 1, 2, 3, 4], |_| ()),
         (&[(5, 1)], &[0, 1, 2, 3], |s| s.reports[4].index = 5),

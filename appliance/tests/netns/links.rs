@@ -72,7 +72,7 @@ fn an_uplink_passes_over_ipv6_with_jumbo_packets() {
     stage.start_all();
     let bundle = bundle(&stage);
     let asking = format!(
-        "--faucet --direction up --claim 95mbit --challengers 4 --duration 500ms --mtu {LENGTH} --bundle {bundle}"
+        "--faucet --direction up --claim 95mbit --challengers 4 --mtu {LENGTH} --bundle {bundle}"
     );
     let most = uplink::paid_most(95_000_000, LENGTH.into(), 3);
     let document = uplink::measured(&mut stage, &asking, most, ("Pass", OK), UP);

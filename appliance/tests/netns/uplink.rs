@@ -10,7 +10,7 @@ const LINK: u64 = 100_000_000;
 /// Base units for one byte at the IP layer, unless the payer says otherwise.
 const BYTE_PRICE: u64 = 1000;
 /// Phase, milliseconds.
-const DURATION: u64 = 500;
+const DURATION: u64 = 1000;
 
 /// Packets paid of one challenger at most: m = ⌈K·D / (8·L·(n−f))⌉.
 pub(crate) fn paid_most(claim: u64, packet_bytes: u64, honest: u64) -> u64 {
@@ -38,7 +38,11 @@ fn holds(stage: &Stage, before: &Counters, document: &Value, most: u64) {
     let lost = after.since(before);
     let packets = document["packets"].as_object().expect("packets");
     let account = Account::new(packets, lost.up.total + lost.down.total);
-    assert_eq!(account.unaccounted(), 0, "{account:?}\n{document}");
+    assert_eq!(
+        account.unaccounted(),
+        0,
+        "{account:?}\n{lost:?}\n{document}"
+    );
     assert!(account.verified > 0, "{account:?}");
     assert_eq!(document["direction"], "up");
     let packet_bytes = document["packet_bytes"].as_u64().expect("a length");
@@ -118,9 +122,8 @@ fn an_uplink_passes_with_its_true_figure_and_every_packet_has_a_fate() {
     let mut stage = stage(5, LINK);
     let path = stage.directory.path().join("evidence.bundle");
     let bundle = path.display().to_string();
-    let asking = format!(
-        "--faucet --direction up --claim 95mbit --challengers 5 --duration 500ms --bundle {bundle}"
-    );
+    let asking =
+        format!("--faucet --direction up --claim 95mbit --challengers 5 --bundle {bundle}");
     let most = paid_most(95_000_000, 1500, 4);
     let document = measured(&mut stage, &asking, most, ("Pass", OK), LINK);
     verifies(&mut stage, &bundle, &document);
@@ -140,7 +143,7 @@ fn an_uplink_passes_with_its_true_figure_and_every_packet_has_a_fate() {
 fn an_overclaimed_uplink_fails_with_its_true_figure_and_the_challengers_are_paid() {
     const TRUE: u64 = 30_000_000;
     let mut stage = stage(4, TRUE);
-    let asking = "--faucet --direction up --claim 100mbit --challengers 4 --duration 500ms";
+    let asking = "--faucet --direction up --claim 100mbit --challengers 4";
     let most = paid_most(100_000_000, 1500, 3);
     let document = measured(&mut stage, asking, most, ("Fail", FAILED), TRUE);
     // It is the link that lost them, and the document says how many were sent.

@@ -31,6 +31,8 @@ const COMMIT_NS: u64 = 50_000;
 pub(crate) struct Gate {
     keys: Vec<Option<SessionKey>>,
     tally: Tally,
+    /// Frames that came, and their bytes, as an interface counts them.
+    interface: (u64, u64),
     /// When the last datagram came.
     heard_ns: u64,
     committing: bool,
@@ -56,9 +58,16 @@ impl Gate {
         Self {
             tally: Tally::new(challenge, 0, terms, keys.clone()),
             keys,
+            interface: (0, 0),
             heard_ns: 0,
             committing: false,
         }
+    }
+
+    fn take(&mut self, now_ns: u64, bytes: u64) {
+        self.heard_ns = now_ns;
+        self.interface.0 += 1;
+        self.interface.1 += bytes;
     }
 
     fn key(&self, number: u16) -> Option<&SessionKey> {
@@ -79,7 +88,7 @@ impl Scene {
         let (Some(gate), Some((seat, _))) = (&mut self.gate, &self.prover) else {
             return;
         };
-        gate.heard_ns = self.now_ns;
+        gate.take(self.now_ns, CONTROL);
         let (Ok(header), Some(key)) = (Header::from_bytes(bytes), gate.key(number)) else {
             return;
         };
@@ -119,7 +128,7 @@ impl Scene {
         let (Some(gate), Some(party)) = (&mut self.gate, self.parties.get(&number)) else {
             return;
         };
-        gate.heard_ns = self.now_ns;
+        gate.take(self.now_ns, self.terms.packet_bytes.into());
         let leaf = usize::try_from(sequence)
             .ok()
             .and_then(|at| party.leaves.get(at));
@@ -228,6 +237,7 @@ impl Scene {
         let accounting = Accounting {
             fates: named.map(|(name, count)| (name.to_owned(), count)).into(),
             received: gate.tally.received(),
+            interface: Some(gate.interface),
             histogram: gate.tally.histogram(),
             reordered: gate.tally.reordered(),
             commit_latency_ns: COMMIT_NS,

@@ -11,7 +11,7 @@ use plumbline_contracts::abi::backhaul::IBackhaul::{
 use plumbline_contracts::signing::PHASE;
 use plumbline_contracts::{State, Timing, Verdict, commit_digest, counts_hash, report_digest};
 use plumbline_proof::backhaul::estimate::{self, Sample};
-use plumbline_proof::backhaul::offer::{self, Offer};
+use plumbline_proof::backhaul::offer::{self, Came, Offer};
 use plumbline_proof::backhaul::params::Terms;
 
 use crate::actors::{Actor, Evidence, Keeper, Sender};
@@ -166,7 +166,11 @@ fn judged(terms: &Terms, commit: &Commit, reports: &[&Report]) -> (Verdict, Vec<
         })
         .collect();
     let silent = usize::from(terms.n) - reports.len();
-    let tried = offer::tried(terms, &offers, silent, commit.packets() * bytes);
+    let came = Came {
+        bytes: commit.packets() * bytes,
+        whole: true,
+    };
+    let tried = offer::tried(terms, &offers, silent, came);
     let short = tried.is_some_and(|t| t.short) && reports.len() as u64 >= terms.honest();
     let verdict = if short {
         Verdict::Fail

@@ -6,13 +6,16 @@ use std::net::Ipv4Addr;
 use crate::counters::{Direction, Port};
 use crate::error::LabError;
 use crate::namespace::Namespace;
-use crate::plan::{Host, MANAGEMENT_LINK, Plan, Shape, ipv6};
+use crate::plan::{Host, MANAGEMENT_LINK, Peak, Plan, Shape, ipv6};
 use crate::tool;
 
 /// The wire's end towards the router.
 pub(crate) const WIRE_NEAR: &str = "near";
 /// The wire's end towards the prover.
 pub(crate) const WIRE_FAR: &str = "far";
+
+/// Peak of a shaper that is there to cut bursts, bit/s.
+const CUT_BPS: u64 = 10_000_000_000;
 
 /// Offloads that would let one counted packet stand for many, as `ethtool -K` and `-k` call them.
 const OFFLOADS: [(&str, &str); 5] = [
@@ -179,7 +182,7 @@ pub(crate) fn build(plan: &Plan, tag: &str) -> Result<Vec<Port>, LabError> {
     }
     shape_down(tag, &plan.down)?;
     if let Some(up) = &plan.up {
-        shape(&namespace(tag, Host::Prover), "eth0", up)?;
+        shape(&namespace(tag, Host::Prover), "eth0", &cut(up, plan.mtu))?;
     }
     if plan.wire.is_some() {
         let wire = namespace(tag, Host::Wire);
@@ -356,6 +359,21 @@ fn tbf(shape: &Shape) -> String {
     }
 }
 
+/// A shaper on the sender's own host is handed bursts in one piece, and counts one that it drops as one packet
+/// (sch_tbf, Linux 6.18) unless it is longer than the bucket, when it cuts it first. A peak of one and a half
+/// frames, at a rate that holds nobody up, makes it cut all of them.
+fn cut(shape: &Shape, mtu: u16) -> Shape {
+    let frame = u32::from(mtu) + 14;
+    let peak = (shape.ethernet_bps < CUT_BPS).then_some(Peak {
+        ethernet_bps: CUT_BPS,
+        burst_bytes: frame + frame / 2,
+    });
+    Shape {
+        peak: shape.peak.or(peak),
+        ..*shape
+    }
+}
+
 /// A short queue where the wire sends: a full veth ring then stops the queue instead of dropping.
 fn back_pressure(namespace: &Namespace, interface: &str) -> Result<(), LabError> {
     let line = format!(
@@ -388,6 +406,18 @@ mod tests {
                 .all(|c| (c.near.host == Host::Wire || c.far.host == Host::Wire)
                     == (c.near.mac.contains(":02:") || c.far.mac.contains(":02:")))
         );
+    }
+
+    #[test]
+    fn a_shaper_beside_its_sender_cuts_whatever_is_longer_than_a_frame() {
+        let shape = Shape::ip_layer(100_000_000, 1500);
+        let told = tbf(&cut(&shape, 1500));
+        assert!(
+            told.ends_with("peakrate 10000000000bit mtu 2271b"),
+            "{told}"
+        );
+        let bucket = Shape::bucket(100_000_000, 1_000_000, 500_000_000, 1500);
+        assert_eq!(cut(&bucket, 1500), bucket);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use super::messages::{
 use super::pace;
 use super::params::{AHEAD_MOST_NS, DEADLINE_DURATIONS};
 use super::probes::Probes;
-use super::record::{Record, Refusal, seed_hash};
+use super::record::{MAX_RTTS, Record, Refusal, seed_hash};
 use super::replay;
 use super::rtt;
 use super::sendlog::SendLog;
@@ -139,12 +139,16 @@ impl Challenger {
     ) -> Result<(Self, Vec<ChallengerAction>), Refusal> {
         let record = Record::open(notice)?;
         let me = key.verifying();
-        let place = record
+        // Another account may carry my key, and is not bound to it.
+        let places = record
             .notice
             .message
             .challengers
             .iter()
-            .position(|m| m.key == me);
+            .zip(&record.unbound);
+        let place = places
+            .into_iter()
+            .position(|(m, unbound)| m.key == me && !unbound);
         let index = place
             .and_then(|i| u16::try_from(i).ok())
             .ok_or_else(|| Refusal::Field {
@@ -408,8 +412,10 @@ impl Challenger {
         );
         if let (Some((_, round_trip)), true) = (opened, header.sent_ns == sent_ns) {
             self.probes.heard_ns = at_ns;
-            self.probes.round_trips.push((window, round_trip));
-            self.probes.answered.push(sample);
+            if self.probes.answered.len() < MAX_RTTS {
+                self.probes.round_trips.push((window, round_trip));
+                self.probes.answered.push(sample);
+            }
         }
         Vec::new()
     }
@@ -422,6 +428,10 @@ impl Challenger {
             return Vec::new();
         };
         let to = consent.message.control;
+        // Nobody has received anything before I sent: such a commitment stops nobody.
+        if self.flooding.is_none_or(|f| at_ns < f.start_ns) {
+            return Vec::new();
+        }
         if self.heard.iter().all(|h| h.signed != signed) {
             let prover = self.record.notice.message.prover.key;
             let commit = signed.open::<Commit>().ok().filter(|c| {
@@ -546,13 +556,13 @@ impl Challenger {
             return Vec::new();
         };
         let Some(s) = flooded.first_ns else {
-            return vec![ChallengerAction::Fail("no packet could be sent".into())];
+            return self.give_up(key, "no packet could be sent");
         };
         let on_record = self.record.commit.as_ref().map(|kept| &kept.signed);
         // What is on record is what I report on, if it reached me; the other one is shown: both are signed.
         self.heard.sort_by_key(|h| Some(&h.signed) != on_record);
         let Some(heard) = self.heard.first() else {
-            return vec![ChallengerAction::Fail("no commitment reached me".into())];
+            return self.give_up(key, "no commitment reached me");
         };
         let other = self.heard.iter().find(|h| Some(&h.signed) != on_record);
         let e = heard.at_ns;

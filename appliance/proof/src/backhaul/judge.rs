@@ -269,7 +269,13 @@ impl<'a> Bench<'a> {
                 report.packets
             )
         });
-        self.note("V5", &about("report"), adds_up, who.clone(), detail);
+        // Away from the prover, what was sent is its word: either of the two may have lied.
+        let culprit = if self.up() {
+            Some(format!("challenger {index} or prover"))
+        } else {
+            who.clone()
+        };
+        self.note("V5", &about("report"), adds_up, culprit, detail);
         let steady = report.clock_error_ns <= self.terms.clock_bound_ns();
         let clock = format!("{} ± {} ns", report.clock, report.clock_error_ns);
         self.note("V10", &about("clock"), steady, who, clock);
@@ -445,6 +451,12 @@ impl<'a> Bench<'a> {
             Some(_) => Verdict::Inconclusive,
             None => verdict::decide(&self.terms, &curve, counted.len(), tried.as_ref()),
         };
+        let far = self.far_ns(counted, |c| c.report.rho_ns);
+        let verdict = match verdict {
+            // What fills queues behind the link counts there: only a phase that is long beside them shows the link.
+            Verdict::Pass if self.up() && !self.terms.is_long_enough(far) => Verdict::Inconclusive,
+            verdict => verdict,
+        };
         let reason = match (broken, verdict, tried) {
             (Some(why), ..) => Some(why.to_owned()),
             (None, Verdict::Pass, _) => None,
@@ -488,6 +500,14 @@ impl<'a> Bench<'a> {
         words
     }
 
+    /// The (f+1)-th longest round trip, ns: f that lie about theirs decide nothing.
+    fn far_ns(&self, counted: &[Counted<'_>], of: impl Fn(&Counted<'_>) -> u64) -> u64 {
+        let mut round_trips: Vec<u64> = counted.iter().map(of).collect();
+        round_trips.sort_unstable_by(|a, b| b.cmp(a));
+        let at = usize::from(self.terms.f);
+        round_trips.get(at).copied().unwrap_or(0)
+    }
+
     /// Why the figures neither pass nor fail: the receiver, the duration, or what was offered.
     fn undecided(&self, counted: &[Counted<'_>], judgement: &Judgement) -> String {
         let figures = format!(
@@ -507,12 +527,14 @@ impl<'a> Bench<'a> {
                 self.who()
             );
         }
-        let mut round_trips: Vec<u64> = counted.iter().map(|c| c.report.rho_ns).collect();
-        round_trips.sort_unstable_by(|a, b| b.cmp(a));
-        let rho_ns = round_trips
-            .get(usize::from(self.terms.f))
-            .copied()
-            .unwrap_or(0);
+        let rho_ns = self.far_ns(counted, |c| match self.terms.direction {
+            Direction::Down => c.report.rho_ns,
+            // Where the prover sends, a bound reads low by the longest one, its queue included.
+            Direction::Up => {
+                let least_us = uplink::span_us(&self.terms, 0);
+                u64::from(c.sample.window_us.saturating_sub(least_us)) * 1000
+            }
+        });
         if !self.terms.is_long_enough(rho_ns) {
             return format!(
                 "duration: a round trip of {} us is long beside {} ms, measure {} ms or longer; {figures}{}",

@@ -32,16 +32,13 @@ pub struct Posted {
     pub challengers: Vec<Address>,
     /// Address of the bundle.
     pub bundle: Digest,
-    /// As computed by the contract: 1 pass, 2 fail, 3 inconclusive; 4: annulled since.
+    /// As computed by the contract when it was posted: 1 pass, 2 fail, 3 inconclusive.
     pub verdict: u8,
     /// B_g(0) as computed by the contract, bit/s.
     pub lower_bps: u64,
     /// B_g(f) as computed by the contract, bit/s.
     pub guaranteed_bps: u64,
 }
-
-/// The contract's word for a result that was annulled: it is no longer that of the figures.
-const ANNULLED: u8 = 4;
 
 #[derive(BorshSerialize, BorshDeserialize)]
 struct Exhibits {
@@ -126,7 +123,7 @@ fn of_coordinator(subject: &Digest, posted: &Posted, verified: &Verified) -> Fin
     let verdict = judgement.verdict as u8;
     let same = judgement.lower_bps() == posted.lower_bps
         && judgement.guaranteed_bps() == posted.guaranteed_bps
-        && (verdict == posted.verdict || posted.verdict == ANNULLED);
+        && verdict == posted.verdict;
     if same {
         return Finding::nothing("the posted result is the one that its bundle gives");
     }

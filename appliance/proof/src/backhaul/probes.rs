@@ -68,6 +68,19 @@ impl Probes {
         Some(number)
     }
 
+    /// Longest round trip, ns. If fewer than half of the probes in the full queue were answered, as long as is waited
+    /// for one: who answers only the quick ones hides a queue.
+    pub(super) fn longest_ns(&self) -> u64 {
+        let during = |(w, _): &&(Window, u64)| *w == Window::During;
+        let answered = self.round_trips.iter().filter(during).count() as u64;
+        let longest = self.round_trips.iter().map(|r| r.1).max().unwrap_or(0);
+        if 2 * answered < self.sent[Window::During as usize] {
+            longest.max(PROBE_TIMEOUT_NS)
+        } else {
+            longest
+        }
+    }
+
     /// When the next one is due, unix ns.
     pub(super) fn next_ns(&self) -> u64 {
         self.next_ns
@@ -134,6 +147,19 @@ mod tests {
         probes.heard_ns = late;
         assert!(probes.done(late));
         assert_eq!(probes.due(Window::Before, late, 0), None);
+    }
+
+    #[test]
+    fn who_answers_fewer_than_half_of_the_probes_in_the_queue_hides_nothing_by_it() {
+        let mut probes = Probes::new([1; 32]);
+        for at in 0..4 {
+            probes.due(Window::During, at, 1).unwrap();
+        }
+        probes.round_trips.push((Window::Before, 9));
+        probes.round_trips.push((Window::During, 7));
+        assert_eq!(probes.longest_ns(), PROBE_TIMEOUT_NS);
+        probes.round_trips.push((Window::During, 8));
+        assert_eq!(probes.longest_ns(), 9);
     }
 
     #[test]

@@ -11,12 +11,17 @@ use super::messages::{
     ABORT_WORDS_MAX, Abort, Begun, ChallengeId, Commit, Consent, Member, Notice, Ready, Report,
     Reveal, SeedCommitment, Start, Statement,
 };
-use super::params::TermsError;
+use super::params::{DEADLINE_DURATIONS, SLICES, TermsError};
 use super::sendlog::BACK_SLOTS;
 use super::uplink;
 
 /// Most probes whose echoes a report may carry: bounds the work of whoever checks it.
 pub const MAX_RTTS: usize = 4096;
+/// Most names of fates and of the packet path in a reveal: far above what there are.
+const WORDS_MOST: usize = 256;
+/// Most probes and acknowledgements that a challenger sends beyond its packets: those of the longest phase, and
+/// every commitment's copy acknowledged.
+const CONTROL_MOST: u64 = 16_384;
 /// Most bytes of any one statement's body: a reveal of 64 bitmaps at the largest cap.
 pub const MAX_BODY: usize = 40 << 20;
 /// Most bytes of the body of a kind that holds no bitmaps: a report of [`MAX_RTTS`] echoes of some 150 bytes each.
@@ -224,6 +229,7 @@ impl Record {
                 missing: "a new request; the prover gave this one up",
             });
         }
+        self.party(what, statement.signed())?;
         match statement {
             Statement::Notice(s) if *s == self.notice.signed => Ok(false),
             Statement::Notice(_) => Err(Refusal::Conflict(what)),
@@ -320,6 +326,16 @@ impl Record {
                         ),
                     });
                 }
+                let most = self.notice.message.terms.cap_packets();
+                if message.sent > most || message.control_sent > most.saturating_add(CONTROL_MOST) {
+                    return Err(Refusal::Field {
+                        what: "report.sent",
+                        why: format!(
+                            "is {} packets and {} probes; at most {most} may be sent, and {CONTROL_MOST} probes more",
+                            message.sent, message.control_sent
+                        ),
+                    });
+                }
                 let at = self.challenger(what, s, message.index)?;
                 if self.out[at].is_some() {
                     return Err(Refusal::TooEarly {
@@ -366,6 +382,23 @@ impl Record {
             Some(at) => &mut self.out[at],
         };
         keep(what, slot, signed, message)
+    }
+
+    /// A stranger's words are not even read: their signature is not checked, nor what they hold decoded.
+    fn party(&self, what: &'static str, signed: &Signed) -> Result<(), Refusal> {
+        let notice = &self.notice.message;
+        let mut members = notice
+            .challengers
+            .iter()
+            .chain([&notice.prover, &notice.coordinator]);
+        if members.any(|m| m.key == signed.key) {
+            return Ok(());
+        }
+        Err(Refusal::Author {
+            what,
+            allowed: "a party of this session",
+            key: signed.key,
+        })
     }
 
     fn same(&self, what: &'static str, challenge: &ChallengeId, phase: u8) -> Result<(), Refusal> {
@@ -500,6 +533,22 @@ impl Record {
                 what: "reveal",
                 why: format!(
                     "must hold {n} roots and {n} bitmaps of at most {cap} bytes without trailing zeros"
+                ),
+            });
+        }
+        let told = &reveal.accounting;
+        let slices = SLICES * (DEADLINE_DURATIONS + 1);
+        if told.histogram.len() as u64 > slices
+            || told.received.len() > n
+            || told.fates.len() + told.datapath.len() > WORDS_MOST
+        {
+            return Err(Refusal::Field {
+                what: "reveal.accounting",
+                why: format!(
+                    "has {} slices, {} challengers, {} words; at most {slices}, {n} and {WORDS_MOST}",
+                    told.histogram.len(),
+                    told.received.len(),
+                    told.fates.len() + told.datapath.len()
                 ),
             });
         }

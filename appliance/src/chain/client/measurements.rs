@@ -188,6 +188,9 @@ impl ChainClient {
                 result.reportedBlock,
             )
             .await?;
+        let posted_verdict = Verdict::from_u8(event.verdict).ok_or_else(|| {
+            self.malformed("Reported event", format!("verdict {}", event.verdict))
+        })?;
         let curve = event.curve.iter().map(|rate| {
             u128::try_from(*rate).map_err(|e| self.malformed("Reported event", e.to_string()))
         });
@@ -197,6 +200,7 @@ impl ChainClient {
             lower_span_us: result.lowerSpanUs,
             guaranteed_span_us: result.guaranteedSpanUs,
             curve: curve.collect::<Result<_, _>>()?,
+            posted_verdict,
             packets: result.packets,
             reported_at: result.reportedAt,
             reporters: indices(result.reporters),

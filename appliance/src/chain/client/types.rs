@@ -130,6 +130,9 @@ pub struct Outcome {
     pub guaranteed_span_us: u32,
     /// What it carried though 0, …, f lie, bit/s, as it was posted: of all that reported.
     pub curve: Vec<u128>,
+    /// What it said of the claim as it was posted; [`verdict`](Self::verdict) is what it says since anyone was
+    /// convicted.
+    pub posted_verdict: Verdict,
     /// Packets of those whose reports count.
     pub packets: u64,
     /// Unix seconds when it was posted.

@@ -158,7 +158,7 @@ fn count(hub: &Hub, record: &Record, judgement: &Judgement) {
     metrics.bytes_add(
         Proof::Backhaul,
         Direction::Received,
-        judgement.packets * bytes,
+        judgement.packets.saturating_mul(bytes),
     );
     if let Some(reveal) = &record.reveal {
         metrics.commit_sent(Duration::from_nanos(
@@ -175,7 +175,7 @@ fn count(hub: &Hub, record: &Record, judgement: &Judgement) {
         metrics.bytes_add(
             Proof::Backhaul,
             Direction::Sent,
-            report.message.sent * bytes,
+            report.message.sent.saturating_mul(bytes),
         );
         for sample in &report.message.rtts {
             let phase = match sample.window {

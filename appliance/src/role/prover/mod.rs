@@ -52,6 +52,8 @@ const SESSION_LIMIT: Duration = Duration::from_secs(120);
 /// duration of a second: whoever begins so much early is told from who keeps to the start.
 const ADMIT_LEAD_NS: u64 = 50_000_000;
 
+/// Why a session is not begun while another is measured.
+const ANOTHER: &str = "another measurement of this prover is under way: one at a time, ask again";
 /// Why a session that has closed cannot go on.
 const NO_COMMITMENT: &str = "the receive threads made no commitment";
 
@@ -69,6 +71,8 @@ pub struct Prover {
     pub control: SocketAddr,
     /// How it behaves.
     pub conduct: Arc<dyn Conduct>,
+    /// Held by the session that is measured.
+    pub alone: tokio::sync::Mutex<()>,
 }
 
 /// A session as it is open.
@@ -126,6 +130,11 @@ impl Prover {
         let mut machine = Machine::new(first, key, ephemeral, self.data, self.control, now_ns)
             .map_err(|e| e.to_string())?;
         let terms = machine.record().notice.message.terms;
+        // Two floods at once would each read low for the other.
+        let Ok(_alone) = self.alone.try_lock() else {
+            let last = machine.give_up(key, ANOTHER);
+            return self.act(seat, &machine, last, &mut None).await;
+        };
         if let Err(narrow) = self.receiver.carries(terms.packet_bytes) {
             let last = machine.give_up(key, &narrow.to_string());
             return self.act(seat, &machine, last, &mut None).await;

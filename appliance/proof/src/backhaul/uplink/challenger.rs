@@ -101,14 +101,13 @@ impl Challenger {
         };
         let counts = &counted.arrivals.histogram;
         let packets = counts.iter().fold(0u32, |sum, n| sum.saturating_add(*n));
-        let longest_ns = self.probes.round_trips.iter().map(|r| r.1).max();
         let mut report = Report {
             challenge: *self.record.challenge(),
             phase: 0,
             index: self.index,
             sent_first_ns: window.from_ns,
             committed_ns: window.until_ns(),
-            window_us: span_us(&self.record.notice.message.terms, longest_ns.unwrap_or(0)),
+            window_us: span_us(&self.record.notice.message.terms, self.probes.longest_ns()),
             rho_ns: self.probes.smallest_ns(),
             rtts: std::mem::take(&mut self.probes.answered),
             packets,

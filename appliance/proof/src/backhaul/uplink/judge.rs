@@ -42,12 +42,9 @@ pub(in super::super) fn wrong(
     }
     let longest = found.echoes.iter().flatten().map(|(_, ns)| *ns).max();
     let span = span_us(terms, longest.unwrap_or(0));
-    (report.window_us != span).then(|| {
-        format!(
-            "all crossed within {span} us at most, {} us said",
-            report.window_us
-        )
-    })
+    // Longer than the echoes show: of probes that nobody answered only the challenger knows.
+    (report.window_us < span)
+        .then(|| format!("its echoes show {span} us, {} us said", report.window_us))
 }
 
 /// What the prover says it sent, against what came at most. A prover that did not send enough cannot be told from a

@@ -397,6 +397,16 @@ fn a_link_of_half_its_claim_fails_with_the_true_figure() {
 }
 
 #[test]
+fn a_duration_too_short_for_the_longest_round_trip_is_named() {
+    let mut world = World::new(CLAIM);
+    world.terms.duration_ms = 50;
+    let j = run(world).judgement;
+    assert_eq!(j.verdict, Verdict::Inconclusive, "{j:#?}");
+    let reason = j.reason.unwrap();
+    assert!(reason.starts_with("duration: "), "{reason}");
+}
+
+#[test]
 fn a_prover_that_sends_less_is_not_called_false_and_does_not_pass() {
     // 1.4375 K are due; half of that is below the claim.
     let j = run(World {
