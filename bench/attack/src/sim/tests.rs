@@ -211,9 +211,10 @@ fn who_hears_the_start_late_says_so_and_accuses_nobody() {
 #[test]
 fn nobody_floods_or_probes_for_long_an_address_that_does_not_answer() {
     let named = lan(Attack::StrangerAddress, Manner::Gross);
-    assert_eq!(named.flags["GaveUp"], 7, "{named:?}");
+    assert!(matches!(named.ended, Ended::Expired(_)), "{named:?}");
     assert!(!named.met.contains_key("flooded_a_stranger"));
-    assert_eq!(named.met["probed_a_stranger"], 7 * 10);
+    // Nobody is ready before an echo came, so there is no start: ten probes each, then one in 20 ms for 7 s.
+    assert!(named.met["probed_a_stranger"] <= 7 * (10 + 7000 / 20));
     // Data alone to somewhere else is no consent at all.
     let half = lan(Attack::StrangerAddress, Manner::Subtle);
     assert!(matches!(half.ended, Ended::Expired(_)), "{half:?}");
