@@ -269,8 +269,8 @@ impl<'a> Bench<'a> {
                 report.packets
             )
         });
-        // Away from the prover, what was sent is its word: either of the two may have lied.
-        let culprit = if self.up() {
+        // What was sent away from the prover, and that nothing was counted, are its word: either may have lied.
+        let culprit = if self.up() || report.packets == 0 {
             Some(format!("challenger {index} or prover"))
         } else {
             who.clone()
