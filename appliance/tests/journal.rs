@@ -525,6 +525,9 @@ impl<'a> Session<'a> {
         }
         let tally = self.tally.take().unwrap();
         let terms = self.notice.terms;
+        // Nobody sends before T0, and no commitment counts before it.
+        let start = self.coordinator.record().start.as_ref();
+        self.now = self.now.max(start.map_or(0, |s| s.message.t0_ns));
         let begun = self.now;
         for party in self.parties.iter_mut().flatten().filter(|p| p.flooding) {
             let train = party.train.as_mut().unwrap();
