@@ -358,7 +358,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>, Fate)> {
         (
             "wrong_cookie_and_index",
             changed(|p| (p[24], p[COOKIE_AT]) = (9, 9)),
-            Fate::DroppedCookie,
+            Fate::DroppedNotConsented,
         ),
         // The tag is user space's affair.
         (

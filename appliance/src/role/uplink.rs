@@ -10,6 +10,8 @@ use plumbline_proof::backhaul::uplink::{Window, counted_most};
 
 use crate::ui::results::{MeasureResult, PacketsView, XskView};
 
+/// Among the prover's words: echoes that it sent over the measured link.
+pub(super) const ECHOED: &str = "echoed";
 /// Fates that only an uplink's packets have. Names are challengers' words: no other is repeated.
 const OTHERS: [&str; 4] = ["bad_payload", "early", "other_source", "unstamped"];
 
@@ -40,6 +42,7 @@ pub(super) fn packets(record: &Record, accounting: &Accounting) -> PacketsView {
         *sum = sum.saturating_add(*count);
     }
     let fate = |name: &str| fates.get(name).copied().unwrap_or(0);
+    let echoed = accounting.fates.iter().find(|(name, _)| name == ECHOED);
     PacketsView {
         sent: record.commit.as_ref().map_or(0, |c| c.message.packets),
         verified: reports().map(|r| u64::from(r.packets)).sum(),
@@ -53,8 +56,12 @@ pub(super) fn packets(record: &Record, accounting: &Accounting) -> PacketsView {
         socket_dropped: fate("socket_dropped"),
         xdp: BTreeMap::new(),
         xsk: XskView::default(),
-        control_sent: super::outcome::sum(reports().map(|r| r.control_sent)),
-        control_received: accounting.control_received,
+        // Echoes go over the measured link here, so they stand on both sides too.
+        control_sent: super::outcome::sum(reports().map(|r| r.control_sent))
+            .saturating_add(echoed.map_or(0, |(_, count)| *count)),
+        control_received: accounting
+            .control_received
+            .saturating_add(reports().map(|r| r.rtts.len() as u64).sum()),
         uplink: OTHERS.map(|name| (name.to_owned(), fate(name))).into(),
     }
 }

@@ -283,7 +283,7 @@ mod tests {
         }
         let full = Plan::parse(FULL).unwrap().cells(&[]);
         assert!(full.iter().all(|(_, runs)| *runs >= 20));
-        assert_eq!(names(&full).len(), 8 * 4 * 2 * 4);
+        assert_eq!(names(&full).len(), 8 * 4 * 3 + 5 * 3 * 2);
     }
 
     #[test]

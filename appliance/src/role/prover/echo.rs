@@ -58,6 +58,14 @@ pub struct Guests {
     pub received: AtomicU64,
 }
 
+impl Guests {
+    /// Echoes sent to them.
+    pub fn echoed(&self) -> u64 {
+        let answered = |peer: &Peer| peer.echoed.load(Ordering::Relaxed).min(MAX_RTTS as u64);
+        self.peers.iter().flatten().map(answered).sum()
+    }
+}
+
 /// The control port.
 pub struct Echo {
     socket: Arc<UdpSocket>,

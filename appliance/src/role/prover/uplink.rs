@@ -24,6 +24,7 @@ use plumbline_wire::header::IP_UDP_LEN;
 use tokio::task::JoinSet;
 use tokio::time::interval;
 
+use super::super::uplink::ECHOED;
 use super::echo::{Guests, Peer};
 use super::{Prover, SESSION_LIMIT, TICK};
 use crate::clock;
@@ -209,6 +210,8 @@ impl Live<'_> {
         engines.sort_unstable();
         engines.dedup();
         let senders = engines.iter().map(|e| ("sender", *e));
+        // They share the link that is measured with the data.
+        fates.insert(ECHOED.into(), self.guests.echoed());
         sent.accounting = Accounting {
             fates: fates.into_iter().collect(),
             control_received: self.guests.received.load(Ordering::Relaxed),

@@ -143,7 +143,7 @@ pub struct PacketsView {
     /// window), `bad_payload`, `other_source`, `unstamped`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub uplink: BTreeMap<String, u64>,
-    /// Probe and acknowledgement datagrams, challengers to prover.
+    /// Probe and acknowledgement datagrams, challengers to prover; of the uplink, echoes too.
     pub control_sent: u64,
     /// Those of them that arrived.
     pub control_received: u64,
