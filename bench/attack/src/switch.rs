@@ -140,6 +140,14 @@ impl Attack {
         Self::SecondRun,
     ];
 
+    /// Whether real daemons play it. A daemon hears a Start late only from a machine that is late, and lists a
+    /// challenge twice only from a store that was put back: virtual time plays the one, the product's tests of its
+    /// journal the other.
+    #[must_use]
+    pub fn is_daemons(self) -> bool {
+        !matches!(self, Self::LateHonest | Self::SecondRun)
+    }
+
     /// Its name, on the command line and in every table.
     #[must_use]
     pub fn name(self) -> &'static str {

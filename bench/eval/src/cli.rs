@@ -146,7 +146,9 @@ fn evaluate(args: &Args) -> Result<Report> {
         Some(program) => Villain::ask(program)?,
         None => Villain::path_alone(),
     };
-    let cells = plan.cells(&Attack::ALL.map(|attack| attack.name().to_owned()));
+    let attacks = Attack::ALL.into_iter().filter(|a| a.is_daemons());
+    let attacks: Vec<String> = attacks.map(|a| a.name().to_owned()).collect();
+    let cells = plan.cells(&attacks);
     let tools = Tools { product, villain };
     for (cell, _) in &cells {
         let known = tools.switch(cell);

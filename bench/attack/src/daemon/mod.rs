@@ -85,23 +85,17 @@ pub(crate) fn main(cli: &Cli) -> ExitCode {
     }
 }
 
-/// A daemon hears a Start late only from a machine that is late, and lists a challenge twice only from a store that was
-/// put back: virtual time plays the one, the product's tests of its journal the other.
-fn played(attack: Attack) -> bool {
-    !matches!(attack, Attack::LateHonest | Attack::SecondRun)
-}
-
 fn list(as_json: bool) {
     let all: Vec<_> = Attack::ALL
         .into_iter()
-        .filter(|a| played(*a))
+        .filter(|a| a.is_daemons())
         .map(|a| json!({"name": a.name(), "culprit": a.culprit(), "outcome": a.outcome(), "defence": a.defence()}))
         .collect();
     if as_json {
         println!("{:#}", json!(all));
         return;
     }
-    for attack in Attack::ALL.into_iter().filter(|a| played(*a)) {
+    for attack in Attack::ALL.into_iter().filter(|a| a.is_daemons()) {
         println!("{:<20} {}", attack.name(), attack.defence());
     }
 }
