@@ -5,7 +5,7 @@
 //!   asked in a slot: min( Σ sent, without the f−s largest of that slot, of the next K/r senders ; K·slot )
 //!   U(T) = asked in the slots of the last T, over T       V(T) = everything that came, whenever, over T
 //!
-//!   Fail: for some T in question, U(T) ≥ 0.8·K and V(T) < 0.93·U(T)
+//!   Fail: for some T in question, U(T) ≥ 0.8·K and V(T) < 0.88·U(T)
 //! ```
 //!
 //! **Guarantees.** Nothing here makes a claim pass. f challengers that stay silent, begin late, lie about what they
@@ -210,11 +210,11 @@ mod tests {
 
     #[test]
     fn full_offers_and_too_little_is_false_and_both_sides_of_it() {
-        // 50 packets a slot were asked; 93 % of 17 slots are 790.5 packets, of 20 slots 930.
+        // 50 packets a slot were asked; 88 % of 17 slots are 748 packets, of 20 slots 880.
         let at = |packets: u64| tried(&terms(), &offers(), 0, all(packets)).unwrap();
-        assert_eq!(at(929).asked_bps, 12_000_000);
-        assert!(short(&offers(), 0, 929));
-        assert!(!short(&offers(), 0, 930));
+        assert_eq!(at(879).asked_bps, 12_000_000);
+        assert!(short(&offers(), 0, 879));
+        assert!(!short(&offers(), 0, 880));
     }
 
     #[test]
