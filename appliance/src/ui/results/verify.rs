@@ -19,7 +19,7 @@ pub enum VerifyOutcome {
 /// One named check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckResult {
-    /// `V1` … `V14`, or another short name.
+    /// `V1` … `V13`, or another short name.
     pub check: String,
     /// In words.
     pub name: String,
