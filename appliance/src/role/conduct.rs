@@ -1,7 +1,7 @@
 //! How a party behaves: the one seam at which a test build departs from the protocol.
 //!
 //! ```text
-//!   challenger   secrets · say · packets · flood        asked once a session or less; packets once a chunk of some
+//!   challenger   secrets · heard · say · packets · flood        asked once a session or less; packets once a chunk of some
 //!   prover       say · armed · echo_wait                hundred, by the thread that makes them
 //!   coordinator  tell · submission
 //! ```
@@ -59,6 +59,11 @@ pub trait Conduct: Send + Sync {
     fn say(&self, speaker: &Speaker<'_>, statement: Statement) -> Option<Statement> {
         let _ = speaker;
         Some(statement)
+    }
+
+    /// A line of the session's log has reached a challenger, which has not looked at it yet.
+    fn heard(&self, statement: &Statement) {
+        let _ = statement;
     }
 
     /// A challenger's secrets; `None` draws them at random.

@@ -41,6 +41,8 @@ pub enum Outcome {
     Bounded,
     /// Nothing is said of the claim; the payer has back what was not delivered.
     Refunded,
+    /// What was posted is refused by the payer: the evidence gives another result, and convicts who posted it.
+    Exposed,
 }
 
 /// One attack.
@@ -140,12 +142,11 @@ impl Attack {
         Self::SecondRun,
     ];
 
-    /// Whether real daemons play it. A daemon hears a Start late only from a machine that is late, and lists a
-    /// challenge twice only from a store that was put back: virtual time plays the one, the product's tests of its
-    /// journal the other.
+    /// Whether daemons play it in a laboratory. A coordinator lists a challenge twice from a store that was put back:
+    /// the product's own tests do that to its daemons (`appliance/tests/netns/twice.rs`).
     #[must_use]
     pub fn is_daemons(self) -> bool {
-        !matches!(self, Self::LateHonest | Self::SecondRun)
+        !matches!(self, Self::SecondRun)
     }
 
     /// Its name, on the command line and in every table.
@@ -244,9 +245,9 @@ impl Attack {
             | Self::ForgedBitmap
             | Self::EquivocatingCommit
             | Self::SwappedChallengers
-            | Self::AlteredReport
             | Self::SilentProver
             | Self::StrangerAddress => Outcome::Refunded,
+            Self::AlteredReport => Outcome::Exposed,
         }
     }
 
@@ -275,7 +276,7 @@ impl Attack {
             }
             Self::SwappedChallengers => "V1: everybody repeats the draw; nobody takes part",
             Self::AlteredReport => {
-                "the report's signature: the contract and the verifier refuse it; TimedOut, refunded"
+                "the report's signature: the contract skips it; the payer refuses a bundle that gives another result"
             }
             Self::SecondPayout => "the contract: WrongState",
             Self::PayerWithdraws => "the contract: cancelled only before the draw",

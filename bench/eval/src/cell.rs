@@ -73,6 +73,8 @@ pub(crate) struct Cell {
     pub(crate) bucket: Option<(u32, u64)>,
     /// Part of the link that others use.
     pub(crate) cross_percent: u8,
+    /// Threads that do nothing but be busy, on every core.
+    pub(crate) busy: u8,
 }
 
 /// Where a cell can be measured: cells of one site share a standing lab.
@@ -97,6 +99,7 @@ impl Cell {
             attack: NONE.to_owned(),
             bucket: None,
             cross_percent: 0,
+            busy: 0,
         }
     }
 
@@ -163,6 +166,9 @@ impl fmt::Display for Cell {
         if self.cross_percent > 0 {
             write!(f, ", {} % used by others", self.cross_percent)?;
         }
+        if self.busy > 0 {
+            write!(f, ", every core busy with {} more", self.busy)?;
+        }
         Ok(())
     }
 }
@@ -192,5 +198,7 @@ mod tests {
         assert!(cell.to_string().contains("bucket 1250000 B at 500 Mbit/s"));
         cell.cross_percent = 30;
         assert_eq!(cell.cross_bps(), Some(30 * MBIT));
+        cell.busy = 2;
+        assert!(cell.to_string().ends_with("busy with 2 more"));
     }
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use plumbline_lab::{Cast, Lab, Met, Plan, Played, Scene, Switch, Terms, Villain, WirePlan};
 
 use crate::cell::{Cell, NONE, PACKET, Site};
+use crate::hog::Hogs;
 use crate::run::Run;
 
 /// Longest that packets may stand in the lab's queues between two proofs.
@@ -89,7 +90,9 @@ impl<'a> Ground<'a> {
         let true_bps = self.lab.plan().true_ip_bps();
         let switches: Vec<Switch> = switch.into_iter().collect();
         let mut players = self.players(&switches)?;
+        let hogs = Hogs::start(cell.busy);
         let played = self.play(cell, &switches, &mut players.cast)?;
+        drop(hogs);
         if players.is_honest {
             self.honest = Some(players.cast);
         }
@@ -102,7 +105,8 @@ impl<'a> Ground<'a> {
                 Met::judge(switch, seen, &players.culprits, true_bps),
             )
         });
-        Ok(Run::new(cell, proof, attack, true_bps, began.elapsed()))
+        let link = (true_bps, &played.carried);
+        Ok(Run::new(cell, proof, attack, link, began.elapsed()))
     }
 
     fn play(&self, cell: &Cell, switches: &[Switch], cast: &mut Cast) -> Result<Played> {

@@ -17,6 +17,7 @@
 mod cell;
 mod cli;
 mod ground;
+mod hog;
 mod machine;
 mod plan;
 mod progress;

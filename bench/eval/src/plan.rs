@@ -13,6 +13,9 @@ pub(crate) const FULL: &str = include_str!("../plans/full.toml");
 /// Most challengers of one cell: all of them share this machine's cores.
 const MOST: u8 = 64;
 
+/// Most busy threads on every core.
+const MOST_BUSY: u8 = 8;
+
 /// Fastest link of a plan, Mbit/s: a veth between two busy cores carries no more.
 const FASTEST_MBIT: u64 = 40_000;
 
@@ -46,6 +49,9 @@ pub(crate) struct Accuracy {
     n: Vec<u8>,
     duration_ms: Vec<u32>,
     rtt_ms: Vec<u32>,
+    /// Threads that do nothing but be busy, on every core.
+    #[serde(default)]
+    busy: u8,
     runs: Option<u32>,
 }
 
@@ -188,6 +194,7 @@ impl Plan {
                             let mut cell = Cell::new(Table::Accuracy, *mbit, *n, most_corrupt(*n));
                             cell.duration_ms = *duration_ms;
                             cell.rtt_ms = *rtt_ms;
+                            cell.busy = each.busy;
                             cells.push((cell, each.runs.unwrap_or(self.runs)));
                         }
                     }
@@ -239,6 +246,12 @@ fn check(cell: &Cell) -> Result<()> {
             cell.rtt_ms
         );
     }
+    if cell.busy > MOST_BUSY {
+        bail!(
+            "busy = {}: at most {MOST_BUSY} threads on every core",
+            cell.busy
+        );
+    }
     if cell.cross_percent > 90 {
         bail!("percent = {}: at most 90", cell.cross_percent);
     }
@@ -283,7 +296,7 @@ mod tests {
         }
         let full = Plan::parse(FULL).unwrap().cells(&[]);
         assert!(full.iter().all(|(_, runs)| *runs >= 20));
-        assert_eq!(names(&full).len(), 8 * 4 * 3 + 5 * 3 * 2);
+        assert_eq!(names(&full).len(), 8 * 4 * 3 + 5 * 3 * 2 + 4 * 2);
     }
 
     #[test]
@@ -306,6 +319,12 @@ mod tests {
         ] {
             assert!(accuracy(mbit, n, d, rtt).is_err(), "{mbit} {n} {d} {rtt}");
         }
+        let busy = |threads: u8| {
+            parse(&format!(
+                "[[accuracy]]\nmbit = [1]\nn = [1]\nduration_ms = [100]\nrtt_ms = [0]\nbusy = {threads}\n"
+            ))
+        };
+        assert!(busy(8).is_ok() && busy(9).is_err());
         let corrupt = |n: u8, f: u8| {
             parse(&format!(
                 "[[attacks]]\nmbit = 100\nn = {n}\nf = {f}\nduration_ms = 100\n"

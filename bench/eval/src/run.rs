@@ -1,22 +1,32 @@
 //! What one proof of a cell came to, as it is kept.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
-use plumbline_lab::{Met, Proof, Switch};
+use plumbline_lab::{Carried, Met, Proof, Switch};
 use serde::{Deserialize, Serialize};
 
-use crate::cell::Cell;
+use crate::cell::{Cell, PACKET, Table};
+
+/// Least that a link must carry of what it was made for, percent, to have been one of that rate.
+const CARRIED_PERCENT: u64 = 98;
+
+/// A claim of what the link was made for is true if it carried so much of it, percent: what a Pass asks.
+const TRUE_PERCENT: u64 = 95;
 
 /// One proof.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Run {
-    /// `Pass`, `Fail`, `Inconclusive`; `Refunded`: no result; `Failed`: the evaluation itself could not.
+    /// `Pass`, `Fail`, `Inconclusive`; `Refunded`: no result; `Refused`: the payer does not believe it; `Failed`: the evaluation itself could not.
     pub(crate) verdict: String,
     pub(crate) reason: Option<String>,
     /// The machine could not offer the rate, or not receive it: says nothing about the link.
     pub(crate) starved: bool,
-    /// What the link carries in the long run, bit/s of IP layer.
+    /// What the link carries in the long run, bit/s of IP layer; where accuracy is looked at, what it did carry while
+    /// its queue was not empty.
     pub(crate) true_bps: u64,
+    /// That is clearly less than it was made for: this machine had no time for it.
+    pub(crate) uncarried: bool,
     pub(crate) measured_bps: Option<u64>,
     pub(crate) lower_bps: Option<u64>,
     pub(crate) guaranteed_bps: Option<u64>,
@@ -44,9 +54,14 @@ impl Run {
         cell: &Cell,
         proof: &Proof,
         attack: Option<(&Switch, Met)>,
-        true_bps: u64,
+        (nominal_bps, carried): (u64, &Carried),
         took: Duration,
     ) -> Self {
+        // Watched for too short a time, a bucket and a timer are most of what is seen.
+        let watched = cell.table == Table::Accuracy && carried.time >= cell.duration() / 2;
+        let carried = carried.ip_bps(PACKET).filter(|_| watched);
+        let true_bps = carried.unwrap_or(nominal_bps);
+        let uncarried = carried.is_some_and(|bps| bps * 100 < nominal_bps * CARRIED_PERCENT);
         let counts_honestly = attack
             .as_ref()
             .is_none_or(|(switch, _)| switch.counts_honestly());
@@ -58,8 +73,9 @@ impl Run {
         let seconds = took.as_secs_f64();
         let Some(measured) = proof.measured() else {
             return Self {
-                verdict: "Refunded".to_owned(),
+                verdict: proof.ended_without().to_owned(),
                 true_bps,
+                uncarried,
                 complaints,
                 met,
                 seconds,
@@ -76,6 +92,7 @@ impl Run {
             // Where somebody holds back, too little is offered by intent.
             starved: met.is_none() && measured.starved().is_some(),
             true_bps,
+            uncarried,
             measured_bps: Some(measured.measured_bps),
             lower_bps: Some(measured.lower_bps),
             guaranteed_bps: Some(measured.guaranteed_bps),
@@ -108,6 +125,11 @@ impl Run {
     /// Whether it says something about the link, or about an attack: neither starved nor failed.
     pub(crate) fn counts(&self) -> bool {
         !self.starved && self.verdict != "Failed"
+    }
+
+    /// Whether a claim of `claim_bps` was called false though the link carried it.
+    pub(crate) fn is_false_fail(&self, claim_bps: u64) -> bool {
+        self.verdict == "Fail" && self.true_bps * 100 >= claim_bps * TRUE_PERCENT
     }
 
     /// Whether it came to a figure that the product stands for.
@@ -144,6 +166,13 @@ impl Run {
         if self.starved {
             words += ", could not offer its rate";
         }
+        if self.uncarried {
+            let _ = write!(
+                words,
+                ", the link carried {:.3}",
+                self.true_bps as f64 / 1e6
+            );
+        }
         for complaint in self.complaints.iter().filter(|_| self.verdict != "Failed") {
             words += &format!("; NOT HELD: {complaint}");
         }
@@ -172,6 +201,17 @@ mod tests {
     fn the_middle_of_an_even_number_is_between_two() {
         assert_eq!(median(&[4.0, 1.0, 2.0]), Some(2.0));
         assert_eq!((median(&[4.0, 1.0]), median(&[])), (Some(2.5), None));
+    }
+
+    #[test]
+    fn a_fail_is_false_where_the_link_carried_the_claim() {
+        let run = |verdict: &str, true_bps| Run {
+            verdict: verdict.to_owned(),
+            true_bps,
+            ..Run::default()
+        };
+        assert!(run("Fail", 95).is_false_fail(100) && !run("Fail", 94).is_false_fail(100));
+        assert!(!run("Inconclusive", 100).is_false_fail(100));
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod setup;
 mod state;
 pub mod tool;
 mod villain;
+mod watch;
 pub mod wire;
 
 pub use account::Account;
@@ -57,3 +58,4 @@ pub use tool::ToolError;
 pub use villain::{
     Attack, Culprit, Deed, Met, Outcome, Played, Scene, Switch, Villain, VillainError,
 };
+pub use watch::Carried;

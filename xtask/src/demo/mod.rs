@@ -305,7 +305,7 @@ fn prove(args: &Args, attackers: &Attackers, binary: &Path, anvil: Option<&Path>
         attacked: attackers.met(&played, &culprits, true_bps),
         figures: Figures::new(&played.proof, true_bps, bundle, (took, starved)),
         refunded: match played.proof.answer {
-            Answer::Refunded(words) => Some(words),
+            Answer::Refunded(words) | Answer::Refused(words) => Some(words),
             Answer::Result(..) => None,
         },
         kept: keep.then(|| directory.path.clone()),

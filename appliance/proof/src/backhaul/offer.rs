@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!   slots of D/20, counted back from each one's e    … │ 3 │ 2 │ 1 │ 0 ┤ e
-//!   asked in a slot: min( Σ sent, without the f−s largest of that slot, of the next K/r senders ; K·slot )
+//!   a sender's part of a slot: all that it sent if that is r·slot; else its host stood still, and what all make up
+//!   for at once is left out, as far as no queue takes it: 2·b − 60/n
+//!   asked in a slot: min( Σ of these, without the f−s largest of that slot, of the next K/r senders ; K·slot )
 //!   U(T) = asked in the slots of the last T, over T       V(T) = everything that came, whenever, over T
 //!
 //!   Fail: for some T in question, U(T) ≥ 0.8·K and V(T) < 0.88·U(T)
@@ -17,9 +19,10 @@
 //!
 //! **Tests.** Below; `cargo xtask eval --search` looks for a true claim that is failed.
 
+use super::pace::Pace;
 use super::params::{
     Direction, FAIL_OFFERED_PERCENT, FAIL_SHORT_PERCENT, LAYER1_BYTES, NARROW_PERCENT, OFFER_SLOTS,
-    T_MIN_PERCENT, Terms,
+    SHORT_QUEUE, T_MIN_PERCENT, Terms,
 };
 
 /// One sender, in the parts that senders are counted in.
@@ -96,12 +99,28 @@ pub fn tried(terms: &Terms, offers: &[Offer], silent: usize, came: Came) -> Opti
     let filling = u128::from(WHOLE) * u128::from(terms.claim_bps);
     let filling = filling / u128::from(terms.offer_each_bps());
     let filling = u64::try_from(filling).unwrap_or(u64::MAX);
+    // r·slot, in packets, and what a sender makes up for after its host stood still: two bursts. They leave at once,
+    // on one host at the same moment for all; beyond a short queue's length they are lost, though the link is free.
+    let rate = u128::from(terms.offer_each_bps());
+    let whole = (rate * u128::from(slot_ns)).div_ceil(packet * 1_000_000_000);
+    let whole = u32::try_from(whole).unwrap_or(u32::MAX);
+    let pace = Pace::new(u64::from(terms.packet_bytes) * 8, terms.offer_each_bps(), 0);
+    let kept = SHORT_QUEUE / u64::from(terms.n.max(1));
+    let at_once = u32::try_from((2 * pace.burst()).saturating_sub(kept)).unwrap_or(u32::MAX);
+    let spread = |sent: u32| {
+        if sent < whole {
+            sent.saturating_sub(at_once)
+        } else {
+            sent
+        }
+    };
     let mut asked: u128 = 0;
     let mut worst: Option<Tried> = None;
     for slot in 0..longest {
         let at = usize::try_from(slot).unwrap_or(usize::MAX);
         let sent = offers.iter().filter(|o| !o.narrow);
-        let mut sent: Vec<u32> = sent.map(|o| o.sent.get(at).copied().unwrap_or(0)).collect();
+        let sent = sent.map(|o| spread(o.sent.get(at).copied().unwrap_or(0)));
+        let mut sent: Vec<u32> = sent.collect();
         sent.sort_unstable_by(|a, b| b.cmp(a));
         // If a host stands still, all that it sends of a slot is in a part of it, at r: at worst in the same part
         // for all, and then the link is asked for no more than as many carry as fill K.
@@ -284,6 +303,34 @@ mod tests {
         }
         still[3].sent = vec![10; 20];
         assert_eq!(asked(&still), 11_060_860);
+    }
+
+    #[test]
+    fn what_is_made_up_for_after_a_stall_is_not_asked_of_the_link() {
+        // 5 Gbit/s over 10 ms: r·slot is 34.2 packets and a burst 8. Who stood still in a slot may have sent 16 of it at
+        // once, all together, of which a queue of 60 takes 6 of each of ten.
+        let terms = Terms::downlink(5_000_000_000, 10, 3, 10);
+        let of = |sent: u32| {
+            let one = Offer {
+                sent: vec![sent; 20],
+                window_us: 10_000,
+                narrow: false,
+            };
+            tried(&terms, &vec![one; 7], 3, Came::default()).unwrap()
+        };
+        let of_k = |sent: u32| of(sent).asked_bps / 1_000_000;
+        assert_eq!((of_k(35), of_k(34)), (5000, 3506));
+        // At a rate at which a burst is one packet nothing is left out.
+        let slow = Terms::downlink(50_000_000, 10, 3, 1000);
+        let one = Offer {
+            sent: vec![30; 20],
+            window_us: 1_000_000,
+            narrow: false,
+        };
+        let asked = tried(&slow, &vec![one; 7], 3, Came::default())
+            .unwrap()
+            .asked_bps;
+        assert_eq!(asked / 1_000_000, 43);
     }
 
     #[test]

@@ -89,6 +89,8 @@ pub const FAIL_OFFERED_PERCENT: u64 = 80;
 /// … and if what came is below this much of what was asked, in percent. The adversary search brought a true claim to 90.6
 /// in 395,700 phases.
 pub const FAIL_SHORT_PERCENT: u64 = 88;
+/// The shortest queue that a true claim's link is taken to have, packets.
+pub const SHORT_QUEUE: u64 = 60;
 /// Whose carried part of what it sent is below this much of the median part was limited by its own access, percent.
 /// A short queue alone takes a third more of bursts than of spread packets: at 80, two of ten honest senders counted
 /// as limited on a link of 0.6 of 1 to 10 Gbit/s, and half the false claims were not called so. Fewer than half of

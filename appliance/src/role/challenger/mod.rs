@@ -252,6 +252,7 @@ impl Session {
                 actions.extend(self.machine.datagram(from, &buffer[..length], at_ns));
             }
             while let Ok(statement) = self.heard.try_recv() {
+                self.conduct.heard(&statement);
                 let now_ns = clock::realtime_ns();
                 actions.extend(match self.believes(&statement) {
                     Ok(()) => self.machine.hear(&key, &statement, now_ns),

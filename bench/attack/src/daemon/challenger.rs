@@ -1,5 +1,7 @@
 //! Challengers that lie, hold back, repeat or send nothing of worth.
 
+use std::time::Duration;
+
 use plumbline::config::CoordinatorUrl;
 use plumbline::control::client::Api;
 use plumbline::journal::Journal;
@@ -24,6 +26,9 @@ pub(super) fn seed_of(key: &NetworkKey, challenge: &ChallengeId) -> [u8; 32] {
     key.derive(SEED, challenge)
 }
 
+/// How much later one whose machine is busy looks at a start: more than it can lie ahead.
+const LATE: Duration = Duration::from_secs(2);
+
 /// A liar's window is the true one divided or multiplied by this.
 const LIE_FACTOR: u64 = 5;
 
@@ -47,6 +52,7 @@ pub(super) fn conduct(attack: Attack, coordinator: &CoordinatorUrl) -> Option<Co
             | Attack::SilentChallenger
             | Attack::JunkSignature
             | Attack::ReadyThenAbort
+            | Attack::LateHonest
     );
     theirs.then(|| Corrupt {
         attack,
@@ -109,6 +115,13 @@ impl Conduct for Corrupt {
         let ephemeral = || network.derive(EPHEMERAL, challenge);
         (self.attack == Attack::Rush)
             .then(|| Secrets::new(seed_of(network, challenge), ephemeral()))
+    }
+
+    /// Its machine was busy: what the start says is over when it is looked at.
+    fn heard(&self, statement: &Statement) {
+        if let (Attack::LateHonest, Statement::Start(_)) = (self.attack, statement) {
+            std::thread::sleep(LATE);
+        }
     }
 
     fn say(&self, speaker: &Speaker<'_>, statement: Statement) -> Option<Statement> {

@@ -84,6 +84,9 @@ fn runs(tally: &Tally) -> String {
     if tally.inconclusive > 0 {
         let _ = write!(text, " (+{} inconclusive)", tally.inconclusive);
     }
+    if tally.uncarried > 0 {
+        let _ = write!(text, " ({} uncarried)", tally.uncarried);
+    }
     if tally.failed > 0 {
         let _ = write!(text, " (+{} failed)", tally.failed);
     }
@@ -106,18 +109,30 @@ fn accuracy(report: &Report) -> String {
             common.n.to_string(),
             common.d_ms.to_string(),
             common.rtt_ms.to_string(),
+            row.busy.to_string(),
             figure(row.err_median_pct, 2),
             figure(row.err_worst_pct, 2),
             figure(row.bias_pct, 2),
             figure(row.promised_pct, 0),
+            row.false_fails.to_string(),
             runs(&common.tally),
             verified(&common.tally),
         ]
     });
     table(
-        "Accuracy: error of the measured figure, percent of the true rate",
+        "Accuracy: error of the measured figure, percent of what the link carried while its queue was not empty; busy: other threads on every core",
         &[
-            "Mbit/s", "n", "D, ms", "RTT, ms", "median", "worst", "bias", "promised", "runs",
+            "Mbit/s",
+            "n",
+            "D, ms",
+            "RTT, ms",
+            "busy",
+            "median",
+            "worst",
+            "bias",
+            "promised",
+            "called false",
+            "runs",
             "verified",
         ],
         rows.collect(),

@@ -25,6 +25,8 @@ pub(crate) struct Tally {
     pub(crate) inconclusive: usize,
     /// … because this machine could not offer the rate.
     pub(crate) starved: usize,
+    /// Proofs while which this machine did not let the link carry its rate.
+    pub(crate) uncarried: usize,
     /// Proofs that could not be had at all.
     pub(crate) failed: usize,
     /// Bundles that `plumbline verify` judges to the same verdict and figure.
@@ -44,6 +46,7 @@ impl Tally {
             tally.runs += usize::from(run.counts());
             tally.inconclusive += usize::from(run.verdict == "Inconclusive");
             tally.starved += usize::from(run.starved);
+            tally.uncarried += usize::from(run.uncarried);
             tally.failed += usize::from(run.verdict == "Failed");
             tally.bundles += usize::from(run.verified.is_some());
             tally.verified += usize::from(run.verified == Some(true));
@@ -113,6 +116,10 @@ fn float(bps: Option<u64>) -> Option<f64> {
 pub(crate) struct Accuracy {
     #[serde(flatten)]
     pub(crate) common: Common,
+    /// Threads on every core that did nothing but be busy.
+    pub(crate) busy: u8,
+    /// True claims that were called false.
+    pub(crate) false_fails: usize,
     /// Of the absolute error, percent of the truth.
     pub(crate) err_median_pct: Option<f64>,
     pub(crate) err_worst_pct: Option<f64>,
@@ -132,10 +139,15 @@ impl Accuracy {
         };
         Self {
             common: Common::new(cell, runs),
+            busy: cell.busy,
+            false_fails: runs
+                .iter()
+                .filter(|r| r.is_false_fail(cell.claim_bps()))
+                .count(),
             err_median_pct: middle(runs, absolute),
             err_worst_pct: largest(runs, absolute),
             bias_pct: middle(runs, Run::error_pct),
-            promised_pct: (cell.n >= PROMISED_N).then_some(promised),
+            promised_pct: (cell.n >= PROMISED_N && cell.busy == 0).then_some(promised),
         }
     }
 
@@ -149,7 +161,14 @@ impl Accuracy {
                 "{what}: median error {error:.2} %, promised {promised} %"
             ));
         }
-        if self.common.tally.runs == 0 {
+        if self.false_fails > 0 {
+            broken.push(format!(
+                "{what}: {} true claims were called false",
+                self.false_fails
+            ));
+        }
+        // A machine that is busy with other things may say that it could not measure.
+        if self.common.tally.runs == 0 && self.busy == 0 {
             broken.push(format!("{what}: not one proof came to a verdict"));
         }
         broken
@@ -392,6 +411,25 @@ mod tests {
         assert!(!broken(1000, 4, 1020) && broken(1000, 4, 1021));
         assert!(!broken(1001, 4, 970) && broken(1001, 4, 969));
         assert!(!broken(1000, 3, 2000), "nothing is promised for three");
+    }
+
+    #[test]
+    fn a_true_claim_that_is_called_false_is_a_fault_on_a_busy_machine_too() {
+        let mut cell = Cell::new(Table::Accuracy, 100, 4, 1);
+        cell.busy = 1;
+        let ended = |verdict: &str| {
+            let run = Run {
+                verdict: verdict.into(),
+                starved: verdict == "Inconclusive",
+                true_bps: 100_000_000,
+                ..run(80_000_000)
+            };
+            Accuracy::new(&cell, &[run]).complaints().len()
+        };
+        assert_eq!(
+            (ended("Inconclusive"), ended("Fail"), ended("Pass")),
+            (0, 1, 0)
+        );
     }
 
     #[test]

@@ -122,6 +122,8 @@ pub enum Answer {
     Result(Box<Measured>, Verified),
     /// Without: refunded, in the payer's words.
     Refunded(String),
+    /// There is one on the chain, and the payer refuses the evidence for it, in its words.
+    Refused(String),
 }
 
 /// One proof that came to an end.
@@ -141,7 +143,16 @@ impl Proof {
     pub fn measured(&self) -> Option<&Measured> {
         match &self.answer {
             Answer::Result(measured, _) => Some(measured),
-            Answer::Refunded(_) => None,
+            Answer::Refunded(_) | Answer::Refused(_) => None,
+        }
+    }
+
+    /// How it ended, in a word, if there is no result.
+    #[must_use]
+    pub fn ended_without(&self) -> &'static str {
+        match &self.answer {
+            Answer::Refused(_) => "Refused",
+            Answer::Refunded(_) | Answer::Result(..) => "Refunded",
         }
     }
 
@@ -150,7 +161,7 @@ impl Proof {
     pub fn verified(&self) -> Option<&Verified> {
         match &self.answer {
             Answer::Result(_, verified) => Some(verified),
-            Answer::Refunded(_) => None,
+            Answer::Refunded(_) | Answer::Refused(_) => None,
         }
     }
 
@@ -252,7 +263,8 @@ impl Asked {
             tails: cast.tails(),
         })?;
         let drops = lab.settle(SETTLE)?.since(&self.before);
-        // 0: passed; 1: measured, and failed or inconclusive. Else: no result, if the payer says it was refunded.
+        // 0: passed; 1: measured, and failed or inconclusive. Else no result: refunded, or evidence that the payer
+        // refuses, if it says so.
         let answer = if matches!(status.code(), Some(0 | 1)) {
             let measured = Measured::read(&text).map_err(|source| ProofError::Document {
                 what: "measure",
@@ -262,7 +274,11 @@ impl Asked {
             Answer::Result(Box::new(measured), self.verify(lab, cast)?)
         } else {
             let words = self.payer.tail();
-            if !words.contains("refunded") {
+            if words.contains("refunded") {
+                Answer::Refunded(words)
+            } else if words.contains("the evidence does not hold") {
+                Answer::Refused(words)
+            } else {
                 return Err(ProofError::Ended {
                     what: "measure",
                     status,
@@ -270,7 +286,6 @@ impl Asked {
                     tails: cast.tails(),
                 });
             }
-            Answer::Refunded(words)
         };
         Ok(Proof {
             answer,

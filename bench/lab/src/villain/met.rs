@@ -85,8 +85,10 @@ impl Met {
             }
         };
         let measured = match (&proof.answer, switch.attack.outcome) {
-            (Answer::Refunded(_), Outcome::Refunded) => return broken,
-            (Answer::Refunded(words), _) => {
+            (Answer::Refunded(_), Outcome::Refunded) | (Answer::Refused(_), Outcome::Exposed) => {
+                return broken;
+            }
+            (Answer::Refunded(words) | Answer::Refused(words), _) => {
                 broken.push(format!("there is no result: {words}"));
                 return broken;
             }
@@ -95,6 +97,10 @@ impl Met {
                     measured.verdict == "Inconclusive",
                     format!("a verdict was reached: {}", measured.verdict),
                 );
+                return broken;
+            }
+            (Answer::Result(measured, _), Outcome::Exposed) => {
+                broken.push(format!("it was believed: {}", measured.verdict));
                 return broken;
             }
             (Answer::Result(measured, _), _) => measured,
@@ -134,7 +140,7 @@ impl Met {
                     "the result does not say what was tried".into(),
                 );
             }
-            Outcome::Bounded | Outcome::Refunded => {}
+            Outcome::Bounded | Outcome::Refunded | Outcome::Exposed => {}
         }
         broken
     }
@@ -271,6 +277,11 @@ mod tests {
         let rush = switch("rush", Culprit::Collusion, Outcome::Bounded);
         let met = Met::judge(&rush, (&refunded, None), &[], TRUE);
         assert!(!met.holds() && met.measured_over_true.is_none());
+        refunded.answer = Answer::Refused("the evidence does not hold".into());
+        assert!(!Met::judge(&silent, (&refunded, None), &[], TRUE).holds());
+        let altered = switch("altered-report", Culprit::Coordinator, Outcome::Exposed);
+        assert!(Met::judge(&altered, (&refunded, None), &[], TRUE).holds());
+        assert!(!judge(&altered, |_| {}).holds());
         assert!(!judge(&silent, |_| {}).holds());
         assert!(judge(&silent, |d| d["verdict"] = "Inconclusive".into()).holds());
     }

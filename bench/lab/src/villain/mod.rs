@@ -79,6 +79,8 @@ pub enum Outcome {
     Bounded,
     /// No figure, or none that says anything; the payer has its money back.
     Refunded,
+    /// The payer refuses what was posted: the evidence gives another result, and convicts who posted it.
+    Exposed,
 }
 
 /// One attack, as the program that commits it describes it.
@@ -118,6 +120,8 @@ impl Attack {
 
 const TOKEN_BUCKET: &str = "token-bucket";
 const CROSS_TRAFFIC: &str = "cross-traffic";
+/// The path's fault too, and shown by challengers that are honest and late.
+const LATE_HONEST: &str = "late-honest";
 const BURST_AND_STOP: &str = "burst-and-stop";
 
 /// What the bucket of a claim holds.
@@ -343,10 +347,9 @@ impl Switch {
     }
 
     fn counts_challengers(&self) -> bool {
-        matches!(
-            self.attack.culprit,
-            Culprit::Challengers | Culprit::Collusion
-        )
+        self.hosts()
+            .iter()
+            .any(|host| matches!(host, Host::Challenger(_)))
     }
 
     /// The hosts that run another program.
@@ -355,6 +358,7 @@ impl Switch {
         let challengers = (0..self.corrupt).map(Host::Challenger);
         match self.attack.culprit {
             Culprit::Challengers => challengers.collect(),
+            Culprit::Path if self.attack.name == LATE_HONEST => challengers.collect(),
             Culprit::Prover => vec![Host::Prover],
             Culprit::Collusion => [Host::Prover].into_iter().chain(challengers).collect(),
             // Posting twice is done beside an honest coordinator, with its key.
@@ -468,6 +472,9 @@ mod tests {
         assert_eq!(hosts(Culprit::Collusion, 2)[0], Host::Prover);
         assert_eq!(hosts(Culprit::Coordinator, 2), [Host::Coordinator]);
         assert!(hosts(Culprit::Outsider, 2).is_empty());
+        assert!(hosts(Culprit::Path, 2).is_empty());
+        let late = switch(LATE_HONEST, Culprit::Path, Outcome::Flagged);
+        assert_eq!(Switch { corrupt: 2, ..late }.hosts(), two);
     }
 
     #[test]

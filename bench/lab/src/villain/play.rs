@@ -18,6 +18,7 @@ use crate::lab::Lab;
 use crate::plan::Host;
 use crate::process::Process;
 use crate::proof::{Asked, Proof, Terms};
+use crate::watch::{Carried, Watch};
 
 /// When a request ends that must end without a result, unless the terms say: nobody waits a minute to see it.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -50,6 +51,8 @@ pub struct Deed {
 pub struct Played {
     /// It.
     pub proof: Proof,
+    /// What the measured link passed while its queue was not empty.
+    pub carried: Carried,
     /// Of each switch, in order; none of those that nobody commits from beside.
     pub deeds: Vec<Option<Deed>>,
 }
@@ -104,10 +107,13 @@ impl Scene<'_> {
             _ => {}
         }
         let paths = (self.bundle, self.run);
+        let watch = Watch::start(lab)?;
         let asked = Asked::start(lab, cast, &terms, paths, self.shown)?;
         let mut deeds = Vec::new();
         let mut failed = None;
+        let mut carried = Carried::default();
         let proof = asked.finish(lab, cast, || {
+            carried = watch.stop(lab)?;
             let mut all = CrossCount::default();
             for cross in cross {
                 all.add(&cross.stop(lab)?);
@@ -131,7 +137,11 @@ impl Scene<'_> {
                 *deed = Some(self.second_payout(cast, switch)?);
             }
         }
-        Ok(Played { proof, deeds })
+        Ok(Played {
+            proof,
+            carried,
+            deeds,
+        })
     }
 
     /// Whether an attack must end in a refund: then a proof without a verdict is the answer.
