@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   slots of D/20, counted back from each one's e    … │ 3 │ 2 │ 1 │ 0 ┤ e
-//!   a sender's part of a slot: all that it sent if that is r·slot; else its host stood still, and what all make up
-//!   for at once is left out, as far as no queue takes it: 2·b − 60/n
+//!   a sender's part of a slot: all that it sent if that is r·slot, or r·w − 3·b in all; else its host stood still, and
+//!   what all make up for at once is left out, as far as no queue takes it: 2·b − 60/n
 //!   asked in a slot: min( Σ of these, without the f−s largest of that slot, of the next K/r senders ; K·slot )
 //!   U(T) = asked in the slots of the last T, over T       V(T) = everything that came, whenever, over T
 //!
@@ -107,19 +107,25 @@ pub fn tried(terms: &Terms, offers: &[Offer], silent: usize, came: Came) -> Opti
     let pace = Pace::new(u64::from(terms.packet_bytes) * 8, terms.offer_each_bps(), 0);
     let kept = SHORT_QUEUE / u64::from(terms.n.max(1));
     let at_once = u32::try_from((2 * pace.burst()).saturating_sub(kept)).unwrap_or(u32::MAX);
-    let spread = |sent: u32| {
-        if sent < whole {
-            sent.saturating_sub(at_once)
-        } else {
-            sent
-        }
+    let spread = |sent: u32, is_steady: bool| {
+        let all = is_steady || sent >= whole;
+        sent - if all { 0 } else { at_once.min(sent) }
     };
+    // Bursts and their offsets alone bring nobody further behind than three of them.
+    let steady: Vec<bool> = offers
+        .iter()
+        .map(|o| {
+            let sent: u128 = o.sent.iter().map(|n| u128::from(*n)).sum();
+            let due = rate * u128::from(o.window_us) / (packet * 1_000_000);
+            sent + 3 * u128::from(pace.burst()) >= due
+        })
+        .collect();
     let mut asked: u128 = 0;
     let mut worst: Option<Tried> = None;
     for slot in 0..longest {
         let at = usize::try_from(slot).unwrap_or(usize::MAX);
-        let sent = offers.iter().filter(|o| !o.narrow);
-        let sent = sent.map(|o| spread(o.sent.get(at).copied().unwrap_or(0)));
+        let wide = offers.iter().zip(&steady).filter(|(o, _)| !o.narrow);
+        let sent = wide.map(|(o, steady)| spread(o.sent.get(at).copied().unwrap_or(0), *steady));
         let mut sent: Vec<u32> = sent.collect();
         sent.sort_unstable_by(|a, b| b.cmp(a));
         // If a host stands still, all that it sends of a slot is in a part of it, at r: at worst in the same part
@@ -312,14 +318,23 @@ mod tests {
         let terms = Terms::downlink(5_000_000_000, 10, 3, 10);
         let of = |sent: u32| {
             let one = Offer {
-                sent: vec![sent; 20],
-                window_us: 10_000,
+                // And in one slot it sent nothing: it did stand still.
+                sent: [vec![sent; 20], vec![0]].concat(),
+                window_us: 10_500,
                 narrow: false,
             };
             tried(&terms, &vec![one; 7], 3, Came::default()).unwrap()
         };
         let of_k = |sent: u32| of(sent).asked_bps / 1_000_000;
         assert_eq!((of_k(35), of_k(34)), (5000, 3506));
+        // Who never fell behind sent evenly, whatever falls into which slot.
+        let steady = Offer {
+            sent: vec![34; 20],
+            window_us: 10_000,
+            narrow: false,
+        };
+        let asked = tried(&terms, &vec![steady; 7], 3, Came::default()).unwrap();
+        assert_eq!(asked.asked_bps / 1_000_000, 4966);
         // At a rate at which a burst is one packet nothing is left out.
         let slow = Terms::downlink(50_000_000, 10, 3, 1000);
         let one = Offer {
