@@ -75,6 +75,8 @@ pub(crate) struct Cell {
     pub(crate) cross_percent: u8,
     /// Threads that do nothing but be busy, on every core.
     pub(crate) busy: u8,
+    /// The machine need not be able to offer, carry and receive it: that it could not is told, and no fault.
+    pub(crate) may_starve: bool,
 }
 
 /// Where a cell can be measured: cells of one site share a standing lab.
@@ -100,6 +102,7 @@ impl Cell {
             bucket: None,
             cross_percent: 0,
             busy: 0,
+            may_starve: false,
         }
     }
 

@@ -52,6 +52,9 @@ pub(crate) struct Accuracy {
     /// Threads that do nothing but be busy, on every core.
     #[serde(default)]
     busy: u8,
+    /// This machine need not be able to offer, carry and receive it.
+    #[serde(default)]
+    may_starve: bool,
     runs: Option<u32>,
 }
 
@@ -195,6 +198,7 @@ impl Plan {
                             cell.duration_ms = *duration_ms;
                             cell.rtt_ms = *rtt_ms;
                             cell.busy = each.busy;
+                            cell.may_starve = each.may_starve;
                             cells.push((cell, each.runs.unwrap_or(self.runs)));
                         }
                     }

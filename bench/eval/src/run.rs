@@ -122,9 +122,9 @@ impl Run {
         }
     }
 
-    /// Whether it says something about the link, or about an attack: neither starved nor failed.
+    /// Whether it says something about the link, or about an attack: the machine carried it, neither starved nor failed.
     pub(crate) fn counts(&self) -> bool {
-        !self.starved && self.verdict != "Failed"
+        !self.starved && !self.uncarried && self.verdict != "Failed"
     }
 
     /// Whether a claim of `claim_bps` was called false though the link carried it.
@@ -227,6 +227,11 @@ mod tests {
         assert!((error + 2.0).abs() < 1e-9);
         assert_eq!(run("Inconclusive", false).error_pct(), None);
         assert!(run("Inconclusive", false).counts() && !run("Inconclusive", true).counts());
+        let uncarried = Run {
+            uncarried: true,
+            ..run("Pass", false)
+        };
+        assert!(!uncarried.counts());
         let failed = Run::failed("no lab\nmore", Duration::ZERO);
         assert!(!failed.counts() && failed.words() == "FAILED: no lab");
     }

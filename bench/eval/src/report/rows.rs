@@ -13,6 +13,9 @@ const SLOW_PCT: f64 = 2.0;
 const FAST_PCT: f64 = 3.0;
 const SLOW_MBIT: u64 = 1000;
 
+/// How far a bound may be above what a link is made for, percent of it: the product's promise, whoever is busy.
+const BOUND_PCT: u64 = 102;
+
 /// The promise holds for this many challengers and more.
 const PROMISED_N: u8 = 4;
 
@@ -118,8 +121,13 @@ pub(crate) struct Accuracy {
     pub(crate) common: Common,
     /// Threads on every core that did nothing but be busy.
     pub(crate) busy: u8,
+    /// The machine need not be able to offer, carry and receive it.
+    #[serde(skip)]
+    may_starve: bool,
     /// True claims that were called false.
     pub(crate) false_fails: usize,
+    /// Bounds above what the link is made for.
+    pub(crate) above: usize,
     /// Of the absolute error, percent of the truth.
     pub(crate) err_median_pct: Option<f64>,
     pub(crate) err_worst_pct: Option<f64>,
@@ -140,10 +148,12 @@ impl Accuracy {
         Self {
             common: Common::new(cell, runs),
             busy: cell.busy,
+            may_starve: cell.may_starve,
             false_fails: runs
                 .iter()
                 .filter(|r| r.is_false_fail(cell.claim_bps()))
                 .count(),
+            above: runs.iter().filter(|r| is_above(r, cell.mbit)).count(),
             err_median_pct: middle(runs, absolute),
             err_worst_pct: largest(runs, absolute),
             bias_pct: middle(runs, Run::error_pct),
@@ -167,12 +177,21 @@ impl Accuracy {
                 self.false_fails
             ));
         }
-        // A machine that is busy with other things may say that it could not measure.
-        if self.common.tally.runs == 0 && self.busy == 0 {
+        if self.above > 0 {
+            broken.push(format!("{what}: {} bounds are above the link", self.above));
+        }
+        // Where the plan says that a machine may be too small or too busy, the row tells it.
+        if self.common.tally.runs == 0 && !self.may_starve {
             broken.push(format!("{what}: not one proof came to a verdict"));
         }
         broken
     }
+}
+
+/// Whether a bound of `run` is above a link of `mbit`.
+fn is_above(run: &Run, mbit: u64) -> bool {
+    run.lower_bps
+        .is_some_and(|bps| bps > mbit * 10_000 * BOUND_PCT)
 }
 
 /// What an attack met, in its worst run.
@@ -416,7 +435,7 @@ mod tests {
     #[test]
     fn a_true_claim_that_is_called_false_is_a_fault_on_a_busy_machine_too() {
         let mut cell = Cell::new(Table::Accuracy, 100, 4, 1);
-        cell.busy = 1;
+        (cell.busy, cell.may_starve) = (1, true);
         let ended = |verdict: &str| {
             let run = Run {
                 verdict: verdict.into(),
@@ -430,6 +449,15 @@ mod tests {
             (ended("Inconclusive"), ended("Fail"), ended("Pass")),
             (0, 1, 0)
         );
+        let bound = |lower_bps| {
+            let run = Run {
+                lower_bps: Some(lower_bps),
+                true_bps: 100_000_000,
+                ..run(100_000_000)
+            };
+            Accuracy::new(&cell, &[run]).complaints().len()
+        };
+        assert_eq!((bound(102_000_000), bound(102_000_001)), (0, 1));
     }
 
     #[test]

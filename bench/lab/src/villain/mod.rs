@@ -411,18 +411,19 @@ impl Switch {
         CrossTraffic::start(lab, bps).map(Some)
     }
 
-    /// Whether packets must add up by what the parties say: not if one that counts them lies. Who collude say that
-    /// they sent what they handed over: it stands on both sides.
+    /// Whether packets must add up by what the parties say: not if one that counts them lies, or is late and then says
+    /// nothing of its probes. Who collude say that they sent what they handed over: it stands on both sides.
     #[must_use]
     pub fn counts_honestly(&self) -> bool {
-        matches!(
-            self.attack.culprit,
-            Culprit::Collusion
-                | Culprit::Coordinator
-                | Culprit::Payer
-                | Culprit::Outsider
-                | Culprit::Path
-        )
+        self.attack.name != LATE_HONEST
+            && matches!(
+                self.attack.culprit,
+                Culprit::Collusion
+                    | Culprit::Coordinator
+                    | Culprit::Payer
+                    | Culprit::Outsider
+                    | Culprit::Path
+            )
     }
 }
 
