@@ -19,7 +19,7 @@ use super::coordinator::{Coordinator, CoordinatorAction};
 use super::judge::{Judgement, Verdict, judge, judge_on};
 use super::keystream::Train;
 use super::messages::{
-    Accounting, Commit, Consent, ECHO_DOMAIN, Member, Notice, Report, Settlement, Statement,
+    Accounting, Commit, Consent, ECHO_DOMAIN, Member, Notice, Report, SeedCommitment, Settlement, Statement,
 };
 use super::params::Terms;
 use super::prover::{Prover, ProverAction};
@@ -34,6 +34,9 @@ const DELAY: u64 = MS;
 
 pub(super) struct NoChain;
 impl Settlement for NoChain {
+    fn sign_begin(&self, _: &Notice, _: &SeedCommitment) -> Vec<u8> {
+        vec![0]
+    }
     fn sign_commit(&self, _: &Notice, _: &Commit) -> Vec<u8> {
         vec![1]
     }
