@@ -55,12 +55,12 @@ fn begin(w: &World, by: &ChainClient, id: B256, index: u16, seed: B256) -> (B256
 }
 
 /// The coordinator names the silent one of `id`.
-async fn name(w: &World, id: B256) -> ChainClient {
+async fn name(w: &World, id: B256) -> &ChainClient {
     let silent = drawn(w, id, SILENT).await;
     let (hash, signature) = begin(w, silent, id, SILENT, SEED);
     let named = w.coordinator.name_withheld(id, SILENT, hash, &signature);
     named.await.unwrap();
-    silent.clone()
+    silent
 }
 
 async fn stake(of: &ChainClient) -> U256 {
@@ -95,7 +95,7 @@ async fn who_withholds_loses_its_bond_and_is_in_no_draw_until_it_is_there_again(
     let case = w.payer.seed_case_of(id, SILENT).await.unwrap();
     assert_eq!((case.answer, case.bond), (Answer::Named, SEED_BOND));
     assert_eq!(case.until, w.clock.now() + answer_s());
-    assert_eq!(stake(&silent).await, U256::from(STAKE), "not yet");
+    assert_eq!(stake(silent).await, U256::from(STAKE), "not yet");
 
     w.clock.pass(answer_s() + 1);
     let before = w.payer.owed(w.payer.address()).await.unwrap();
@@ -103,11 +103,11 @@ async fn who_withholds_loses_its_bond_and_is_in_no_draw_until_it_is_there_again(
     silent.forfeit(id, SILENT).await.unwrap();
     let case = w.payer.seed_case_of(id, SILENT).await.unwrap();
     assert_eq!(case.answer, Answer::Forfeited);
-    assert_eq!(stake(&silent).await, U256::from(STAKE - SEED_BOND));
+    assert_eq!(stake(silent).await, U256::from(STAKE - SEED_BOND));
     let owed = w.payer.owed(w.payer.address()).await.unwrap();
     assert_eq!(owed - before, U256::from(SEED_BOND), "the payer's");
-    assert!(suspended(&silent).await);
-    assert_eq!(refused(silent.beat(&seeds(&silent)).await), "NotRegistered");
+    assert!(suspended(silent).await);
+    assert_eq!(refused(silent.beat(&seeds(silent)).await), "NotRegistered");
     assert_eq!(
         refused(w.payer.forfeit(id, SILENT).await),
         "NotAsked",
@@ -120,9 +120,9 @@ async fn who_withholds_loses_its_bond_and_is_in_no_draw_until_it_is_there_again(
     assert_eq!(without.len(), 5);
     assert!(!without.contains(&silent.address()));
     silent.top_up(U256::from(SEED_BOND - 1)).await.unwrap();
-    assert!(suspended(&silent).await, "one unit short");
+    assert!(suspended(silent).await, "one unit short");
     silent.top_up(U256::from(1)).await.unwrap();
-    assert!(!suspended(&silent).await);
+    assert!(!suspended(silent).await);
     assert_eq!(candidates(&w, 3).await.len(), 6);
     w.assert_conserved().await;
 }
@@ -143,8 +143,8 @@ async fn who_gives_its_seed_loses_nothing_whoever_named_it(on: On) {
     );
     w.clock.pass(answer_s() + 1);
     assert_eq!(refused(w.payer.forfeit(id, SILENT).await), "NotAsked");
-    assert_eq!(stake(&honest).await, U256::from(STAKE));
-    assert!(!suspended(&honest).await);
+    assert_eq!(stake(honest).await, U256::from(STAKE));
+    assert!(!suspended(honest).await);
     w.payer.finalize(id).await.unwrap();
     w.assert_conserved().await;
 }
@@ -265,7 +265,7 @@ async fn no_loss_touches_the_least_stake(on: On) {
     for nonce in 1..=3 {
         ids.push(w.running(&w.ask(nonce)).await);
     }
-    let silent = drawn(&w, ids[0], SILENT).await.clone();
+    let silent = drawn(&w, ids[0], SILENT).await;
     silent.top_up(U256::from(SEED_BOND / 2)).await.unwrap();
     let mut places = Vec::new();
     for id in &ids {
@@ -278,7 +278,7 @@ async fn no_loss_touches_the_least_stake(on: On) {
         posted.reports.remove(at);
         w.coordinator.report(*id, &posted).await.unwrap();
         let index = u16::try_from(at).unwrap();
-        let (hash, signature) = begin(&w, &silent, *id, index, SEED);
+        let (hash, signature) = begin(&w, silent, *id, index, SEED);
         let named = w.coordinator.name_withheld(*id, index, hash, &signature);
         named.await.unwrap();
         places.push(index);
@@ -288,8 +288,8 @@ async fn no_loss_touches_the_least_stake(on: On) {
     let least = STAKE - SEED_BOND;
     for (at, left) in [whole - SEED_BOND, least, least].into_iter().enumerate() {
         w.payer.forfeit(ids[at], places[at]).await.unwrap();
-        assert_eq!(stake(&silent).await, U256::from(left), "loss {at}");
-        assert!(suspended(&silent).await, "whatever it has left");
+        assert_eq!(stake(silent).await, U256::from(left), "loss {at}");
+        assert!(suspended(silent).await, "whatever it has left");
     }
     w.assert_conserved().await;
 }
@@ -301,7 +301,7 @@ async fn who_leaves_answers_as_long_as_its_stake_is_bound(on: On) {
     silent.leave().await.unwrap();
     w.clock.pass(answer_s() + 1);
     w.payer.forfeit(id, SILENT).await.unwrap();
-    assert_eq!(stake(&silent).await, U256::from(STAKE - SEED_BOND));
+    assert_eq!(stake(silent).await, U256::from(STAKE - SEED_BOND));
     w.clock.pass(parameters().unbonding_s);
     silent.reclaim().await.unwrap();
     let owed = silent.owed(silent.address()).await.unwrap();

@@ -227,17 +227,16 @@ fn ask(s: &mut Stage) -> Made {
     };
     Some(match s.chance.below(3) {
         0 => {
-            // Those that are over are asked for soon, or never.
-            let states = [
-                State::Running,
-                State::Reported,
-                State::TimedOut,
-                State::Final,
-            ];
-            let id = measured(s, &states)?;
-            let m = &s.book.measured[&id];
-            let (from, n) = (m.asked.coordinator, m.asked.n);
-            let index = s.chance.below(u64::from(n)) as u16;
+            let missing = missing(s);
+            let picked = s.chance.pick(&missing).copied();
+            let (id, index) = match picked.filter(|_| s.chance.percent(80)) {
+                Some(place) => place,
+                None => (
+                    measured(s, &[State::Running, State::Final])?,
+                    s.chance.below(4) as u16,
+                ),
+            };
+            let from = s.book.measured[&id].asked.coordinator;
             name(s, from, id, index)?
         }
         1 => {
@@ -250,6 +249,26 @@ fn ask(s: &mut Stage) -> Made {
             named("Bonds.forfeit", from, to, &call)
         }
     })
+}
+
+/// Those that can be named now: of what is over, and not for long, whose reports are not on record.
+fn missing(s: &Stage) -> Vec<(B256, u16)> {
+    let answer: u64 = s.book.variable("seed_answer_s", s.now).to();
+    let mut list = Vec::new();
+    for (id, m) in &s.book.measured {
+        let (end, shares) = match &m.posted {
+            Some(posted) => (m.reported_at, rules::shares(&s.d, *id, m, posted)),
+            None => (m.asked.deadline + 1, Vec::new()),
+        };
+        let begun = ![State::Created, State::Selected, State::Cancelled].contains(&m.state);
+        if !begun || s.now < end || s.now > end + answer {
+            continue;
+        }
+        let counted = |index| shares.iter().any(|share| share.0 == index);
+        let places = (0..m.asked.n).filter(|i| !counted(*i)).map(|i| (*id, i));
+        list.extend(places.filter(|place| !s.book.asked.contains_key(place)));
+    }
+    list
 }
 
 /// `from` names challenger `index`, which said that it began.

@@ -260,7 +260,8 @@ impl Challenger {
             return Vec::new();
         };
         let me = consent.senders.iter().find(|s| s.index == self.index);
-        if me.is_none_or(|s| (s.data, s.control) != (self.commitment.data, self.commitment.control)) {
+        if me.is_none_or(|s| (s.data, s.control) != (self.commitment.data, self.commitment.control))
+        {
             return vec![ChallengerAction::Fail(
                 "the prover did not consent to me".into(),
             )];

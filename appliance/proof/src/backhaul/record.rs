@@ -407,7 +407,10 @@ impl Record {
         }
         let opens = |seed| at.is_some_and(|at| self.seed_opens(at, seed));
         if !message.seed.as_ref().is_none_or(opens) {
-            return field("abort.seed", "does not open this challenger's commitment".into());
+            return field(
+                "abort.seed",
+                "does not open this challenger's commitment".into(),
+            );
         }
         let slot = match at {
             None => &mut self.abort,

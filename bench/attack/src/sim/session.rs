@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 use plumbline_proof::backhaul::challenger::{Challenger, ChallengerAction, Secrets};
 use plumbline_proof::backhaul::coordinator::{Coordinator, CoordinatorAction};
 use plumbline_proof::backhaul::keystream::Train;
-use plumbline_proof::backhaul::messages::{Abort, Commit, Notice, Report, SeedCommitment, Settlement, Statement};
+use plumbline_proof::backhaul::messages::{
+    Abort, Commit, Notice, Report, SeedCommitment, Settlement, Statement,
+};
 use plumbline_proof::backhaul::prover::{Prover, ProverAction};
 use plumbline_proof::backhaul::record::Refusal;
 use plumbline_trust::encoding::Digest;
