@@ -26,7 +26,7 @@ use plumbline_proof::backhaul::challenger::{Challenger, ChallengerAction, Floode
 use plumbline_proof::backhaul::coordinator::{Coordinator, CoordinatorAction};
 use plumbline_proof::backhaul::keystream::Train;
 use plumbline_proof::backhaul::messages::{
-    Accounting, Commit, ECHO_DOMAIN, Member, Notice, Report, Settlement, Statement,
+    Accounting, Commit, ECHO_DOMAIN, Member, Notice, Report, SeedCommitment, Settlement, Statement,
 };
 use plumbline_proof::backhaul::params::Terms;
 use plumbline_proof::backhaul::prover::{Prover, ProverAction};
@@ -53,6 +53,9 @@ const SEEDS: u64 = 150;
 
 struct NoChain;
 impl Settlement for NoChain {
+    fn sign_begin(&self, _: &Notice, _: &SeedCommitment) -> Vec<u8> {
+        vec![0]
+    }
     fn sign_commit(&self, _: &Notice, _: &Commit) -> Vec<u8> {
         vec![1]
     }

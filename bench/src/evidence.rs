@@ -12,7 +12,7 @@ use plumbline_proof::backhaul::coordinator::{Coordinator, CoordinatorAction};
 use plumbline_proof::backhaul::judge::judge;
 use plumbline_proof::backhaul::keystream::Train;
 use plumbline_proof::backhaul::messages::{
-    Accounting, Commit, ECHO_DOMAIN, Member, Notice, Report, Settlement, Statement,
+    Accounting, Commit, ECHO_DOMAIN, Member, Notice, Report, SeedCommitment, Settlement, Statement,
 };
 use plumbline_proof::backhaul::params::Terms;
 use plumbline_proof::backhaul::prover::{Prover, ProverAction};
@@ -39,6 +39,9 @@ const CHALLENGERS: (u16, u16) = (5, 1);
 struct NoChain;
 
 impl Settlement for NoChain {
+    fn sign_begin(&self, _: &Notice, _: &SeedCommitment) -> Vec<u8> {
+        vec![0]
+    }
     fn sign_commit(&self, _: &Notice, _: &Commit) -> Vec<u8> {
         vec![1]
     }

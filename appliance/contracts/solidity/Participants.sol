@@ -36,7 +36,7 @@ contract Participants {
         uint48 registeredBlock;
         /// sum of role bits
         uint32 roles;
-        /// lost so much stake that it counts as absent until {topUp}
+        /// lost so much stake, or its bond, that it counts as absent until {topUp}
         bool suspended;
         /// unix seconds from which the stake can be reclaimed; zero: not leaving
         uint64 leaveAt;
@@ -56,7 +56,7 @@ contract Participants {
     Vault public immutable VAULT;
     /// @notice Who may take stakes.
     Registry public immutable REGISTRY;
-    /// @notice Where `min_stake` and `unbonding_s` stand.
+    /// @notice Where `min_stake`, `seed_bond` and `unbonding_s` stand.
     Parameters public immutable PARAMETERS;
 
     /// @notice The settlement key a network key belongs to, for ever: a key never changes hands.
@@ -95,6 +95,8 @@ contract Participants {
     );
     /// @notice `account` has too little at stake and counts as absent until it tops up.
     event Suspended(address indexed account, uint256 stake, uint256 needed);
+    /// @notice Module `by` took `amount` of what `account` had at stake above the minimum, for `to`.
+    event BondLost(address indexed account, address indexed by, uint256 amount, address indexed to);
     /// @notice `account` is gone and `stake` is owed to it.
     event Left(address indexed account, uint256 stake);
 
@@ -161,7 +163,7 @@ contract Participants {
         );
         _checkEndpoint(endpoint);
         require(roles & PROVER == 0 || maxBps != 0, MaximumZero());
-        uint256 min = minStake();
+        uint256 min = needed(roles);
         require(stake >= min, StakeTooSmall(stake, min));
 
         accountOf[networkKey] = msg.sender;
@@ -194,13 +196,13 @@ contract Participants {
         emit EndpointChanged(msg.sender, endpoint);
     }
 
-    /// @notice Puts `amount` more of the caller's tokens at stake; ends a suspension if that is enough.
+    /// @notice Puts `amount` more of the caller's tokens at stake; ends a suspension if {needed} is there again.
     function topUp(uint256 amount) external {
         Participant storage p = _participants[msg.sender];
         require(p.roles != 0 && p.leaveAt == 0, NotRegistered(msg.sender));
         VAULT.stakeFrom(msg.sender, amount);
         uint256 stake = VAULT.stake(msg.sender);
-        if (p.suspended && stake >= minStake()) p.suspended = false;
+        if (p.suspended && stake >= needed(p.roles)) p.suspended = false;
         emit ToppedUp(msg.sender, amount, stake);
     }
 
@@ -227,6 +229,24 @@ contract Participants {
         }
         emit Slashed(account, msg.sender, offence, amount, reporter, share);
         VAULT.slash(account, amount, reporter, share);
+    }
+
+    /// @notice Takes up to `asked` of what `account` has at stake above the minimum, and gives it to `to`. The
+    /// account is suspended, whatever it has left: it is in no draw until it puts its bond up again. For modules.
+    /// @return amount how much was taken
+    function forfeit(address account, uint256 asked, address to) external returns (uint256 amount) {
+        require(REGISTRY.isKnown(msg.sender), NotAModule(msg.sender));
+        uint256 stake = VAULT.stake(account);
+        uint256 min = minStake();
+        uint256 spare = stake > min ? stake - min : 0;
+        amount = asked < spare ? asked : spare;
+        uint32 roles = _participants[account].roles;
+        if (roles != 0) {
+            _participants[account].suspended = true;
+            emit Suspended(account, stake - amount, needed(roles));
+        }
+        emit BondLost(account, msg.sender, amount, to);
+        VAULT.slash(account, amount, to, amount);
     }
 
     /// @notice The caller takes part no longer; its stake stays bound for the unbonding delay.
@@ -257,6 +277,11 @@ contract Participants {
     /// @notice Smallest stake of a participant.
     function minStake() public view returns (uint256 amount) {
         return PARAMETERS.get("min_stake");
+    }
+
+    /// @notice Smallest stake of a participant with `roles`: a challenger puts up its bond beside it.
+    function needed(uint32 roles) public view returns (uint256 amount) {
+        return minStake() + (roles & CHALLENGER != 0 ? PARAMETERS.get("seed_bond") : 0);
     }
 
     /// @notice Whether `account` is registered, neither leaving nor suspended, and has one of `roles`.

@@ -25,3 +25,4 @@ contract!(beacon, Beacon, "artifacts/Beacon.json");
 contract!(jury, Jury, "artifacts/Jury.json");
 contract!(disputes, Disputes, "artifacts/Disputes.json");
 contract!(backhaul, Backhaul, "artifacts/Backhaul.json");
+contract!(bonds, Bonds, "artifacts/Bonds.json");

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::abi::backhaul::Backhaul;
 use crate::abi::beacon::Beacon;
+use crate::abi::bonds::Bonds;
 use crate::abi::disputes::Disputes;
 use crate::abi::jury::Jury;
 use crate::abi::lab_token::LabToken;
@@ -27,6 +28,11 @@ const YEAR: u128 = 365 * DAY;
 pub struct Parameters {
     /// Smallest stake of a registration, in the token's smallest unit.
     pub min_stake: u128,
+    /// What a challenger puts up beside it, and loses if it began and withheld its seed, in the token's
+    /// smallest unit.
+    pub seed_bond: u128,
+    /// Seconds that one that is named for that has to answer.
+    pub seed_answer_s: u64,
     /// Seconds between leaving and getting the stake back.
     pub unbonding_s: u64,
     /// Seconds that a heartbeat keeps a participant in the draws.
@@ -62,6 +68,8 @@ impl Default for Parameters {
     fn default() -> Self {
         Self {
             min_stake: 1_000,
+            seed_bond: 100,
+            seed_answer_s: 30,
             unbonding_s: 86_400,
             live_interval_s: 30,
             coordinator_fee: 1_000,
@@ -116,6 +124,8 @@ impl Parameters {
         let short = || u8::try_from(value).map_err(|_| refused());
         match name {
             "min_stake" => self.min_stake = value,
+            "seed_bond" => self.seed_bond = value,
+            "seed_answer_s" => self.seed_answer_s = number()?,
             "unbonding_s" => self.unbonding_s = number()?,
             "live_interval_s" => self.live_interval_s = number()?,
             "coordinator_fee" => self.coordinator_fee = value,
@@ -137,7 +147,7 @@ impl Parameters {
     /// The variables, with bounds that no governor can leave: no time beyond a year, so that nothing is
     /// locked for ever; never more than a whole stake; always an odd-sized choice of jurors possible.
     #[must_use]
-    pub fn variables(&self) -> [Variable; 14] {
+    pub fn variables(&self) -> [Variable; 16] {
         let amount = |name, value| Variable {
             name,
             value,
@@ -158,6 +168,8 @@ impl Parameters {
         };
         [
             amount("min_stake", self.min_stake),
+            amount("seed_bond", self.seed_bond),
+            seconds("seed_answer_s", self.seed_answer_s, DAY),
             seconds("unbonding_s", self.unbonding_s, YEAR),
             seconds("live_interval_s", self.live_interval_s, DAY),
             amount("coordinator_fee", self.coordinator_fee),
@@ -204,12 +216,14 @@ pub struct Deployment {
     pub disputes: Address,
     /// Backhaul measurements.
     pub backhaul: Address,
+    /// Who began one of those, and withheld its seed.
+    pub bonds: Address,
 }
 
 impl Deployment {
     /// Every contract, by name.
     #[must_use]
-    pub fn contracts(&self) -> [(&'static str, Address); 9] {
+    pub fn contracts(&self) -> [(&'static str, Address); 10] {
         [
             ("token", self.token),
             ("registry", self.registry),
@@ -220,6 +234,7 @@ impl Deployment {
             ("jury", self.jury),
             ("disputes", self.disputes),
             ("backhaul", self.backhaul),
+            ("bonds", self.bonds),
         ]
     }
 }
@@ -260,6 +275,7 @@ pub fn plan(deployer: Address, nonce: u64, chain_id: u64, parameters: &Parameter
         jury: at(6),
         disputes: at(7),
         backhaul: at(8),
+        bonds: at(9),
     };
     let mut steps = create_all(&d, parameters);
     steps.extend([
@@ -268,6 +284,7 @@ pub fn plan(deployer: Address, nonce: u64, chain_id: u64, parameters: &Parameter
         admit("admit Disputes", &d, "disputes", d.disputes),
         // A proof is added by one entry like this.
         admit("admit Backhaul", &d, "backhaul", d.backhaul),
+        admit("admit Bonds", &d, "bonds", d.bonds),
         Step {
             what: "end the deployment",
             to: Some(d.registry),
@@ -322,6 +339,11 @@ fn create_all(d: &Deployment, parameters: &Parameters) -> Vec<Step> {
         parameters: d.parameters,
         disputes: d.disputes,
     };
+    let bonds = Bonds::constructorCall {
+        backhaul: d.backhaul,
+        participants: d.participants,
+        parameters: d.parameters,
+    };
     vec![
         create("deploy LabToken", &LabToken::BYTECODE, &[]),
         create(
@@ -352,13 +374,14 @@ fn create_all(d: &Deployment, parameters: &Parameters) -> Vec<Step> {
             &Backhaul::BYTECODE,
             &backhaul.abi_encode(),
         ),
+        create("deploy Bonds", &Bonds::BYTECODE, &bonds.abi_encode()),
     ]
 }
 
 /// Hash over the creation code of all contracts: names the version that this program carries.
 #[must_use]
 pub fn code_hash() -> B256 {
-    let mut hashes = Vec::with_capacity(9 * 32);
+    let mut hashes = Vec::with_capacity(10 * 32);
     for code in [
         &LabToken::BYTECODE,
         &Registry::BYTECODE,
@@ -369,6 +392,7 @@ pub fn code_hash() -> B256 {
         &Jury::BYTECODE,
         &Disputes::BYTECODE,
         &Backhaul::BYTECODE,
+        &Bonds::BYTECODE,
     ] {
         hashes.extend_from_slice(keccak256(code).as_slice());
     }

@@ -6,8 +6,8 @@
 //!   Registry ── who is in          Participants ◄── Beacon               signing  what is signed (EIP-712)
 //!   Parameters ── chain variables    │       ▲        ▲                  refusal  reverts as words
 //!   LabToken ◄── Vault ◄─────────────┴──── Backhaul ──┘                  status   states and verdicts
-//!                  ▲    evidence against    ▲ (IProof)
-//!                  └── Jury ◄── Disputes ───┘
+//!                  ▲    evidence against    ▲ (IProof) ▲
+//!                  └── Jury ◄── Disputes ───┘        Bonds: who withheld its seed
 //! ```
 //!
 //! Claim: the same bytecode runs on every engine, and whatever it refuses can be said in words. It does
@@ -23,7 +23,7 @@ pub mod status;
 pub use deploy::{Deployment, Parameters, Plan, Step, plan};
 pub use refusal::{Refusal, explain};
 pub use signing::{
-    Timing, commit_digest, counts_hash, domain, recover_commit, recover_report, report_digest,
-    request_id,
+    Timing, begin_digest, commit_digest, counts_hash, domain, recover_begin, recover_commit,
+    recover_report, report_digest, request_id,
 };
-pub use status::{Ruling, Stage, State, Verdict};
+pub use status::{Answer, Ruling, Stage, State, Verdict};

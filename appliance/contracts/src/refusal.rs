@@ -10,6 +10,7 @@ use alloy::sol_types::{ContractError, SolError, SolInterface};
 
 use crate::abi::backhaul::Backhaul::BackhaulErrors as B;
 use crate::abi::beacon::Beacon::BeaconErrors as H;
+use crate::abi::bonds::Bonds::BondsErrors as N;
 use crate::abi::disputes::Disputes::DisputesErrors as D;
 use crate::abi::jury::Jury::JuryErrors as J;
 use crate::abi::lab_token::LabToken::LabTokenErrors as T;
@@ -49,6 +50,8 @@ pub fn explain(data: &[u8]) -> Option<Refusal> {
         jury(&e)
     } else if let Ok(e) = D::abi_decode(data) {
         disputes(&e)
+    } else if let Ok(e) = N::abi_decode(data) {
+        bonds(&e)
     } else if let Ok(e) = X::abi_decode(data) {
         parameters(&e)
     } else if let Ok(e) = R::abi_decode(data) {
@@ -353,7 +356,7 @@ fn participants(error: &P) -> Told {
         P::PercentAbove100(e) => say!(e, "{} percent cannot be shared out", e.percent),
         P::StakeTooSmall(e) => say!(
             e,
-            "a stake of {} is too small: at least {} is needed",
+            "a stake of {} is too small: at least {} is needed (a challenger's bond included)",
             e.stake,
             e.min
         ),
@@ -373,7 +376,8 @@ fn beacon(error: &H) -> Told {
         H::CommitmentZero(e) => say!(e, "the commitment to the next seed is zero"),
         H::NotRegistered(e) => say!(
             e,
-            "{} is not registered, is leaving, or is suspended",
+            "{} is not registered, is leaving, or is suspended: who lost stake or bond comes back with \
+             `plumbline stake add`",
             e.account
         ),
         H::RevealWithoutCommitment(e) => say!(
@@ -387,6 +391,72 @@ fn beacon(error: &H) -> Told {
             e.account,
             e.seedHash,
             e.commitment
+        ),
+    }
+}
+
+fn bonds(error: &N) -> Told {
+    macro_rules! say {
+        ($e:expr, $($words:tt)+) => { (name_of($e), format!($($words)+)) };
+    }
+    match error {
+        N::AlreadyNamed(e) => say!(e, "challenger {} of {} was named before", e.index, e.id),
+        N::AnswerOpen(e) => say!(
+            e,
+            "the challenger can still answer: its bond is lost {} s from now",
+            e.until.saturating_sub(e.now_) + U256::from(1)
+        ),
+        N::AnswerTooLate(e) => say!(
+            e,
+            "the time to give the seed is over since {} s: the bond is lost",
+            e.now_.saturating_sub(e.until)
+        ),
+        N::BeginSignatureInvalid(e) => say!(
+            e,
+            "the word that it begins is signed by {}, not by the challenger {}",
+            e.recovered,
+            e.challenger
+        ),
+        N::IndexUnknown(e) => say!(
+            e,
+            "there is no challenger {}: {} were drawn",
+            e.index,
+            e.challengers
+        ),
+        N::NamedTooLate(e) => say!(
+            e,
+            "nobody is named any more since {} s: the chain variable seed_answer_s is also how long after its \
+             end a measurement's challengers can be named",
+            e.now_.saturating_sub(e.until)
+        ),
+        N::NotAsked(e) => say!(
+            e,
+            "challenger {} of {} is not asked for its seed, or not any more",
+            e.index,
+            e.id
+        ),
+        N::NotCoordinator(e) => say!(
+            e,
+            "{} is not the coordinator of this measurement; {} is",
+            e.caller,
+            e.coordinator
+        ),
+        N::NotOver(e) => say!(
+            e,
+            "measurement {} is not over, or never began: nobody withholds anything yet",
+            e.id
+        ),
+        N::Reported(e) => say!(
+            e,
+            "the report of challenger {} of {} is on record: nothing is missing",
+            e.index,
+            e.id
+        ),
+        N::SeedDoesNotOpen(e) => say!(
+            e,
+            "this seed hashes to {}, and the challenger committed to {}",
+            e.computed,
+            e.seedHash
         ),
     }
 }

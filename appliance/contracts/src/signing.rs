@@ -31,6 +31,11 @@ mod typed {
             uint32 packets;
             bytes32 responseHash;
         }
+        struct Begin {
+            bytes32 id;
+            uint16 index;
+            bytes32 seedHash;
+        }
     }
 }
 
@@ -116,6 +121,29 @@ pub fn report_digest(
     .eip712_signing_hash(domain)
 }
 
+/// What a challenger signs before it begins: the seed that hashes to `seed_hash` answers for it.
+#[must_use]
+pub fn begin_digest(domain: &Eip712Domain, id: B256, index: u16, seed_hash: B256) -> B256 {
+    typed::Begin {
+        id,
+        index,
+        seedHash: seed_hash,
+    }
+    .eip712_signing_hash(domain)
+}
+
+/// Who signed that it begins, as the contract sees it; `None` where it sees nobody.
+#[must_use]
+pub fn recover_begin(
+    domain: &Eip712Domain,
+    id: B256,
+    index: u16,
+    seed_hash: B256,
+    signature: &[u8],
+) -> Option<Address> {
+    recover(begin_digest(domain, id, index, seed_hash), signature)
+}
+
 /// Who signed this commitment, as the contract sees it; `None` where it sees nobody.
 #[must_use]
 pub fn recover_commit(
@@ -173,7 +201,7 @@ mod tests {
     use super::*;
     use alloy::primitives::{address, b256};
 
-    /// keccak256 of the type strings in Backhaul.sol; a changed field would change them.
+    /// keccak256 of the type strings in Backhaul.sol and Bonds.sol; a changed field would change them.
     #[test]
     fn types_are_those_of_the_contract() {
         assert_eq!(
@@ -183,6 +211,10 @@ mod tests {
         assert_eq!(
             typed::Report::eip712_root_type(),
             "Report(bytes32 id,uint8 phase,uint16 index,uint32 windowUs,uint32 packets,bytes32 responseHash)"
+        );
+        assert_eq!(
+            typed::Begin::eip712_root_type(),
+            "Begin(bytes32 id,uint16 index,bytes32 seedHash)"
         );
     }
 

@@ -183,6 +183,34 @@ impl fmt::Display for Ruling {
     }
 }
 
+/// What became of a challenger that was asked for its seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// It was not asked.
+    None = 0,
+    /// It is asked, and has not answered.
+    Named = 1,
+    /// It gave its seed.
+    Given = 2,
+    /// It gave none, and lost its bond.
+    Forfeited = 3,
+}
+
+impl Answer {
+    /// The answer with this number.
+    #[must_use]
+    pub fn from_u8(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::None,
+            1 => Self::Named,
+            2 => Self::Given,
+            3 => Self::Forfeited,
+            _ => return None,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,5 +230,9 @@ mod tests {
             assert_eq!(Ruling::from_u8(number).unwrap() as u8, number);
         }
         assert_eq!((Stage::from_u8(4), Ruling::from_u8(4)), (None, None));
+        for number in 0..=3 {
+            assert_eq!(Answer::from_u8(number).unwrap() as u8, number);
+        }
+        assert_eq!(Answer::from_u8(4), None);
     }
 }

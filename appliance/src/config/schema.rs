@@ -71,7 +71,7 @@ pub(super) fn read(r: &mut Reader<'_>, path: &Path) -> Option<Config> {
         prover_and_challenger(r, prover.as_ref(), challenger.as_ref());
     }
     if chosen.has(Role::Coordinator) && chosen.any_node() {
-        coordinator_and_node(r, coordinator.as_ref(), node.as_ref());
+        coordinator_and_node(r, chosen, coordinator.as_ref(), node.as_ref());
     }
     Some(Config {
         file: path.to_owned(),
@@ -185,6 +185,8 @@ fn variables(r: &mut Reader<'_>, block_interval: Option<Duration>) -> Option<Par
     let offence_percent = r.or("chain.offence_percent", "50", &percent);
     let reporter_percent = r.or("chain.reporter_percent", "40", &percent);
     let min_stake = r.or("chain.min_stake", "\"1000\"", &Amount);
+    let seed_bond = r.or("chain.seed_bond", "\"100\"", &Amount);
+    let seed_answer = time(r, "chain.seed_answer", "\"30s\"", 86_400);
     let coordinator_fee = r.or("chain.coordinator_fee", "\"1000\"", &Amount);
     let dispute_bond = r.or("chain.dispute_bond", "\"500\"", &Amount);
     let juror_fee = r.or("chain.juror_fee", "\"20\"", &Amount);
@@ -210,6 +212,8 @@ fn variables(r: &mut Reader<'_>, block_interval: Option<Duration>) -> Option<Par
     }
     Some(Parameters {
         min_stake: min_stake?,
+        seed_bond: seed_bond?,
+        seed_answer_s: seed_answer?.as_secs(),
         unbonding_s: unbonding?.as_secs(),
         live_interval_s: live_interval?.as_secs(),
         coordinator_fee: coordinator_fee?,
@@ -378,6 +382,7 @@ fn prover_and_challenger(
 /// What a node beside its own coordinator can be told before the contract refuses it.
 fn coordinator_and_node(
     r: &mut Reader<'_>,
+    roles: Roles,
     coordinator: Option<&Coordinator>,
     node: Option<&Node>,
 ) {
@@ -385,16 +390,17 @@ fn coordinator_and_node(
         return;
     };
     let variables = &chain.parameters;
-    if node.stake < variables.min_stake {
-        let what = format!(
-            "below chain.min_stake ({}): the contract would refuse the registration",
-            variables.min_stake
-        );
-        r.mistake(
-            "node.stake",
-            what,
-            format!("at least \"{}\"", variables.min_stake),
-        );
+    let (needed, because) = match roles.has(Role::Challenger) {
+        true => (
+            variables.min_stake.saturating_add(variables.seed_bond),
+            "chain.min_stake + chain.seed_bond, a challenger's bond",
+        ),
+        false => (variables.min_stake, "chain.min_stake"),
+    };
+    if node.stake < needed {
+        let what =
+            format!("below {because} ({needed}): the contract would refuse the registration");
+        r.mistake("node.stake", what, format!("at least \"{needed}\""));
     }
     let live = secs(variables.live_interval_s);
     if node.heartbeat * HEARTBEATS_PER_LIVE_INTERVAL > live {

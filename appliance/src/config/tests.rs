@@ -203,6 +203,9 @@ fn both_sides_of_each_bound() {
             "\"340282366920938463463374607431768211455\"",
             "\"340282366920938463463374607431768211456\"",
         ),
+        ("chain", "seed_bond", "\"0\"", "\"-1\""),
+        ("chain", "seed_answer", "\"1s\"", "\"999ms\""),
+        ("chain", "seed_answer", "\"24h\"", "\"86401s\""),
         ("chain", "coordinator_fee", "0", "-1"),
         ("chain", "jury_size", "1", "0"),
         ("chain", "jury_size", "63", "64"),
@@ -339,7 +342,7 @@ min_stake = "1000"
 lab_token = false
 [node]
 coordinator = "http://a:1"
-stake = "999"
+stake = "1099"
 heartbeat = "501ms"
 [prover]
 interface = "eth0"
@@ -367,11 +370,21 @@ data_port = 7301
     );
     let mended = both
         .replace("live_interval = \"1s\"", "live_interval = \"2s\"")
-        .replace("stake = \"999\"", "stake = \"1000\"\nfaucet = false")
+        .replace("stake = \"1099\"", "stake = \"1100\"\nfaucet = false")
         .replace("control_port = 7301\n", "")
         .replace("busy_poll = true", "busy_poll = false")
         .replace("data_port = 7301", "data_port = 7303");
     assert_eq!(wrong(&mended), [""; 0]);
+    // A challenger's bond is no prover's.
+    let alone = mended
+        .replace(", \"challenger\"", "")
+        .replace("stake = \"1100\"", "stake = \"1000\"");
+    let alone = alone.split("[challenger]").next().unwrap();
+    assert_eq!(wrong(alone), [""; 0]);
+    assert_eq!(
+        wrong(&alone.replace("\"1000\"\nfaucet", "\"999\"\nfaucet")),
+        ["node.stake"]
+    );
     let apart = both.replace(
         "[challenger]\naddress = \"10.0.0.1\"",
         "[challenger]\naddress = \"10.0.0.2\"",

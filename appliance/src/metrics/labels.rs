@@ -112,6 +112,10 @@ label! {
         Finalize = "finalize",
         /// Ended by its deadline.
         Timeout = "timeout",
+        /// A challenger asked for its seed.
+        Name = "name",
+        /// The bond taken of one that gave none.
+        Forfeit = "forfeit",
         /// Withdrawn by its payer.
         Cancel = "cancel",
         /// Owed tokens taken out.

@@ -1,8 +1,8 @@
 //! How a party behaves: the one seam at which a test build departs from the protocol.
 //!
 //! ```text
-//!   challenger   secrets · heard · say · packets · flood        asked once a session or less; packets once a chunk of some
-//!   prover       say · armed · echo_wait                hundred, by the thread that makes them
+//!   challenger   secrets · heard · say · packets · flood · answers   asked once a session or less; packets once a chunk
+//!   prover       say · armed · echo_wait                             of some hundred, by the thread that makes them
 //!   coordinator  tell · submission
 //! ```
 //! The product has one conduct, [`Honest`], whose every answer is what the protocol says: that is what
@@ -81,6 +81,11 @@ pub trait Conduct: Send + Sync {
     /// A challenger's plan of sending.
     fn flood(&self, plan: Flood) -> Flood {
         plan
+    }
+
+    /// Whether a challenger that is named on the chain gives its seed there.
+    fn answers(&self) -> bool {
+        true
     }
 
     /// The prover has set T0.

@@ -4,10 +4,13 @@ use alloy::primitives::{Address, B256};
 use alloy::signers::SignerSync as _;
 use alloy::signers::local::PrivateKeySigner;
 use plumbline_contracts::{
-    Timing, commit_digest, domain, recover_commit, recover_report, report_digest,
+    Timing, begin_digest, commit_digest, domain, recover_begin, recover_commit, recover_report,
+    report_digest,
 };
-use plumbline_proof::backhaul::messages::{Commit, Notice, Report, Reveal, Settlement, Statement};
-use plumbline_proof::backhaul::record::Refusal;
+use plumbline_proof::backhaul::messages::{
+    Commit, Notice, Ready, Report, Reveal, SeedCommitment, Settlement, Statement,
+};
+use plumbline_proof::backhaul::record::{Record, Refusal};
 
 /// Signs with a participant's settlement key.
 pub struct Settler(PrivateKeySigner);
@@ -27,6 +30,16 @@ impl Settler {
 }
 
 impl Settlement for Settler {
+    fn sign_begin(&self, notice: &Notice, seed: &SeedCommitment) -> Vec<u8> {
+        let domain = domain(notice.chain_id, Address::from(notice.contract.0));
+        self.sign(begin_digest(
+            &domain,
+            B256::from(seed.challenge),
+            seed.index,
+            B256::from(seed.seed_hash),
+        ))
+    }
+
     fn sign_commit(&self, notice: &Notice, commit: &Commit) -> Vec<u8> {
         let domain = domain(notice.chain_id, Address::from(notice.contract.0));
         self.sign(commit_digest(
@@ -59,16 +72,38 @@ fn timing(report: &Report) -> Timing {
     }
 }
 
-/// Whether the settlement signature in a reveal or a report is that of its author, as the contract sees it.
+/// What a settlement signature is over, as far as it was said before.
+pub struct Before {
+    notice: Notice,
+    seeds: Vec<Option<SeedCommitment>>,
+    commit: Option<Commit>,
+}
+
+impl Before {
+    /// What `record` holds of it.
+    pub fn of(record: &Record) -> Self {
+        let seeds = record.seeds.iter();
+        Self {
+            notice: record.notice.message.clone(),
+            seeds: seeds
+                .map(|kept| kept.as_ref().map(|k| k.message.clone()))
+                .collect(),
+            commit: record.commit.as_ref().map(|kept| kept.message.clone()),
+        }
+    }
+}
+
+/// Whether the settlement signature in a word that begins, a reveal or a report is that of its author, as the contract sees it.
 /// What is not whole, or nobody's place, is the record's to refuse.
 ///
 /// # Errors
 /// It is another's, or none.
-pub fn check(
-    notice: &Notice,
-    commit: Option<&Commit>,
-    statement: &Statement,
-) -> Result<(), Refusal> {
+pub fn check(before: &Before, statement: &Statement) -> Result<(), Refusal> {
+    let Before {
+        notice,
+        seeds,
+        commit,
+    } = before;
     let domain = domain(notice.chain_id, Address::from(notice.contract.0));
     let (what, author, signer) = match (statement, commit) {
         (Statement::Reveal(signed), Some(commit)) if signed.key == notice.prover.key => {
@@ -85,6 +120,24 @@ pub fn check(
                 &reveal.settlement,
             );
             ("reveal.settlement", notice.prover.address, signer)
+        }
+        (Statement::Ready(signed), _) => {
+            let Ok(ready) = signed.open::<Ready>() else {
+                return Ok(());
+            };
+            let at = usize::from(ready.index);
+            let member = notice.challengers.get(at).filter(|m| m.key == signed.key);
+            let (Some(member), Some(Some(seed))) = (member, seeds.get(at)) else {
+                return Ok(());
+            };
+            let signer = recover_begin(
+                &domain,
+                B256::from(notice.challenge),
+                ready.index,
+                B256::from(seed.seed_hash),
+                &ready.settlement,
+            );
+            ("ready.settlement", member.address, signer)
         }
         (Statement::Report(signed), _) => {
             let Ok(report) = signed.open::<Report>() else {

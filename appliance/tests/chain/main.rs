@@ -2,7 +2,8 @@
 //!
 //! On both engines, the embedded one and an anvil process: `flow`: a measurement from request to
 //! withdrawal · `refusals`: everything that is refused, on both sides of each boundary · `disputes`:
-//! offences in one step, juries, slashes · `governance`: chain variables and modules. One against the other:
+//! offences in one step, juries, slashes · `bonds`: seeds that are withheld · `governance`: chain variables and
+//! modules. One against the other:
 //! `differential`.
 //! On anvil: `reorg`: each step undone under way, finality, fees, nonces · `endpoints`: nodes that die,
 //! hang or lie. On the embedded engine: `estimator`: the contract's arithmetic against a plain one in Rust ·
@@ -12,6 +13,7 @@
 // Lints let only test functions unwrap; here everything is one, or serves one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bonds;
 #[path = "../money/chance.rs"]
 mod chance;
 mod crash;

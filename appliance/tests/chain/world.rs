@@ -17,6 +17,8 @@ use crate::stand::{Anvil, On, Stand};
 pub(crate) const CHAIN_ID: u64 = 7_331;
 pub(crate) const START: u64 = 1_700_000_000;
 pub(crate) const STAKE: u128 = 1_000;
+/// Of it, what a challenger loses if it withholds its seed.
+pub(crate) const SEED_BOND: u128 = 100;
 pub(crate) const FEE: u128 = 77;
 pub(crate) const PURSE: u64 = 1 << 62;
 /// A claim whose cap divides well: 4 honest of 5, 100 ms.
@@ -26,7 +28,8 @@ pub(crate) const WINDOW: u32 = 100_000;
 
 pub(crate) fn parameters() -> Parameters {
     Parameters {
-        min_stake: STAKE,
+        min_stake: STAKE - SEED_BOND,
+        seed_bond: SEED_BOND,
         unbonding_s: 600,
         live_interval_s: 60,
         coordinator_fee: FEE,

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy::primitives::{Address, B256, Log, U256};
-use alloy::sol_types::{SolCall, SolEventInterface};
+use alloy::primitives::{Address, B256, Log, U256, keccak256};
+use alloy::sol_types::{SolCall, SolEventInterface, SolValue};
 use plumbline::chain::Move;
 use plumbline_contracts::abi::backhaul::Backhaul::{self, BackhaulEvents};
 use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission};
 use plumbline_contracts::abi::beacon::Beacon::BeaconEvents;
+use plumbline_contracts::abi::bonds::Bonds::BondsEvents;
 use plumbline_contracts::abi::disputes::Disputes::DisputesEvents;
 use plumbline_contracts::abi::jury::Jury::JuryEvents;
 use plumbline_contracts::abi::lab_token::LabToken::LabTokenEvents;
@@ -57,6 +58,15 @@ pub(crate) struct Quarrel {
     pub(crate) over: bool,
 }
 
+/// A challenger that was asked for its seed.
+pub(crate) struct Asked {
+    who: Address,
+    pub(crate) until: u64,
+    bond: U256,
+    /// It gave it, or lost its bond.
+    pub(crate) over: bool,
+}
+
 /// A movement of one transaction, to be explained by the rules.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Flow {
@@ -78,6 +88,7 @@ pub(crate) struct Book {
     pub(crate) measured: BTreeMap<B256, Measured>,
     pub(crate) cases: BTreeMap<B256, Case>,
     pub(crate) quarrels: BTreeMap<B256, Quarrel>,
+    pub(crate) asked: BTreeMap<(B256, u16), Asked>,
     pub(crate) leaving: BTreeMap<Address, u64>,
     pub(crate) beats: BTreeMap<Address, u64>,
     paid: BTreeSet<(B256, u16)>,
@@ -87,6 +98,13 @@ pub(crate) struct Book {
 
 fn seconds(value: U256) -> u64 {
     value.saturating_to()
+}
+
+impl Asked {
+    /// The seed that challenger `index` committed to: everyone knows it here, and may give it.
+    pub(crate) fn seed(id: B256, index: u16) -> B256 {
+        keccak256((id, U256::from(index)).abi_encode())
+    }
 }
 
 impl Book {
@@ -106,6 +124,7 @@ impl Book {
             measured: BTreeMap::new(),
             cases: BTreeMap::new(),
             quarrels: BTreeMap::new(),
+            asked: BTreeMap::new(),
             leaving: BTreeMap::new(),
             beats: BTreeMap::new(),
             paid: BTreeSet::new(),
@@ -138,6 +157,8 @@ impl Book {
                 self.jury(time, log, &stakes, &mut expected);
             } else if a == self.d.disputes {
                 self.disputes(time, log, &stakes, &mut expected);
+            } else if a == self.d.bonds {
+                self.bonds(time, one, log, &stakes, &mut expected);
             } else if a == self.d.participants {
                 self.participants(time, log, &mut expected);
             } else {
@@ -245,8 +266,70 @@ impl Book {
             ParticipantsEvents::Slashed(_) => {
                 *self.seen.entry("Participants.slash").or_default() += 1;
             }
+            ParticipantsEvents::BondLost(_) => {
+                *self.seen.entry("Participants.forfeit").or_default() += 1;
+            }
             _ => {}
         }
+    }
+
+    fn bonds(
+        &mut self,
+        time: u64,
+        one: &Move,
+        log: &Log,
+        stakes: &BTreeMap<Address, U256>,
+        expected: &mut Vec<Flow>,
+    ) {
+        match BondsEvents::decode_log(log).unwrap().data {
+            BondsEvents::Named(e) => {
+                let m = &self.measured[&e.id];
+                assert_eq!(one.from, m.asked.coordinator, "named by another");
+                assert_eq!(e.challenger, m.selected[usize::from(e.index)]);
+                let posted = m.posted.as_ref();
+                let shares = posted.map(|posted| rules::shares(&self.d, e.id, m, posted));
+                let counts = |shares: Vec<(u16, _, _)>| shares.iter().any(|s| s.0 == e.index);
+                assert!(!shares.is_some_and(counts), "its report is on record");
+                let end = if posted.is_some() {
+                    m.reported_at
+                } else {
+                    assert!(time > m.asked.deadline, "named before it was over");
+                    m.asked.deadline
+                };
+                let answer = seconds(self.variable("seed_answer_s", time));
+                assert!(time <= end + answer, "named too late");
+                assert_eq!(e.until, time + answer);
+                let asked = Asked {
+                    who: e.challenger,
+                    until: e.until,
+                    bond: self.variable("seed_bond", time),
+                    over: false,
+                };
+                let before = self.asked.insert((e.id, e.index), asked);
+                assert!(before.is_none(), "named twice");
+            }
+            BondsEvents::Given(e) => {
+                let asked = self.answered(e.id, e.index);
+                assert!(time <= asked.until, "given too late");
+                assert_eq!(e.seed, Asked::seed(e.id, e.index));
+            }
+            BondsEvents::Forfeited(e) => {
+                let min = self.variable("min_stake", time);
+                let payer = self.measured[&e.id].asked.payer;
+                let asked = self.answered(e.id, e.index);
+                assert!(time > asked.until, "it could still answer");
+                let stake = stakes.get(&asked.who).copied().unwrap_or_default();
+                let amount = stake.saturating_sub(min).min(asked.bond);
+                assert_eq!((e.amount, e.payer), (amount, payer));
+                expected.push(Flow::Slash(asked.who, amount, payer, amount));
+            }
+        }
+    }
+
+    fn answered(&mut self, id: B256, index: u16) -> &Asked {
+        let asked = self.asked.get_mut(&(id, index)).unwrap();
+        assert!(!std::mem::replace(&mut asked.over, true), "answered twice");
+        asked
     }
 
     fn backhaul(&mut self, time: u64, one: &Move, log: &Log, expected: &mut Vec<Flow>) {

@@ -3,6 +3,7 @@
 use alloy::primitives::{Address, B256, U256};
 use plumbline_contracts::State;
 use plumbline_contracts::abi::backhaul::Backhaul;
+use plumbline_contracts::abi::bonds::Bonds;
 use plumbline_contracts::abi::disputes::Disputes;
 use plumbline_contracts::abi::jury::Jury;
 use plumbline_contracts::abi::lab_token::LabToken;
@@ -53,6 +54,13 @@ pub(crate) fn all(s: &mut Stage) {
     let ids: Vec<B256> = s.book.measured.keys().copied().collect();
     for id in ids {
         end(s, stranger, id);
+    }
+    let open = s.book.asked.iter().filter(|(_, asked)| !asked.over);
+    let open: Vec<(B256, u16, u64)> = open.map(|((id, i), a)| (*id, *i, a.until)).collect();
+    for (id, index, until) in open {
+        later(s, until + 1);
+        let call = Bonds::forfeitCall { id, index };
+        must(s, named("Bonds.forfeit", stranger, s.d.bonds, &call));
     }
     let left: U256 = s.book.escrow.values().copied().sum();
     assert_eq!(left, U256::ZERO, "an escrow is stuck");

@@ -44,7 +44,7 @@ use stage::{Stage, Tally};
 /// Calls of one sequence, before everyone goes home.
 const CALLS: u64 = 1_000;
 /// Contracts whose every function must have been done.
-const CONTRACTS: [&str; 9] = [
+const CONTRACTS: [&str; 10] = [
     "LabToken",
     "Registry",
     "Parameters",
@@ -54,6 +54,7 @@ const CONTRACTS: [&str; 9] = [
     "Jury",
     "Disputes",
     "Backhaul",
+    "Bonds",
 ];
 
 /// One sequence, from the founding to the last withdrawal.

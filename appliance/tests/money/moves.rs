@@ -9,6 +9,7 @@ use plumbline_contracts::abi::backhaul::IBackhaul::{
     Request, SignedCommit, SignedReport, Submission, Timing as Posted,
 };
 use plumbline_contracts::abi::beacon::Beacon;
+use plumbline_contracts::abi::bonds::Bonds;
 use plumbline_contracts::abi::disputes::Disputes;
 use plumbline_contracts::abi::jury::Jury;
 use plumbline_contracts::abi::lab_token::LabToken;
@@ -18,9 +19,10 @@ use plumbline_contracts::abi::registry::Registry;
 use plumbline_contracts::abi::vault::Vault;
 use plumbline_contracts::deploy::short;
 use plumbline_contracts::{
-    Ruling, State, Timing, commit_digest, counts_hash, domain, report_digest,
+    Ruling, State, Timing, begin_digest, commit_digest, counts_hash, domain, report_digest,
 };
 
+use crate::book::Asked;
 use crate::rules;
 use crate::stage::{Actor, Named, PURSE, START, Stage, named};
 
@@ -107,7 +109,8 @@ pub(crate) fn next(s: &mut Stage, plans: &mut Plans) -> Named {
     let made = loop {
         let kind = s.chance.below(100);
         let made = match kind {
-            0..=29 => measure(s, plans),
+            0..=23 => measure(s, plans),
+            24..=29 => ask(s),
             30..=54 => judge(s),
             55..=66 => accuse(s, plans),
             67..=81 => heartbeat(s),
@@ -131,7 +134,7 @@ fn spoil(s: &mut Stage, mut made: Named) -> Named {
     match s.chance.below(100) {
         0..=3 => made.one.from = any(s),
         4..=6
-            if ["Backhaul", "Jury.", "Disputes", "Beacon"]
+            if ["Backhaul", "Bonds", "Jury.", "Disputes", "Beacon"]
                 .iter()
                 .any(|p| made.name.starts_with(p)) =>
         {
@@ -211,6 +214,81 @@ fn measure(s: &mut Stage, plans: &mut Plans) -> Made {
             ))
         }
     }
+}
+
+/// Somebody's seed is asked for, given, or its bond taken.
+fn ask(s: &mut Stage) -> Made {
+    let to = s.d.bonds;
+    let from = any(s);
+    let open = |s: &mut Stage| {
+        let open = s.book.asked.iter().filter(|(_, asked)| !asked.over);
+        let open: Vec<(B256, u16)> = open.map(|(place, _)| *place).collect();
+        s.chance.pick(&open).copied()
+    };
+    Some(match s.chance.below(3) {
+        0 => {
+            let missing = missing(s);
+            let picked = s.chance.pick(&missing).copied();
+            let (id, index) = match picked.filter(|_| s.chance.percent(80)) {
+                Some(place) => place,
+                None => (
+                    measured(s, &[State::Running, State::Final])?,
+                    s.chance.below(4) as u16,
+                ),
+            };
+            let from = s.book.measured[&id].asked.coordinator;
+            name(s, from, id, index)?
+        }
+        1 => {
+            let (id, index) = open(s)?;
+            give(s, from, id, index)
+        }
+        _ => {
+            let (id, index) = open(s)?;
+            let call = Bonds::forfeitCall { id, index };
+            named("Bonds.forfeit", from, to, &call)
+        }
+    })
+}
+
+/// Those that can be named now: of what is over, and not for long, whose reports are not on record.
+fn missing(s: &Stage) -> Vec<(B256, u16)> {
+    let answer: u64 = s.book.variable("seed_answer_s", s.now).to();
+    let mut list = Vec::new();
+    for (id, m) in &s.book.measured {
+        let (end, shares) = match &m.posted {
+            Some(posted) => (m.reported_at, rules::shares(&s.d, *id, m, posted)),
+            None => (m.asked.deadline + 1, Vec::new()),
+        };
+        let begun = ![State::Created, State::Selected, State::Cancelled].contains(&m.state);
+        if !begun || s.now < end || s.now > end + answer {
+            continue;
+        }
+        let counted = |index| shares.iter().any(|share| share.0 == index);
+        let places = (0..m.asked.n).filter(|i| !counted(*i)).map(|i| (*id, i));
+        list.extend(places.filter(|place| !s.book.asked.contains_key(place)));
+    }
+    list
+}
+
+/// `from` names challenger `index`, which said that it began.
+pub(crate) fn name(s: &Stage, from: Address, id: B256, index: u16) -> Option<Named> {
+    let who = *s.book.measured[&id].selected.get(usize::from(index))?;
+    let seedHash = keccak256((id, Asked::seed(id, index)).abi_encode());
+    let domain = domain(s.d.chain_id, s.d.backhaul);
+    let call = Bonds::nameCall {
+        id,
+        index,
+        seedHash,
+        signature: actor(s, who)?.sign(begin_digest(&domain, id, index, seedHash)),
+    };
+    Some(named("Bonds.name", from, s.d.bonds, &call))
+}
+
+pub(crate) fn give(s: &Stage, from: Address, id: B256, index: u16) -> Named {
+    let seed = Asked::seed(id, index);
+    let call = Bonds::giveCall { id, index, seed };
+    named("Bonds.give", from, s.d.bonds, &call)
 }
 
 fn request(s: &mut Stage, plans: &mut Plans) -> Request {
@@ -652,7 +730,14 @@ fn govern(s: &mut Stage, plans: &Plans) -> Made {
         }
         8 if plans.late => {
             let d = s.d;
-            let modules = [d.backhaul, d.disputes, d.jury, d.participants, d.token];
+            let modules = [
+                d.backhaul,
+                d.bonds,
+                d.disputes,
+                d.jury,
+                d.participants,
+                d.token,
+            ];
             let module = *s.chance.pick(&modules)?;
             named(
                 "Registry.retire",
@@ -668,6 +753,8 @@ fn govern(s: &mut Stage, plans: &Plans) -> Made {
 fn schedule(s: &mut Stage, from: Address) -> Named {
     let list = [
         ("min_stake", 900, 300),
+        ("seed_bond", 0, 300),
+        ("seed_answer_s", 30, 60),
         ("unbonding_s", 2_000, 2_000),
         ("coordinator_fee", 0, 200),
         ("dispute_window_s", 1, 80),
@@ -694,7 +781,7 @@ fn trespass(s: &mut Stage) -> Made {
     let id = measured(s, &[State::Created, State::Reported, State::Disputed]).unwrap_or_default();
     let amount = U256::from(s.chance.below(500));
     let (v, b) = (s.d.vault, s.d.backhaul);
-    let made = match s.chance.below(12) {
+    let made = match s.chance.below(13) {
         0 => named(
             "Vault.stakeFrom",
             from,
@@ -779,6 +866,14 @@ fn trespass(s: &mut Stage) -> Made {
                 excluded: vec![],
             };
             named("Jury.open", from, s.d.jury, &call)
+        }
+        11 => {
+            let call = Participants::forfeitCall {
+                account,
+                asked: amount,
+                to: from,
+            };
+            named("Participants.forfeit", from, s.d.participants, &call)
         }
         _ => {
             let call = Participants::slashCall {

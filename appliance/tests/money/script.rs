@@ -5,6 +5,7 @@ use alloy::sol_types::SolValue;
 use plumbline::chain::client::{role, vote_hash};
 use plumbline_contracts::abi::backhaul::Backhaul;
 use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission};
+use plumbline_contracts::abi::bonds::Bonds;
 use plumbline_contracts::abi::disputes::Disputes;
 use plumbline_contracts::abi::jury::Jury;
 use plumbline_contracts::abi::lab_token::LabToken;
@@ -12,7 +13,7 @@ use plumbline_contracts::abi::participants::Participants;
 use plumbline_contracts::{Ruling, State};
 
 use crate::home::must;
-use crate::moves::{Plans, beat, offence, submission, two_reports};
+use crate::moves::{Plans, beat, give, name, offence, submission, two_reports};
 use crate::rules;
 use crate::stage::{Actor, Stage, named};
 
@@ -97,8 +98,39 @@ pub(crate) fn all(s: &mut Stage, plans: &mut Plans) {
         quarrel(s, id, ruling);
         finalize(s, id);
     }
+    for answers in [true, false] {
+        withheld(s, plans, answers);
+    }
     early(s, plans);
     prove(s);
+}
+
+/// The first drawn says nothing, and gives its seed when it is asked; or it does not, and comes back.
+fn withheld(s: &mut Stage, plans: &mut Plans, answers: bool) {
+    let id = running(s, plans);
+    let mut posted = submission(s, id).unwrap();
+    posted.reports.retain(|report| report.index != 0);
+    report(s, id, posted);
+    let m = &s.book.measured[&id];
+    let (coordinator, silent) = (m.asked.coordinator, m.selected[0]);
+    let one = name(s, coordinator, id, 0).unwrap();
+    must(s, one);
+    if answers {
+        must(s, give(s, stranger(s), id, 0));
+        return;
+    }
+    let call = Bonds::forfeitCall { id, index: 0 };
+    let one = named("Bonds.forfeit", stranger(s), s.d.bonds, &call);
+    s.now = s.book.asked[&(id, 0)].until;
+    assert_eq!(s.block(std::slice::from_ref(&one)), [false]);
+    s.now += 1;
+    must(s, one);
+    let amount = s.book.variable("seed_bond", s.now);
+    let call = Participants::topUpCall { amount };
+    must(
+        s,
+        named("Participants.topUp", silent, s.d.participants, &call),
+    );
 }
 
 /// Refused until the last second of the window, possible from its end on.

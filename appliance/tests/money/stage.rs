@@ -20,6 +20,7 @@ pub(crate) const PURSE: u64 = 1 << 40;
 pub(crate) fn parameters() -> Parameters {
     Parameters {
         min_stake: 1_000,
+        seed_answer_s: 60,
         unbonding_s: 3_000,
         live_interval_s: 900,
         coordinator_fee: 77,

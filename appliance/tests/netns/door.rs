@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use plumbline::keyfile::Keys;
+use plumbline::role::settle::Settler;
 use plumbline_lab::Host;
-use plumbline_proof::backhaul::messages::{Consent, SeedCommitment, Statement};
+use plumbline_proof::backhaul::messages::{
+    Consent, Notice, Ready, SeedCommitment, Settlement as _, Statement,
+};
 use plumbline_trust::encoding::{decode, encode};
 use plumbline_trust::{NetworkKey, Signed};
 use serde_json::{Value, json};
@@ -264,11 +267,34 @@ fn misplaced(stage: &Stage, door: &str, log: &[Statement]) {
     problem(
         &post(&SeedCommitment {
             index: 4,
-            ..message
+            ..message.clone()
         }),
         422,
         "bad-field",
     );
+    // A Ready by which the chain would name nobody. One that the contract takes is only too early here.
+    let notice: Notice = log[0].signed().open().expect("it is signed");
+    let settler = Settler::new(own.signer());
+    let other = SeedCommitment {
+        seed_hash: [1; 32],
+        ..message.clone()
+    };
+    for (settlement, status, code) in [
+        (Vec::new(), 422, "bad-field"),
+        (vec![0x5a; 65], 422, "bad-field"),
+        (settler.sign_begin(&notice, &other), 422, "bad-field"),
+        (settler.sign_begin(&notice, &message), 409, "too-early"),
+    ] {
+        let ready = Ready {
+            challenge: message.challenge,
+            index: message.index,
+            rho_ns: 1,
+            reached: None,
+            settlement,
+        };
+        let ready = Statement::Ready(Signed::new(&own.network, &ready));
+        problem(&stage.post(door, JSON, &hexed(&ready)), status, code);
+    }
     // Only the coordinator opens a session, and not through the door.
     problem(&stage.post(door, JSON, &hexed(&log[0])), 409, "conflict");
 }

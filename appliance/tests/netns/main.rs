@@ -8,6 +8,7 @@
 //!  links.rs   both over IPv6 and with jumbo packets
 //!  mtu.rs     packets longer than interface or path take: refused before the flood, and the payer told
 //!  crash.rs   coordinator killed at several instants · prover silent · prover killed
+//!  bond.rs    a seed withheld costs a bond; one that a lying coordinator asks for costs nothing
 //!  twice.rs   prover and challenger killed, with their journals and without: one wording each
 //!  bystander.rs  TCP through the measured interface before, during and after
 //!  privilege.rs  nobody keeps a capability
@@ -19,6 +20,7 @@
 // The lint exempts test functions, not what they share.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+mod bond;
 mod bystander;
 mod crash;
 mod door;

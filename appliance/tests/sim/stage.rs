@@ -22,6 +22,8 @@ use crate::world::World;
 pub(crate) const START: u64 = 1_700_000_000;
 /// Stake of everyone but some jurors.
 pub(crate) const STAKE: u128 = 1_000;
+/// Of it, what a challenger loses if it withholds its seed.
+pub(crate) const SEED_BOND: u128 = 100;
 /// Highest claim of a prover, bit/s.
 const CLAIM: u64 = 960_000_000;
 /// Duration of the floods, ms.
@@ -31,7 +33,8 @@ pub(crate) const TERM_S: u64 = 320;
 /// Chain variables of all runs.
 pub(crate) fn parameters() -> Parameters {
     Parameters {
-        min_stake: STAKE,
+        min_stake: STAKE - SEED_BOND,
+        seed_bond: SEED_BOND,
         unbonding_s: 1_200,
         live_interval_s: 120,
         coordinator_fee: 77,

@@ -8,8 +8,6 @@ pub type Digest = [u8; 32];
 
 /// Domains (BLAKE3 `derive_key` contexts). A hash made in one can never be mistaken for another's.
 pub mod domain {
-    /// Challenger's commitment to a secret seed.
-    pub const SEED: &str = "plumbline 2026-11 backhaul seed commitment v1";
     /// Keystream of a challenger's packets.
     pub const KEYSTREAM: &str = "plumbline 2026-11 backhaul keystream v1";
     /// Seed of the packets that a prover sends to one challenger, from their session key.

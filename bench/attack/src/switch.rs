@@ -280,7 +280,7 @@ impl Attack {
             }
             Self::SecondPayout => "the contract: WrongState",
             Self::PayerWithdraws => "the contract: cancelled only before the draw",
-            Self::SilentChallenger => "Withheld: named, not paid; V9 needs n−f of the others",
+            Self::SilentChallenger => "Withheld: named, loses its bond; V9 needs n−f of the others",
             Self::SilentProver => "the deadline: TimedOut, refunded",
             Self::TokenBucket => {
                 "a row for each size of bucket says what is sustained at least: B_g − 8·σ/T"

@@ -26,6 +26,8 @@ use super::clock::Clock;
 const CHAIN_ID: u64 = 7_331;
 /// Stake of everyone, the token's smallest unit.
 pub(crate) const STAKE: u128 = 1_000;
+/// Of it, what a challenger loses if it withholds its seed.
+pub(crate) const SEED_BOND: u128 = 100;
 /// What everyone has to spend: more than any measurement here costs.
 pub(crate) const PURSE: u64 = 1 << 62;
 /// What a prover may be asked to prove, bit/s.
@@ -50,7 +52,8 @@ pub(crate) fn key(name: &str, number: usize) -> Result<PrivateKeySigner> {
 
 fn parameters() -> Parameters {
     Parameters {
-        min_stake: STAKE,
+        min_stake: STAKE - SEED_BOND,
+        seed_bond: SEED_BOND,
         unbonding_s: UNBONDING_S,
         // Nobody falls out of a draw because a measurement takes long: the clock is held anyway.
         live_interval_s: 3_600,

@@ -109,8 +109,7 @@ struct Heard {
 pub struct Challenger {
     pub(super) record: Record,
     pub(super) index: u16,
-    data: SocketAddr,
-    control: SocketAddr,
+    commitment: SeedCommitment,
     pub(super) secrets: Secrets,
     pub(super) session: Option<SessionKey>,
     train: Option<Train>,
@@ -164,11 +163,11 @@ impl Challenger {
             data,
             control,
         };
+        let said = Statement::SeedCommitment(Signed::new(key, &commitment));
         let this = Self {
             record,
             index,
-            data,
-            control,
+            commitment,
             session: None,
             train: None,
             prepared: false,
@@ -182,7 +181,6 @@ impl Challenger {
             done: false,
             uplink: Receiving::default(),
         };
-        let said = Statement::SeedCommitment(Signed::new(key, &commitment));
         // Of another family than the terms: better known now than refused later.
         this.record.clone().absorb(&said)?;
         Ok((this, vec![ChallengerAction::Say(said)]))
@@ -196,6 +194,11 @@ impl Challenger {
     /// Place in the draw.
     pub fn index(&self) -> u16 {
         self.index
+    }
+
+    /// What answers for this challenger once the measurement is over.
+    pub fn seed(&self) -> [u8; 32] {
+        self.secrets.seed
     }
 
     /// Takes a line of the session's log, at `now_ns`. A line that does not belong there changes nothing.
@@ -243,7 +246,9 @@ impl Challenger {
 
     /// Takes no further part, and tells everyone why.
     pub fn give_up(&self, key: &NetworkKey, why: &str) -> Vec<ChallengerAction> {
-        let abort = Abort::new(self.record.challenge(), Some(self.index), why);
+        let mut abort = Abort::new(self.record.challenge(), Some(self.index), why);
+        // Whoever stops after the start withholds nothing; nothing signed will ever rest on this seed.
+        abort.seed = self.record.start.as_ref().map(|_| self.secrets.seed);
         vec![
             ChallengerAction::Say(Statement::Abort(Signed::new(key, &abort))),
             ChallengerAction::Fail(why.to_owned()),
@@ -255,7 +260,8 @@ impl Challenger {
             return Vec::new();
         };
         let me = consent.senders.iter().find(|s| s.index == self.index);
-        if me.is_none_or(|s| (s.data, s.control) != (self.data, self.control)) {
+        if me.is_none_or(|s| (s.data, s.control) != (self.commitment.data, self.commitment.control))
+        {
             return vec![ChallengerAction::Fail(
                 "the prover did not consent to me".into(),
             )];
@@ -470,11 +476,13 @@ impl Challenger {
         let prepared = self.up() || self.prepared;
         if !self.said_ready && prepared && self.session.is_some() && self.probes.done(now_ns) {
             self.said_ready = true;
+            let notice = &self.record.notice.message;
             let ready = Ready {
-                challenge: *self.record.challenge(),
+                challenge: notice.challenge,
                 index: self.index,
                 rho_ns: self.probes.smallest_ns(),
                 reached: self.reached(),
+                settlement: settlement.sign_begin(notice, &self.commitment),
             };
             actions.push(ChallengerAction::Say(Statement::Ready(Signed::new(
                 key, &ready,

@@ -25,7 +25,7 @@ use super::params::{Direction, ROUND_TRIPS, Terms};
 use super::record::{Kept, Record};
 use super::replay::{Claim, Found, replay};
 use super::uplink;
-use super::verdict;
+use super::verdict::{self, WITHHELD};
 pub use super::verdict::{Check, Judgement, Standing, Verdict};
 
 /// Judges a record that has a reveal, on all cores.
@@ -331,12 +331,11 @@ impl<'a> Bench<'a> {
             let senders = &c.message.senders;
             senders.iter().any(|s| usize::from(s.index) == index)
         });
-        let ready = said(record.ready.get(index).map(Option::is_some));
         let out = said(record.out.get(index).map(Option::is_some));
-        let flag = match (out, consented, ready && record.start.is_some()) {
-            (true, ..) => "GaveUp",
-            (_, false, _) => "NotConsented",
-            (_, _, true) => "Withheld",
+        let flag = match (record.withholds(index), out, consented) {
+            (true, ..) => WITHHELD,
+            (_, true, _) => "GaveUp",
+            (.., false) => "NotConsented",
             _ => "NoReport",
         };
         self.flag(index, flag);
@@ -492,6 +491,9 @@ impl<'a> Bench<'a> {
         let mut words = String::new();
         for (index, flags) in self.flags.iter().enumerate().filter(|(_, f)| !f.is_empty()) {
             words.push_str(&format!("; challenger {index}: {}", flags.join(", ")));
+            if flags.iter().any(|f| f == WITHHELD) {
+                words.push_str(" (it began and gave no seed: its bond is at stake)");
+            }
             let said = self.record.out.get(index).and_then(Option::as_ref);
             if let Some(said) = said {
                 words.push_str(&format!(" ({})", said.message.why));

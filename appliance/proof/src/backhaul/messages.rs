@@ -80,7 +80,7 @@ pub struct SeedCommitment {
     pub challenge: ChallengeId,
     /// Place in the draw.
     pub index: u16,
-    /// H(seed).
+    /// keccak256(challenge ‖ seed): the chain can check it.
     pub seed_hash: Digest,
     /// X25519 public half of the session key.
     pub ephemeral: [u8; 32],
@@ -152,6 +152,9 @@ pub struct Ready {
     /// Uplink only: an echo that reached me. The prover's signature in it cannot be guessed, so whoever
     /// shows it receives what is sent to its control address, and may be flooded there.
     pub reached: Option<Rtt>,
+    /// Settlement key's EIP-712 signature that it begins with the seed it committed to: whoever withholds that
+    /// seed afterwards is asked for it on the chain.
+    pub settlement: Vec<u8>,
 }
 
 /// Prover → challengers: when.
@@ -317,10 +320,12 @@ pub struct Abort {
     /// What, where, and what is allowed: text without control characters, at most [`ABORT_WORDS_MAX`]
     /// bytes.
     pub why: String,
+    /// The challenger's seed, if it gives up after the start: it withholds nothing.
+    pub seed: Option<[u8; 32]>,
 }
 
 impl Abort {
-    /// Says `why`, cut to what is taken.
+    /// Says `why`, cut to what is taken; gives no seed.
     pub fn new(challenge: &ChallengeId, index: Option<u16>, why: &str) -> Self {
         let mut words = String::new();
         for c in why.chars() {
@@ -334,6 +339,7 @@ impl Abort {
             challenge: *challenge,
             index,
             why: words,
+            seed: None,
         }
     }
 }
@@ -418,6 +424,8 @@ impl Statement {
 /// Makes the settlement key's EIP-712 signatures. The contract's typed data belongs to the layer
 /// above; here a signature is bytes.
 pub trait Settlement {
+    /// Challenger's signature that it begins, with the seed that it committed to.
+    fn sign_begin(&self, notice: &Notice, seed: &SeedCommitment) -> Vec<u8>;
     /// Prover's signature over a commitment.
     fn sign_commit(&self, notice: &Notice, commit: &Commit) -> Vec<u8>;
     /// Challenger's signature over a report (its `settlement` field is not yet filled).

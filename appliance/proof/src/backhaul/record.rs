@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use plumbline_trust::encoding::{domain, hash};
+use plumbline_trust::encoding::{domain, keccak256};
 use plumbline_trust::identity::{Signed, SignedError, VerifyingKey, binding_message};
 use plumbline_trust::selection;
 
@@ -109,6 +109,8 @@ pub struct Record {
     pub begun: Option<Kept<Begun>>,
     /// By index.
     pub ready: Vec<Option<Kept<Ready>>>,
+    /// By index: ready at the start or later, and had not given up by then.
+    began: Vec<bool>,
     /// The prover's.
     pub start: Option<Kept<Start>>,
     /// The prover's.
@@ -178,6 +180,7 @@ impl Record {
             consent: None,
             begun: None,
             ready: vec![None; n],
+            began: vec![false; n],
             start: None,
             commit: None,
             reveal: None,
@@ -272,15 +275,20 @@ impl Record {
                 self.same(what, &message.challenge, 0)?;
                 need(what, "the consent", self.consent.as_ref())?;
                 let at = self.challenger(what, s, message.index)?;
+                need(what, "its commitment to a seed", self.seeds[at].as_ref())?;
                 uplink::record::ready(&self.notice.message, &message)?;
-                keep(what, &mut self.ready[at], s, message)
+                let fresh = keep(what, &mut self.ready[at], s, message)?;
+                self.begin();
+                Ok(fresh)
             }
             Statement::Start(s) => {
                 let message: Start = s.open()?;
                 self.same(what, &message.challenge, message.phase)?;
                 self.prover(what, s)?;
                 need(what, "the set-up is anchored", self.begun.as_ref())?;
-                keep(what, &mut self.start, s, message)
+                let fresh = keep(what, &mut self.start, s, message)?;
+                self.begin();
+                Ok(fresh)
             }
             Statement::Commit(s) => {
                 let message: Commit = s.open()?;
@@ -350,6 +358,26 @@ impl Record {
         }
     }
 
+    /// Who is ready and has not given up goes on from the start.
+    fn begin(&mut self) {
+        if self.start.is_none() {
+            return;
+        }
+        let parts = self.ready.iter().zip(&self.out);
+        for (began, (ready, out)) in self.began.iter_mut().zip(parts) {
+            *began |= ready.is_some() && out.is_none();
+        }
+    }
+
+    /// Whether this challenger began, could have reported, and has given neither report nor seed.
+    pub fn withholds(&self, index: usize) -> bool {
+        let began = self.began.get(index).copied().unwrap_or(false);
+        let reported = self.reports.get(index).is_some_and(Option::is_some);
+        let left = self.out.get(index).and_then(Option::as_ref);
+        let given = reported || left.is_some_and(|kept| kept.message.seed.is_some());
+        began && self.reveal.is_some() && !given
+    }
+
     fn aborted(&mut self, what: &'static str, signed: &Signed) -> Result<bool, Refusal> {
         let message: Abort = signed.open()?;
         self.same(what, &message.challenge, 0)?;
@@ -375,6 +403,13 @@ impl Record {
             return field(
                 "abort.why",
                 format!("must be at most {ABORT_WORDS_MAX} bytes without control characters"),
+            );
+        }
+        let opens = |seed| at.is_some_and(|at| self.seed_opens(at, seed));
+        if !message.seed.as_ref().is_none_or(opens) {
+            return field(
+                "abort.seed",
+                "does not open this challenger's commitment".into(),
             );
         }
         let slot = match at {
@@ -562,9 +597,9 @@ impl Record {
     }
 }
 
-/// H(seed), bound to its challenge.
+/// H(seed), bound to its challenge, as the contract `Bonds` computes it.
 pub fn seed_hash(challenge: &ChallengeId, seed: &[u8; 32]) -> [u8; 32] {
-    hash(domain::SEED, &[challenge, seed])
+    keccak256(&[challenge, seed])
 }
 
 fn author(

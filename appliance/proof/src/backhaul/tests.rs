@@ -19,7 +19,8 @@ use super::coordinator::{Coordinator, CoordinatorAction};
 use super::judge::{Judgement, Verdict, judge, judge_on};
 use super::keystream::Train;
 use super::messages::{
-    Accounting, Commit, Consent, ECHO_DOMAIN, Member, Notice, Report, Settlement, Statement,
+    Abort, Accounting, Commit, Consent, ECHO_DOMAIN, Member, Notice, Report, SeedCommitment,
+    Settlement, Statement,
 };
 use super::params::Terms;
 use super::prover::{Prover, ProverAction};
@@ -27,6 +28,7 @@ use super::record::Record;
 use super::rtt;
 use super::sendlog::SendLog;
 use super::tally::{Leaf, Tally};
+use super::verdict::WITHHELD;
 
 const MS: u64 = 1_000_000;
 /// One way, ns.
@@ -34,6 +36,9 @@ const DELAY: u64 = MS;
 
 pub(super) struct NoChain;
 impl Settlement for NoChain {
+    fn sign_begin(&self, _: &Notice, _: &SeedCommitment) -> Vec<u8> {
+        vec![0]
+    }
     fn sign_commit(&self, _: &Notice, _: &Commit) -> Vec<u8> {
         vec![1]
     }
@@ -619,13 +624,69 @@ fn who_hears_the_start_late_says_so_and_is_nobodys_accuser() {
             late: Some((1, ns)),
             ..World::new(20_000_000)
         };
-        Sim::new(world).run().1
+        Sim::new(world).run()
     };
-    let j = late(10_000 * MS);
+    let (bundle, j) = late(10_000 * MS);
     assert_eq!(j.verdict, Verdict::Pass, "{:?}", j.reason);
     assert_eq!(j.standings[1].flags, ["GaveUp"]);
+    let record = bundle::verify(&bundle).record.unwrap();
+    let said = &record.out[1].as_ref().unwrap().message;
+    let seed = said.seed.expect("it withholds nothing");
+    assert!(record.seed_opens(1, &seed));
     // T0 is 250 ms ahead.
-    assert!(late(240 * MS).standings[1].valid);
+    assert!(late(240 * MS).1.standings[1].valid);
+}
+
+#[test]
+fn who_began_and_gives_neither_report_nor_seed_withholds_it() {
+    let (bundle, _) = Sim::new(World::new(20_000_000)).run();
+    let body = &bundle[20..bundle.len() - 32];
+    let bundle: Bundle = decode::<Signed>(body).unwrap().open().unwrap();
+    let log = bundle.log;
+    let whole = Record::read(&log).unwrap();
+    let index = 2;
+    let of = |line: &Statement, name: &str| {
+        line.name() == name && line.signed().key == whole.notice.message.challengers[index].key
+    };
+    let without = |names: &[&str]| -> Vec<Statement> {
+        let kept = log.iter().filter(|l| !names.iter().any(|name| of(l, name)));
+        kept.cloned().collect()
+    };
+    let withholds = |log: &[Statement]| {
+        let record = Record::read(log).unwrap();
+        let others = (0..5).filter(|i| *i != index);
+        assert!(others.into_iter().all(|i| !record.withholds(i)));
+        record.withholds(index)
+    };
+    assert!(!withholds(&log));
+    let silent = without(&["report"]);
+    assert!(withholds(&silent));
+    let judged = judge(&Record::read(&silent).unwrap());
+    assert_eq!(judged.standings[index].flags, [WITHHELD]);
+    assert!(!withholds(&without(&["ready", "report"])), "it never began");
+
+    let owner = whole.notice.message.challengers[index].address.0[0];
+    let gives_up = |at: &str, seed| {
+        let mut abort = Abort::new(&[7; 32], u16::try_from(index).ok(), "no more");
+        abort.seed = seed;
+        let line = Statement::Abort(Signed::new(&key(owner), &abort));
+        let mut log = silent.clone();
+        let place = log.iter().position(|l| l.name() == at).unwrap();
+        log.insert(place, line);
+        log
+    };
+    let seed = Some([owner; 32]);
+    assert!(!withholds(&gives_up("start", None)), "before the start");
+    assert!(withholds(&gives_up("commit", None)));
+    assert!(!withholds(&gives_up("commit", seed)));
+    let refused = Record::read(&gives_up("commit", Some([1; 32]))).unwrap_err();
+    assert_eq!(refused.1.code(), "bad-field");
+    let early: Vec<Statement> = silent
+        .iter()
+        .filter(|l| !["reveal", "report"].contains(&l.name()))
+        .cloned()
+        .collect();
+    assert!(!withholds(&early), "nobody could report");
 }
 
 #[test]

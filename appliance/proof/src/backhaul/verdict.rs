@@ -57,6 +57,9 @@ pub struct Check {
     pub detail: String,
 }
 
+/// Flag of a challenger that began, and gave neither report nor seed.
+pub const WITHHELD: &str = "Withheld";
+
 /// One challenger's part in the judgement.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
 pub struct Standing {
@@ -65,7 +68,7 @@ pub struct Standing {
     /// Its report counts, and it is paid for its packets.
     pub valid: bool,
     /// What is to be said of it: `Narrow` (its own access may have been the limit), and what keeps its report from
-    /// counting: `NotConsented`, `GaveUp`, `NoReport`, `Withheld` (it began, and gave no seed), `V2` …
+    /// counting: `NotConsented`, `GaveUp`, `NoReport`, [`WITHHELD`], `V2` …
     pub flags: Vec<String>,
 }
 

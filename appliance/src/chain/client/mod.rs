@@ -14,6 +14,7 @@
 //! of two transactions, the other is refused or sent anew, and nothing is done twice. What is
 //! acknowledged is settled ([`Patience`]).
 
+mod bonds;
 mod calls;
 mod disputes;
 mod error;
@@ -51,7 +52,8 @@ pub use error::ClientError;
 pub use patience::Patience;
 pub use seeds::{Seeds, commitment};
 pub use types::{
-    BlockInfo, Drawn, Measurement, Outcome, Participant, Registration, Reported, Sent, Totals, role,
+    BlockInfo, Drawn, Measurement, Outcome, Participant, Registration, Reported, SeedCase, Sent,
+    Totals, role,
 };
 pub use variables::Held;
 

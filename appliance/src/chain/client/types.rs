@@ -2,7 +2,7 @@
 
 use alloy::primitives::{Address, B256, U256};
 use plumbline_contracts::abi::backhaul::IBackhaul::Request;
-use plumbline_contracts::{State, Verdict};
+use plumbline_contracts::{Answer, State, Verdict};
 use serde::Serialize;
 
 /// Role bits of a participant.
@@ -149,6 +149,19 @@ pub struct Outcome {
     pub bundle_hash: B256,
     /// Where the measurement stands.
     pub state: State,
+}
+
+/// A challenger that was asked for its seed, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SeedCase {
+    /// What became of it.
+    pub answer: Answer,
+    /// Unix seconds after which its bond is lost.
+    pub until: u64,
+    /// What it can lose, in the token's smallest unit.
+    pub bond: u128,
+    /// What its seed hashes to.
+    pub seed_hash: B256,
 }
 
 /// What the vault holds.

@@ -9,6 +9,7 @@
 //! The control socket is read by the thread that owns the machine, and arrival times are the kernel's,
 //! so that a busy scheduler does not lengthen anyone's round trip.
 
+mod answer;
 mod control;
 mod limits;
 mod uplink;
@@ -344,6 +345,12 @@ impl Session {
             self.runtime.block_on(self.node.check_anchor(record))?;
         }
         let kept = self.seat.keep(statement).map_err(|e| e.to_string())?;
+        if matches!(kept.statement(), Statement::Ready(_)) && self.conduct.answers() {
+            let (index, seed) = (self.machine.index(), self.machine.seed());
+            let id = (*self.seat.challenge()).into();
+            self.runtime
+                .spawn(answer::watch(self.node.clone(), id, index, seed.into()));
+        }
         let sent = self.say.blocking_send(kept);
         sent.map_err(|_| "the session was given up".to_owned())
     }

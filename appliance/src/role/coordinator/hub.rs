@@ -20,7 +20,7 @@ use crate::control::SessionSummary;
 use crate::journal::{Journal, JournalError};
 use crate::metrics::Metrics;
 use crate::role::conduct::{Conduct, Honest};
-use crate::role::settle;
+use crate::role::settle::{self, Before};
 use crate::store::{Store, StoreError};
 
 /// Sessions kept in memory. One more, and the first to go is one that is over, else the one that is open
@@ -297,13 +297,13 @@ impl Session {
     pub fn hear(&self, store: &Store, statement: Statement) -> Result<(), HearError> {
         // What the contract will check is checked at the door, without holding the session: one bad signature
         // on the chain would be one report less, without a word to its author.
-        if matches!(statement, Statement::Reveal(_) | Statement::Report(_)) {
-            let (notice, commit) = self.read(|m| {
-                let record = m.record();
-                let commit = record.commit.as_ref().map(|kept| kept.message.clone());
-                (record.notice.message.clone(), commit)
-            });
-            settle::check(&notice, commit.as_ref(), &statement)?;
+        let signs = matches!(
+            statement,
+            Statement::Ready(_) | Statement::Reveal(_) | Statement::Report(_)
+        );
+        if signs {
+            let before = self.read(|m| Before::of(m.record()));
+            settle::check(&before, &statement)?;
         }
         self.change(store, |machine| {
             machine.hear(statement, clock::realtime_ns())

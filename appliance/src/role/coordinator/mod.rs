@@ -7,10 +7,12 @@
 //!     Created ─select─► Selected ─open session─► … Anchor ─begin─► Running … Judge ─report─► Reported
 //!        │                                                                                     │
 //!        └── deadline passed: timeout ──► TimedOut                          window over: finalize ──► Final
+//!                                             └──────── who withheld its seed: name, forfeit ────────┘
 //! ```
 //! Every step is taken from the state that the chain is in, so a coordinator that was killed goes on
 //! where it stopped: the chain remembers the request, the store the log.
 
+mod bonds;
 mod conclude;
 mod hub;
 
@@ -84,8 +86,9 @@ async fn drive(hub: Arc<Hub>, id: B256) {
     }
     let began = Instant::now();
     let (mut under_way, mut retry) = (false, RETRY);
+    let mut pursued = false;
     loop {
-        let wait = match step(&hub, id, &asked).await {
+        let wait = match step(&hub, id, &asked, &mut pursued).await {
             Ok(Next::Ended(state)) => {
                 if under_way {
                     ended(&hub, id, state, began.elapsed()).await;
@@ -146,9 +149,21 @@ enum Next {
     Again(Duration),
 }
 
-async fn step(hub: &Arc<Hub>, id: B256, asked: &Measurement) -> Result<Next, String> {
+async fn step(
+    hub: &Arc<Hub>,
+    id: B256,
+    asked: &Measurement,
+    pursued: &mut bool,
+) -> Result<Next, String> {
     let chain = |e: ClientError| e.to_string();
     let state = hub.chain.state_of(id).await.map_err(chain)?;
+    let over = matches!(
+        state,
+        State::Reported | State::Disputed | State::Final | State::TimedOut
+    );
+    if over && !std::mem::replace(pursued, true) {
+        tokio::spawn(bonds::pursue(hub.clone(), id));
+    }
     let late = clock::realtime_s() > asked.request.deadline;
     match state {
         State::Created | State::Selected | State::Running if late => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use plumbline_proof::backhaul::verdict::WITHHELD;
 use plumbline_trust::identity::Address;
 use serde::{Deserialize, Serialize};
 
@@ -287,6 +288,27 @@ impl MeasureResult {
         }
     }
 
+    /// Those that began, and gave neither report nor seed.
+    pub fn withheld(&self) -> impl Iterator<Item = &ChallengerResult> {
+        let flagged = |c: &&ChallengerResult| c.flags.iter().any(|f| f == WITHHELD);
+        self.challengers.iter().filter(flagged)
+    }
+
+    /// What follows for them, and for the payer.
+    fn withheld_words(&self) -> String {
+        let who: Vec<String> = self
+            .withheld()
+            .map(|c| format!("challenger {} ({})", c.index, c.address))
+            .collect();
+        match who.as_slice() {
+            [] => "nothing".to_owned(),
+            who => format!(
+                "{} began and gave no seed: who gives none on the chain either loses its bond to the payer and is in no draw until it puts it up again; ask again",
+                who.join(", ")
+            ),
+        }
+    }
+
     fn head(&self, style: Style) -> String {
         let verdict = match &self.reason {
             Some(reason) => format!("{}: {reason}", self.verdict.render(style)),
@@ -366,6 +388,7 @@ impl MeasureResult {
                 ),
             ),
             ("commit latency", nanoseconds(self.commit_latency_ns)),
+            ("withheld", self.withheld_words()),
             ("datapath", self.datapath.render()),
             (
                 "state",
@@ -504,6 +527,9 @@ mod tests {
                 "address": address, "index": 0, "window_us": 101_500, "rho_ns": 500_000,
                 "rtt": {"before_ns": 500_000, "during_ns": null}, "packets": 2000, "sent": 2400,
                 "control_sent": 9, "paid": "3000000000", "valid": true, "flags": ["Narrow"]
+            }, {
+                "address": address, "index": 1, "window_us": 0, "rho_ns": 0, "rtt": {"before_ns": 0, "during_ns": null},
+                "packets": 0, "sent": 0, "control_sent": 0, "paid": "0", "valid": false, "flags": ["Withheld"]
             }],
             "packets": {
                 "sent": 12000, "verified": 8000, "over_cap": 1, "late": 2, "duplicate": 3, "bad_tag": 4, "malformed": 5,
@@ -560,6 +586,7 @@ mod tests {
             "Final, escrow 340282366920938463463374607431768211455 (conserved, embedded chain)",
             "500.000 µs / –",
             "Narrow",
+            "challenger 1 (0x1111111111111111111111111111111111111111) began and gave no seed",
             "xdp redirected",
             "not saved",
         ] {

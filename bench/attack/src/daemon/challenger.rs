@@ -126,8 +126,7 @@ impl Conduct for Corrupt {
 
     fn say(&self, speaker: &Speaker<'_>, statement: Statement) -> Option<Statement> {
         match (self.attack, &statement) {
-            (Attack::SilentChallenger, Statement::SeedCommitment(_)) => Some(statement),
-            (Attack::SilentChallenger, _) => None,
+            (Attack::SilentChallenger, Statement::Report(_) | Statement::Abort(_)) => None,
             (
                 Attack::LieFast | Attack::LieSlow | Attack::Rush | Attack::JunkSignature,
                 Statement::Report(signed),
@@ -142,6 +141,10 @@ impl Conduct for Corrupt {
             }
             _ => Some(statement),
         }
+    }
+
+    fn answers(&self) -> bool {
+        self.attack != Attack::SilentChallenger
     }
 
     fn packets(&self, chunk: &mut [u8], length: usize, _first: u64) {
@@ -171,10 +174,6 @@ impl Conduct for Corrupt {
             // Half are new, as many as the honest send.
             Attack::Replay => Flood {
                 rate_bps: plan.rate_bps * 2,
-                ..plan
-            },
-            Attack::SilentChallenger => Flood {
-                deadline_ns: plan.start_ns,
                 ..plan
             },
             _ => plan,

@@ -189,6 +189,7 @@ impl Speaker {
                     index: self.index(),
                     rho_ns: self.number(),
                     reached: (self.chance.below(4) == 0).then(|| self.echo()),
+                    settlement: Vec::new(),
                 };
                 Statement::Ready(self.signed(&message))
             }
@@ -201,6 +202,7 @@ impl Speaker {
                     challenge,
                     index: self.coin().then(|| self.index()),
                     why: if self.coin() { "\n" } else { "no" }.into(),
+                    seed: self.coin().then(|| self.digest()),
                 };
                 Statement::Abort(self.signed(&message))
             }

@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 use plumbline_proof::backhaul::challenger::{Challenger, ChallengerAction, Secrets};
 use plumbline_proof::backhaul::coordinator::{Coordinator, CoordinatorAction};
 use plumbline_proof::backhaul::keystream::Train;
-use plumbline_proof::backhaul::messages::{Abort, Commit, Notice, Report, Settlement, Statement};
+use plumbline_proof::backhaul::messages::{
+    Abort, Commit, Notice, Report, SeedCommitment, Settlement, Statement,
+};
 use plumbline_proof::backhaul::prover::{Prover, ProverAction};
 use plumbline_proof::backhaul::record::Refusal;
 use plumbline_trust::encoding::Digest;
@@ -47,6 +49,9 @@ const LEAVES: u64 = 64;
 /// There is no chain: settlement signatures are bytes.
 pub(super) struct NoChain;
 impl Settlement for NoChain {
+    fn sign_begin(&self, _: &Notice, _: &SeedCommitment) -> Vec<u8> {
+        vec![0]
+    }
     fn sign_commit(&self, _: &Notice, _: &Commit) -> Vec<u8> {
         vec![1]
     }

@@ -35,6 +35,7 @@ fn abort(by: u8, index: Option<u16>, why: &str) -> Statement {
         challenge: notice(terms()).challenge,
         index,
         why: why.to_owned(),
+        seed: None,
     };
     Statement::Abort(Signed::new(&key(by), &message))
 }
@@ -215,6 +216,7 @@ fn once_all_others_are_ready_the_prover_starts_without_who_gave_up() {
             index,
             rho_ns: 1,
             reached: None,
+            settlement: Vec::new(),
         };
         let ready = Signed::new(&key(owner(&notice, index)), &ready);
         heard.push(Statement::Ready(ready));
