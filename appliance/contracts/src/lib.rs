@@ -24,6 +24,5 @@ pub use deploy::{Deployment, Parameters, Plan, Step, plan};
 pub use refusal::{Refusal, explain};
 pub use signing::{
     Timing, commit_digest, counts_hash, domain, recover_commit, recover_report, report_digest,
-    request_id,
 };
-pub use status::{Ruling, Stage, State, Verdict};
+pub use status::{Ruling, Stage, State, Verdict, seated};

@@ -204,6 +204,8 @@ fn both_sides_of_each_bound() {
             "\"340282366920938463463374607431768211456\"",
         ),
         ("chain", "coordinator_fee", "0", "-1"),
+        ("chain", "draw_operators", "1", "0"),
+        ("chain", "draw_operators", "32", "33"),
         ("chain", "jury_size", "1", "0"),
         ("chain", "jury_size", "63", "64"),
         ("chain", "offence_percent", "100", "101"),

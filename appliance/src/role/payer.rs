@@ -141,9 +141,16 @@ pub async fn measure(
         packetBytes: terms.packet_bytes,
         pricePerByte: order.price_per_byte,
         deadline: clock::realtime_s() + order.deadline.as_secs(),
-        nonce: clock::realtime_ns(),
     };
-    let id = ask(&chain, &request, order, progress).await?;
+    let (id, request) = match unfinished(&chain, &request).await? {
+        Some((id, asked)) => {
+            progress.tell(&format!(
+                "the same was asked before and has not ended: going on with {id}"
+            ));
+            (id, asked)
+        }
+        None => (ask(&chain, &request, order, progress).await?, request),
+    };
     progress.note(&id.to_string());
     let mut given_up = None;
     let state = wait(&api, &chain, id, &request, &mut given_up, progress).await?;
@@ -168,6 +175,26 @@ async fn fitted(chain: &ChainClient, order: &Order) -> Result<Terms, PayError> {
         .terms
         .of_mtu(mtu, address.is_some_and(|a| a.is_ipv6()));
     Ok(terms.ok_or(PayError::Mtu { mtu, endpoint })?.check()?)
+}
+
+/// This payer's last request, if it is the same but for its deadline and has not ended: an earlier process asked,
+/// and died before it knew. What such a one broadcast and is in no block yet is replaced by the next
+/// transaction of this key: it takes the same nonce.
+async fn unfinished(
+    chain: &ChainClient,
+    request: &Request,
+) -> Result<Option<(B256, Request)>, ClientError> {
+    let id = chain.last_request(chain.address()).await?;
+    if id.is_zero() || chain.state_of(id).await?.is_over() {
+        return Ok(None);
+    }
+    let asked = chain.request_of(id).await?.request;
+    let same = Request {
+        deadline: asked.deadline,
+        ..request.clone()
+    };
+    let open = asked.deadline >= clock::realtime_s();
+    Ok((open && asked == same).then_some((id, asked)))
 }
 
 async fn ask(

@@ -48,7 +48,8 @@ pub(crate) enum Secret {
 /// What the actors know between blocks.
 #[derive(Default)]
 pub(crate) struct Plans {
-    pub(crate) nonce: u64,
+    /// Requests of the script.
+    pub(crate) asked: u64,
     secrets: Vec<(Address, Secret)>,
     last: Option<Named>,
     /// Whether modules may be retired by now.
@@ -152,7 +153,7 @@ fn measure(s: &mut Stage, plans: &mut Plans) -> Made {
     let wrong = s.chance.percent(5).then(|| word(s));
     match s.chance.below(20) {
         0..=4 => {
-            let asked = request(s, plans);
+            let asked = request(s);
             let call = Backhaul::requestCall {
                 asked: asked.clone(),
             };
@@ -190,7 +191,7 @@ fn measure(s: &mut Stage, plans: &mut Plans) -> Made {
                 &Backhaul::finalizeCall { id },
             ))
         }
-        18 => {
+        _ => {
             let open = [State::Created, State::Selected, State::Running];
             let id = wrong.or_else(|| measured(s, &open))?;
             Some(named(
@@ -200,21 +201,10 @@ fn measure(s: &mut Stage, plans: &mut Plans) -> Made {
                 &Backhaul::timeoutCall { id },
             ))
         }
-        _ => {
-            let id = measured(s, &[State::Created])?;
-            let from = s.book.measured[&id].asked.payer;
-            Some(named(
-                "Backhaul.cancel",
-                from,
-                to,
-                &Backhaul::cancelCall { id },
-            ))
-        }
     }
 }
 
-fn request(s: &mut Stage, plans: &mut Plans) -> Request {
-    plans.nonce += 1;
+fn request(s: &mut Stage) -> Request {
     let f = s.chance.below(2) as u16;
     let lengths = [500, 1_436, 1_500, 8_988, 9_100];
     let packetBytes = if s.chance.percent(2) {
@@ -239,7 +229,6 @@ fn request(s: &mut Stage, plans: &mut Plans) -> Request {
         packetBytes,
         pricePerByte: u128::from(s.chance.below(4)),
         deadline: s.now + s.chance.below(400),
-        nonce: plans.nonce,
     }
 }
 
@@ -675,6 +664,7 @@ fn schedule(s: &mut Stage, from: Address) -> Named {
         ("offence_percent", 0, 120),
         ("reporter_percent", 0, 120),
         ("jury_size", 1, 5),
+        ("draw_operators", 1, 3),
         ("juror_fee", 0, 50),
         ("juror_penalty", 0, 300),
         ("jury_draw_s", 30, 100),

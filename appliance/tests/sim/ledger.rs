@@ -13,7 +13,7 @@ use plumbline_contracts::abi::disputes::Disputes::DisputesEvents;
 use plumbline_contracts::abi::jury::Jury::JuryEvents;
 use plumbline_contracts::abi::participants::Participants::ParticipantsEvents;
 use plumbline_contracts::abi::vault::Vault::VaultEvents;
-use plumbline_contracts::{State, Verdict};
+use plumbline_contracts::{State, Verdict, seated};
 use plumbline_proof::backhaul::params::Terms;
 
 /// Blocks that a reorganisation never takes back.
@@ -26,6 +26,8 @@ pub(crate) struct Tx {
     pub(crate) from: Address,
     pub(crate) to: Address,
     pub(crate) input: Bytes,
+    /// A nonce of the sender's that this transaction and its copies have.
+    pub(crate) once: Option<u64>,
 }
 
 impl Tx {
@@ -105,6 +107,8 @@ pub(crate) struct Index {
     pub(crate) announced: BTreeSet<(Address, B256)>,
     pub(crate) proven: BTreeSet<(B256, Address)>,
     pub(crate) slashes: Vec<Slash>,
+    /// Nonces of transactions that are in a block.
+    pub(crate) spent: BTreeSet<(Address, u64)>,
 }
 
 impl Index {
@@ -172,7 +176,7 @@ impl Index {
             }
             Told::Selected(e) => {
                 let job = self.job(e.id);
-                (job.state, job.selected) = (State::Selected, e.selected);
+                (job.state, job.selected) = (State::Selected, seated(&e.looks));
             }
             Told::Began(e) => self.job(e.id).state = State::Running,
             Told::Reported(e) => {
@@ -248,7 +252,7 @@ impl Index {
         match told {
             JuryEvents::Drawn(e) => {
                 let trial = self.case(e.id).unwrap();
-                trial.jurors = e.jurors;
+                trial.jurors = seated(&e.looks);
                 trial.drawn_at = time;
                 trial.commit_until = e.commitUntil.to();
                 trial.reveal_until = e.revealUntil.to();
@@ -367,11 +371,15 @@ impl Ledger {
     }
 
     /// A block of `txs` at unix second `time`; an error if the vault does not conserve.
-    pub(crate) fn make(&mut self, time: u64, txs: Vec<Tx>) -> Result<Made, String> {
+    pub(crate) fn make(&mut self, time: u64, mut txs: Vec<Tx>) -> Result<Made, String> {
         let mut fork = self.fork().clone();
+        let mut index = Index::clone(&self.head());
+        txs.retain(|t| {
+            t.once
+                .is_none_or(|nonce| index.spent.insert((t.from, nonce)))
+        });
         let moves: Vec<Move> = txs.iter().map(Tx::as_move).collect();
         let effects = fork.block(time, &moves).map_err(|e| e.to_string())?;
-        let mut index = Index::clone(&self.head());
         (index.number, index.time) = (fork.height(), fork.time());
         let mut made = Made {
             included: effects.len() as u64,

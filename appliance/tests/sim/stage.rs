@@ -214,7 +214,7 @@ impl World {
             } else {
                 self.dice.between(1, 2)
             };
-            for nonce in 0..count {
+            for _ in 0..count {
                 let prover = usize::from(PAYERS) + self.dice.pick(PROVERS.into());
                 let coordinator =
                     usize::from(PAYERS + PROVERS) + self.dice.pick(COORDINATORS.into());
@@ -241,13 +241,12 @@ impl World {
                     packetBytes: 1_500,
                     pricePerByte: 3,
                     deadline: 0,
-                    nonce,
                 };
                 let ask = Ask {
                     after_s: 40 + self.dice.between(0, 60),
                     request,
                     asked: false,
-                    cancel: !calm && self.dice.chance(60),
+                    once: self.actor(payer).disk.asks.len() as u64,
                 };
                 self.actors[payer].as_mut().unwrap().disk.asks.push(ask);
             }

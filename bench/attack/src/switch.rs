@@ -278,7 +278,7 @@ impl Attack {
                 "the report's signature: the contract and the verifier refuse it; TimedOut, refunded"
             }
             Self::SecondPayout => "the contract: WrongState",
-            Self::PayerWithdraws => "the contract: cancelled only before the draw",
+            Self::PayerWithdraws => "the contract: nothing comes back before the deadline",
             Self::SilentChallenger => "Withheld: named, not paid; V9 needs n−f of the others",
             Self::SilentProver => "the deadline: TimedOut, refunded",
             Self::TokenBucket => {
