@@ -94,7 +94,7 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
     mapping(bytes32 id => Measurement) private _measurements;
     /// @notice How many requests there were.
     uint256 public requests;
-    /// @notice The last request of a payer: one that does not know whether it was heard looks here.
+    /// @notice The last request of a payer.
     mapping(address payer => bytes32 id) public lastOf;
 
     /// @param vault where escrows lie; this contract must be one of its modules
@@ -116,9 +116,13 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
 
     /// @notice Asks for a measurement and locks its price (allowance to the vault), for good: what nobody
     /// measures is given back after the deadline, not before.
+    /// @param asked what is to be measured
+    /// @param last the payer's last request as it knows it, zero if there is none: what is sent again by one that does
+    /// not know whether it was heard is not asked again
     /// @return id names it from now on: no two are equal, on no two chains or contracts
-    function request(Request calldata asked) external nonReentrant returns (bytes32 id) {
+    function request(Request calldata asked, bytes32 last) external nonReentrant returns (bytes32 id) {
         _checkRequest(asked);
+        require(lastOf[asked.payer] == last, AskedMeanwhile(lastOf[asked.payer]));
         id = keccak256(abi.encode(DOMAIN, block.chainid, address(this), ++requests));
         lastOf[asked.payer] = id;
         Measurement storage m = _measurements[id];

@@ -232,6 +232,8 @@ interface IBackhaul {
     error DeadlinePassed(uint256 deadline, uint256 now_);
     /// @notice The deadline is still to come.
     error DeadlineNotPassed(uint256 deadline, uint256 now_);
+    /// @notice The payer's last request is another than it says: it asked meanwhile, or this is asked already.
+    error AskedMeanwhile(bytes32 last);
     /// @notice No such measurement.
     error UnknownRequest(bytes32 id);
     /// @notice The measurement is not where it would have to be.

@@ -86,6 +86,11 @@ fn backhaul(error: &B) -> Told {
             e.id,
             state(e.actual)
         ),
+        B::AskedMeanwhile(e) => say!(
+            e,
+            "the last request of this payer is {}, not what it says: it asked meanwhile, or this very request is made",
+            e.last
+        ),
         B::BeaconNotReady(e) => say!(
             e,
             "the challengers of {} are drawn with beacon round {} or a later one, which is not closed yet (the \

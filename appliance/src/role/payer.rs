@@ -142,14 +142,15 @@ pub async fn measure(
         pricePerByte: order.price_per_byte,
         deadline: clock::realtime_s() + order.deadline.as_secs(),
     };
-    let (id, request) = match unfinished(&chain, &request).await? {
-        Some((id, asked)) => {
+    let last = chain.last_request(chain.address()).await?;
+    let (id, request) = match unfinished(&chain, last, &request).await? {
+        Some(asked) => {
             progress.tell(&format!(
-                "the same was asked before and has not ended: going on with {id}"
+                "the same was asked before and has not ended: going on with {last}"
             ));
-            (id, asked)
+            (last, asked)
         }
-        None => (ask(&chain, &request, order, progress).await?, request),
+        None => (ask(&chain, &request, last, order, progress).await?, request),
     };
     progress.note(&id.to_string());
     let mut given_up = None;
@@ -177,29 +178,33 @@ async fn fitted(chain: &ChainClient, order: &Order) -> Result<Terms, PayError> {
     Ok(terms.ok_or(PayError::Mtu { mtu, endpoint })?.check()?)
 }
 
-/// This payer's last request, if it is the same but for its deadline and has not ended: an earlier process asked,
-/// and died before it knew. What such a one broadcast and is in no block yet is replaced by the next
-/// transaction of this key: it takes the same nonce.
-async fn unfinished(
+/// What was asked as `last`, if that is the same but for its deadline and has not ended: an earlier process asked, and
+/// died before it knew. Of what such a one sent and is in no block yet, and what is sent now, the contract takes
+/// one: both name the same last request.
+///
+/// # Errors
+/// The chain does not answer.
+pub async fn unfinished(
     chain: &ChainClient,
+    last: B256,
     request: &Request,
-) -> Result<Option<(B256, Request)>, ClientError> {
-    let id = chain.last_request(chain.address()).await?;
-    if id.is_zero() || chain.state_of(id).await?.is_over() {
+) -> Result<Option<Request>, ClientError> {
+    if last.is_zero() || chain.state_of(last).await?.is_over() {
         return Ok(None);
     }
-    let asked = chain.request_of(id).await?.request;
+    let asked = chain.request_of(last).await?.request;
     let same = Request {
         deadline: asked.deadline,
         ..request.clone()
     };
     let open = asked.deadline >= clock::realtime_s();
-    Ok((open && asked == same).then_some((id, asked)))
+    Ok((open && asked == same).then_some(asked))
 }
 
 async fn ask(
     chain: &ChainClient,
     request: &Request,
+    last: B256,
     order: &Order,
     progress: &dyn Progress,
 ) -> Result<B256, PayError> {
@@ -223,7 +228,7 @@ async fn ask(
     if chain.allowance(chain.address()).await? != escrow {
         chain.approve(escrow).await?;
     }
-    let asked = chain.request(request).await;
+    let asked = chain.request_after(request, last).await;
     if asked.is_err() {
         // Nothing half-made stays behind: the allowance of a refused request is taken back.
         let _refused_anyway = chain.approve(U256::ZERO).await;

@@ -16,7 +16,7 @@ use plumbline_contracts::abi::participants::Participants::ParticipantsEvents;
 use plumbline_contracts::abi::registry::Registry::RegistryEvents;
 use plumbline_contracts::abi::vault::Vault::VaultEvents;
 use plumbline_contracts::deploy::short;
-use plumbline_contracts::{Deployment, Parameters, Ruling, State};
+use plumbline_contracts::{Deployment, Parameters, Ruling, State, seated};
 
 use crate::rules;
 

@@ -39,13 +39,17 @@ fn asked(house: &House) -> Request {
     request(parties.into(), SEATS, house.now + 500)
 }
 
+/// Such a request, after whatever was asked before.
+fn made(house: &House, asked: Request) -> Backhaul::requestCall {
+    let payer = asked.payer;
+    let last = house.read(house.d.backhaul, &Backhaul::lastOfCall { payer });
+    Backhaul::requestCall { asked, last }
+}
+
 fn ask(house: &mut House, asked: Request) -> B256 {
     let payer = asked.payer;
-    house.must(call(
-        payer,
-        house.d.backhaul,
-        &Backhaul::requestCall { asked },
-    ));
+    let made = made(house, asked);
+    house.must(call(payer, house.d.backhaul, &made));
     house.read(house.d.backhaul, &Backhaul::lastOfCall { payer })
 }
 
@@ -73,6 +77,23 @@ fn drawn(house: &mut House, id: B256) -> Vec<Address> {
 fn corrupt(seated: &[Address]) -> usize {
     let theirs: Vec<Address> = (FIRST..FIRST + CORRUPT).map(account).collect();
     seated.iter().filter(|who| theirs.contains(who)).count()
+}
+
+/// What is sent twice by one that does not know whether it was heard is asked once.
+#[test]
+fn a_request_that_is_sent_again_is_asked_once() {
+    let mut house = house();
+    let (payer, to) = (account(PAYER), house.d.backhaul);
+    let first = made(&house, asked(&house));
+    let id = ask(&mut house, first.asked.clone());
+    assert_eq!(house.refused(call(payer, to, &first)), "AskedMeanwhile");
+    // As does the next with another deadline, if it does not name the first.
+    let mut again = first.clone();
+    again.asked.deadline += 1;
+    assert_eq!(house.refused(call(payer, to, &again)), "AskedMeanwhile");
+    again.last = id;
+    assert_ne!(ask(&mut house, again.asked), id);
+    assert_eq!(house.read(to, &Backhaul::requestsCall {}), U256::from(2));
 }
 
 /// Two operators that are no party's, two blocks after the request: not less.
@@ -115,13 +136,7 @@ fn a_round_is_closed_by_two_other_operators_and_two_blocks_later() {
     // Nobody counts who revealed in the block of the request.
     let moves = [
         house.beat(FIRST),
-        call(
-            asked.payer,
-            house.d.backhaul,
-            &Backhaul::requestCall {
-                asked: asked.clone(),
-            },
-        ),
+        call(asked.payer, house.d.backhaul, &made(&house, asked.clone())),
         house.beat(FIRST + 1),
     ];
     assert!(house.block(&moves).iter().all(|e| e.done));
@@ -289,7 +304,7 @@ fn an_asker_that_tries_a_hundred_thousand_requests_gains_nothing() {
             pricePerByte: price,
             ..asked(&house)
         };
-        let one = call(payer, backhaul, &Backhaul::requestCall { asked });
+        let one = call(payer, backhaul, &made(&house, asked));
         let id = house.fork.call(house.now, &one).unwrap();
         ids.insert(B256::from_slice(&id));
     }

@@ -11,7 +11,6 @@ use plumbline::chain::client::{Offence, role};
 use plumbline::chain::{Fork, Move};
 use plumbline_contracts::abi::backhaul::Backhaul;
 use plumbline_contracts::abi::backhaul::IBackhaul::{SignedReport, Submission, Timing as Posted};
-use plumbline_contracts::abi::beacon::Beacon;
 use plumbline_contracts::abi::disputes::Disputes;
 use plumbline_contracts::abi::jury::Jury;
 use plumbline_contracts::abi::participants::Participants;
@@ -21,8 +20,8 @@ use plumbline_contracts::{
     Parameters, Ruling, Timing, Verdict, commit_digest, domain, report_digest,
 };
 
-use crate::house::{House, account, call, key, registration, request};
-use crate::stage::{Stage, parameters};
+use crate::house::{House, account, call, key, request};
+use crate::stage::parameters;
 
 /// Most challengers of one measurement.
 const MOST: u16 = 64;
@@ -65,10 +64,11 @@ fn fits(house: &mut House, what: &str, one: Move) -> u64 {
 fn ask(house: &mut House, n: u16) -> B256 {
     let [payer, prover, coordinator] = PARTIES.map(account);
     let asked = request((payer, prover, coordinator), n, house.now + 500);
+    let last = house.read(house.d.backhaul, &Backhaul::lastOfCall { payer });
     house.must(call(
         payer,
         house.d.backhaul,
-        &Backhaul::requestCall { asked },
+        &Backhaul::requestCall { asked, last },
     ));
     round(house);
     house.read(house.d.backhaul, &Backhaul::lastOfCall { payer })

@@ -78,6 +78,7 @@ fn asked(house: &House, payer: Address) -> Backhaul::requestCall {
     let parties = (payer, account(PROVER), account(COORDINATOR));
     Backhaul::requestCall {
         asked: request(parties, 4, house.now + 100),
+        last: last_of(house, payer),
     }
 }
 

@@ -108,7 +108,7 @@ pub(crate) fn next(s: &mut Stage, plans: &mut Plans) -> Named {
     let made = loop {
         let kind = s.chance.below(100);
         let made = match kind {
-            0..=29 => measure(s, plans),
+            0..=29 => measure(s),
             30..=54 => judge(s),
             55..=66 => accuse(s, plans),
             67..=81 => heartbeat(s),
@@ -147,15 +147,17 @@ fn spoil(s: &mut Stage, mut made: Named) -> Named {
     made
 }
 
-fn measure(s: &mut Stage, plans: &mut Plans) -> Made {
+fn measure(s: &mut Stage) -> Made {
     let to = s.d.backhaul;
     let from = any(s);
     let wrong = s.chance.percent(5).then(|| word(s));
     match s.chance.below(20) {
         0..=4 => {
             let asked = request(s);
+            let payer = asked.payer;
             let call = Backhaul::requestCall {
                 asked: asked.clone(),
+                last: wrong.unwrap_or_else(|| s.read(to, &Backhaul::lastOfCall { payer })),
             };
             Some(named("Backhaul.request", asked.payer, to, &call))
         }

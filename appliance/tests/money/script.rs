@@ -129,15 +129,17 @@ fn ask(s: &mut Stage, plans: &mut Plans) -> B256 {
         pricePerByte: 3,
         deadline: s.now + 200,
     };
+    let payer = asked.payer;
+    let last = Backhaul::lastOfCall { payer };
     let call = Backhaul::requestCall {
         asked: asked.clone(),
+        last: s.read(s.d.backhaul, &last),
     };
     must(
         s,
         named("Backhaul.request", asked.payer, s.d.backhaul, &call),
     );
-    let payer = asked.payer;
-    s.read(s.d.backhaul, &Backhaul::lastOfCall { payer })
+    s.read(s.d.backhaul, &last)
 }
 
 /// A measurement whose result can be disputed.

@@ -65,8 +65,6 @@ pub(crate) struct Ask {
     /// Without its deadline until it is asked.
     pub(crate) request: Request,
     pub(crate) asked: bool,
-    /// Nonce of the payer's that every copy of its transaction has.
-    pub(crate) once: u64,
 }
 
 /// Part of one measurement, on disk.

@@ -26,8 +26,6 @@ pub(crate) struct Tx {
     pub(crate) from: Address,
     pub(crate) to: Address,
     pub(crate) input: Bytes,
-    /// A nonce of the sender's that this transaction and its copies have.
-    pub(crate) once: Option<u64>,
 }
 
 impl Tx {
@@ -107,8 +105,8 @@ pub(crate) struct Index {
     pub(crate) announced: BTreeSet<(Address, B256)>,
     pub(crate) proven: BTreeSet<(B256, Address)>,
     pub(crate) slashes: Vec<Slash>,
-    /// Nonces of transactions that are in a block.
-    pub(crate) spent: BTreeSet<(Address, u64)>,
+    /// Last request of each payer.
+    pub(crate) last: BTreeMap<Address, B256>,
 }
 
 impl Index {
@@ -172,6 +170,7 @@ impl Index {
                     fee: 0,
                     ended_at: 0,
                 };
+                self.last.insert(e.payer, e.id);
                 self.jobs.insert(e.id, Rc::new(job));
             }
             Told::Selected(e) => {
@@ -371,13 +370,9 @@ impl Ledger {
     }
 
     /// A block of `txs` at unix second `time`; an error if the vault does not conserve.
-    pub(crate) fn make(&mut self, time: u64, mut txs: Vec<Tx>) -> Result<Made, String> {
+    pub(crate) fn make(&mut self, time: u64, txs: Vec<Tx>) -> Result<Made, String> {
         let mut fork = self.fork().clone();
         let mut index = Index::clone(&self.head());
-        txs.retain(|t| {
-            t.once
-                .is_none_or(|nonce| index.spent.insert((t.from, nonce)))
-        });
         let moves: Vec<Move> = txs.iter().map(Tx::as_move).collect();
         let effects = fork.block(time, &moves).map_err(|e| e.to_string())?;
         (index.number, index.time) = (fork.height(), fork.time());

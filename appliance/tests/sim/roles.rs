@@ -111,8 +111,9 @@ fn payer(a: &mut Actor, w: &mut World, view: &Index, unix: u64, slanders: bool) 
         if !known && unix + 60 < ask.request.deadline {
             let call = Backhaul::requestCall {
                 asked: ask.request.clone(),
+                last: view.last.get(&a.address).copied().unwrap_or_default(),
             };
-            w.send_once(a, "request", backhaul, &call, Some(ask.once));
+            w.send(a, "request", backhaul, &call);
         }
     }
     for (id, job) in &view.jobs {

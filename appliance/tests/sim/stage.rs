@@ -246,7 +246,6 @@ impl World {
                     after_s: 40 + self.dice.between(0, 60),
                     request,
                     asked: false,
-                    once: self.actor(payer).disk.asks.len() as u64,
                 };
                 self.actors[payer].as_mut().unwrap().disk.asks.push(ask);
             }

@@ -210,18 +210,6 @@ impl World {
         to: Address,
         call: &C,
     ) -> bool {
-        self.send_once(a, what, to, call, None)
-    }
-
-    /// The same, of which all copies have one nonce: at most one of them is ever in a block.
-    pub(crate) fn send_once<C: SolCall>(
-        &mut self,
-        a: &mut Actor,
-        what: &'static str,
-        to: Address,
-        call: &C,
-        once: Option<u64>,
-    ) -> bool {
         let input = call.abi_encode();
         let key = keccak256([to.as_slice(), &input].concat());
         let clock = a.drift.shows(self.now);
@@ -234,7 +222,6 @@ impl World {
             from: a.address,
             to,
             input: input.into(),
-            once,
         };
         let time = START + clock / SECOND;
         if self.ledger.fork().call(time, &tx.as_move()).is_err() {

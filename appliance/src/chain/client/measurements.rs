@@ -14,16 +14,21 @@ use super::{ChainClient, ClientError};
 
 /// Measurements.
 impl ChainClient {
-    /// Asks for a measurement; its escrow must be allowed to the vault. Returns its id, as the contract gave it.
+    /// Asks for a measurement after `last`, this client's last request as it knows it ([`Self::last_request`]); its
+    /// escrow must be allowed to the vault. Returns its id, as the contract gave it.
     ///
-    /// However often it is broadcast, it is asked once: all variants share an account's nonce. Who died meanwhile
-    /// looks at [`last_request`](Self::last_request) before asking again.
+    /// However often it is sent, it is asked once: of all that name one last request the contract takes one.
     ///
     /// # Errors
-    /// See [`ClientError`].
-    pub async fn request(&self, request: &Request) -> Result<(B256, Sent), ClientError> {
+    /// See [`ClientError`]; `AskedMeanwhile` if another request was made after `last`.
+    pub async fn request_after(
+        &self,
+        request: &Request,
+        last: B256,
+    ) -> Result<(B256, Sent), ClientError> {
         let call = Backhaul::requestCall {
             asked: request.clone(),
+            last,
         };
         let sent = self
             .send("request", self.deployment.backhaul, &call)
@@ -37,6 +42,15 @@ impl ChainClient {
         let told = told.last();
         let told = told.ok_or_else(|| self.malformed(what, "it is not in the receipt".into()))?;
         Ok((told.id, sent))
+    }
+
+    /// The same, after whatever was asked before.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn request(&self, request: &Request) -> Result<(B256, Sent), ClientError> {
+        let last = self.last_request(self.address()).await?;
+        self.request_after(request, last).await
     }
 
     /// The last request of `payer`; zero if it made none.

@@ -85,8 +85,10 @@ impl Cast {
             deadline: self.town.now() + 120,
         };
         let backhaul = self.town.deployment().backhaul;
+        let last = Backhaul::lastOfCall { payer: asked.payer };
         let request = Backhaul::requestCall {
             asked: asked.clone(),
+            last: self.town.ask(backhaul, &last)?,
         };
         let done = self.town.alone(&self.payer, backhaul, &request)?;
         gas.insert("request".into(), done.gas);
