@@ -143,7 +143,7 @@ pub async fn measure(
         deadline: clock::realtime_s() + order.deadline.as_secs(),
     };
     let last = chain.last_request(chain.address()).await?;
-    let (id, request) = match unfinished(&chain, last, &request).await? {
+    let (id, request) = match unfinished(&chain, last, &request, clock::realtime_s()).await? {
         Some(asked) => {
             progress.tell(&format!(
                 "the same was asked before and has not ended: going on with {last}"
@@ -180,7 +180,7 @@ async fn fitted(chain: &ChainClient, order: &Order) -> Result<Terms, PayError> {
 
 /// What was asked as `last`, if that is the same but for its deadline and has not ended: an earlier process asked, and
 /// died before it knew. Of what such a one sent and is in no block yet, and what is sent now, the contract takes
-/// one: both name the same last request.
+/// one: both name the same last request. `now`: unix seconds.
 ///
 /// # Errors
 /// The chain does not answer.
@@ -188,6 +188,7 @@ pub async fn unfinished(
     chain: &ChainClient,
     last: B256,
     request: &Request,
+    now: u64,
 ) -> Result<Option<Request>, ClientError> {
     if last.is_zero() || chain.state_of(last).await?.is_over() {
         return Ok(None);
@@ -197,7 +198,7 @@ pub async fn unfinished(
         deadline: asked.deadline,
         ..request.clone()
     };
-    let open = asked.deadline >= clock::realtime_s();
+    let open = asked.deadline >= now;
     Ok((open && asked == same).then_some(asked))
 }
 

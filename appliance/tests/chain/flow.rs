@@ -2,6 +2,8 @@
 
 use alloy::primitives::{B256, U256};
 use plumbline::chain::client::Reported;
+use plumbline::role::payer::unfinished;
+use plumbline_contracts::abi::backhaul::IBackhaul::Request;
 use plumbline_contracts::{State, Verdict};
 use plumbline_trust::selection::Draw;
 
@@ -20,6 +22,7 @@ on_both_engines!(
     too_few_reports_are_inconclusive_and_count_only_themselves,
     timeout_returns_all_from_every_open_state,
     too_few_live_challengers_end_it_with_a_refund,
+    who_asked_and_died_goes_on_with_what_it_asked,
     stake_comes_back_after_the_delay,
 );
 
@@ -371,6 +374,41 @@ async fn too_few_live_challengers_end_it_with_a_refund(on: On) {
     let owed = w.payer.owed(w.payer.address()).await.unwrap();
     assert_eq!(owed, U256::from(ESCROW));
     w.assert_conserved().await;
+}
+
+async fn who_asked_and_died_goes_on_with_what_it_asked(on: On) {
+    let w = World::new(on, 5).await;
+    let (asked, me, now) = (w.ask(), w.payer.address(), w.clock.now());
+    let found = async |asked: &Request, now| {
+        let last = w.payer.last_request(me).await.unwrap();
+        let found = unfinished(&w.payer, last, asked, now).await.unwrap();
+        found.map(|asked| (last, asked))
+    };
+    assert_eq!(found(&asked, now).await, None);
+    let none = w.payer.last_request(me).await.unwrap();
+    assert_eq!(none, B256::ZERO);
+    let (id, _) = w.payer.request_after(&asked, none).await.unwrap();
+    // Another process of the same payer, later: the same but for its deadline.
+    let mut again = asked.clone();
+    again.deadline += 7;
+    let told = refused(w.payer.request_after(&again, none).await);
+    assert_eq!(told, "AskedMeanwhile");
+    assert_eq!(found(&again, now).await, Some((id, asked.clone())));
+    // Another question, or one that is too late for an answer, is asked.
+    let mut other = again.clone();
+    other.claimBps -= 1;
+    assert_eq!(found(&other, now).await, None);
+    assert_eq!(
+        found(&again, asked.deadline).await,
+        Some((id, asked.clone()))
+    );
+    assert_eq!(found(&again, asked.deadline + 1).await, None);
+    let (second, _) = w.payer.request(&other).await.unwrap();
+    assert_ne!(second, id);
+    // Nor is gone on with what has ended.
+    w.clock.pass(128);
+    w.payer.timeout(second).await.unwrap();
+    assert_eq!(found(&other, now).await, None);
 }
 
 async fn stake_comes_back_after_the_delay(on: On) {
