@@ -25,12 +25,13 @@ import {Participants} from "./Participants.sol";
 /// the maker of blocks those of others) can choose among 2^k mixes. Those kept out are missed: a heartbeat
 /// that does not come is seen by everyone.
 contract Beacon is Draw {
-    /// @dev One slot, written at every heartbeat: the last two times through which an account was live.
+    /// @dev One slot, written at every heartbeat: the last two times through which an account was live, each
+    /// from a block on until an interval after a unix second.
     struct Pulse {
+        uint48 since;
         uint40 last;
-        uint40 since;
+        uint48 sinceBefore;
         uint40 lastBefore;
-        uint40 sinceBefore;
         uint48 count;
     }
 
@@ -95,10 +96,11 @@ contract Beacon is Draw {
         anchorOf[msg.sender] = blockhash(block.number - 1);
         Pulse memory p = _pulse[msg.sender];
         if (block.timestamp > p.last + liveInterval()) {
-            (p.lastBefore, p.sinceBefore, p.since) = (p.last, p.since, uint40(block.timestamp));
+            (p.sinceBefore, p.lastBefore, p.since) = (p.since, p.last, uint48(block.number));
         }
         p.last = uint40(block.timestamp);
-        _pulse[msg.sender] = Pulse(p.last, p.since, p.lastBefore, p.sinceBefore, ++p.count);
+        ++p.count;
+        _pulse[msg.sender] = p;
         emit Heartbeat(msg.sender, revealedSeed, nextCommitment, p.count);
     }
 
@@ -134,7 +136,7 @@ contract Beacon is Draw {
 
     /// @notice Whether `account` is active and its last heartbeat is fresh.
     function isLive(address account) external view returns (bool live) {
-        return _wasLive(account, block.timestamp, liveInterval())
+        return block.timestamp <= _pulse[account].last + liveInterval()
             && PARTICIPANTS.isActive(account, type(uint32).max);
     }
 
@@ -155,10 +157,15 @@ contract Beacon is Draw {
     }
 
     /// @inheritdoc Draw
-    function _wasLive(address account, uint256 time, uint256 interval) internal view override returns (bool live) {
+    function _wasLive(address account, Snapshot calldata asked, uint256 interval)
+        internal
+        view
+        override
+        returns (bool live)
+    {
         Pulse memory p = _pulse[account];
-        if (p.since <= time) return p.last != 0 && time <= p.last + interval;
-        return p.lastBefore != 0 && p.sinceBefore <= time && time <= p.lastBefore + interval;
+        if (p.since < asked.blockNumber) return asked.time <= p.last + interval;
+        return p.sinceBefore < asked.blockNumber && asked.time <= p.lastBefore + interval;
     }
 
     /// @dev The round that closes what was `asked`, and whether it has: else the next that could.

@@ -117,8 +117,12 @@ abstract contract Draw {
         drawn.seated = seated;
     }
 
-    /// @dev Whether `account` had a fresh heartbeat at unix second `time`.
-    function _wasLive(address account, uint256 time, uint256 interval) internal view virtual returns (bool live);
+    /// @dev Whether `account` had a fresh heartbeat when it was `asked`, from a block before.
+    function _wasLive(address account, Snapshot calldata asked, uint256 interval)
+        internal
+        view
+        virtual
+        returns (bool live);
 
     /// @dev Account and tickets of the juror at `place`, as in a look.
     function _tickets(Snapshot calldata asked, uint256 place, uint256 min, uint256 most)
@@ -142,7 +146,7 @@ abstract contract Draw {
         bool tookPart;
         (account, operator, tookPart) = PARTICIPANTS.candidate(asked.role, place, asked.blockNumber);
         if (!tookPart) return (account, Fate.Away);
-        if (!_wasLive(account, asked.time, interval)) return (account, Fate.Silent);
+        if (!_wasLive(account, asked, interval)) return (account, Fate.Silent);
         for (uint256 i = 0; i < barred.length; ++i) {
             if (barred[i] == operator) return (account, Fate.Related);
         }
