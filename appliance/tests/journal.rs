@@ -35,7 +35,7 @@ use plumbline_proof::backhaul::sendlog::SendLog;
 use plumbline_proof::backhaul::tally::{Leaf, Tally};
 use plumbline_trust::encoding::{domain, encode};
 use plumbline_trust::identity::{Address, NetworkKey, Signature, Signed, binding_message};
-use plumbline_trust::selection;
+use plumbline_trust::selection::{Draw, Fate, Look};
 use plumbline_trust::session::{Ephemeral, SessionKey};
 use plumbline_wire::header::{HEADER_LEN, Header, Kind, TAGGED_LEN};
 
@@ -84,9 +84,19 @@ fn member(i: u8) -> Member {
 
 fn notice() -> Notice {
     let terms = Terms::downlink(20_000_000, 4, 1, 100);
-    let candidates: Vec<Address> = (10..20).map(|i| Address([i; 20])).collect();
     let beacon = [8; 32];
-    let drawn = selection::draw(&beacon, &CHALLENGE, &candidates, terms.n.into()).unwrap();
+    let draw = Draw {
+        mix: beacon,
+        id: CHALLENGE,
+        pool: 10,
+        n: terms.n.into(),
+        most: 1,
+    };
+    let looks = draw.made(|place| Look {
+        account: Address([10 + u8::try_from(place).unwrap_or(u8::MAX); 20]),
+        tickets: 1,
+        fate: Fate::Seated,
+    });
     Notice {
         challenge: CHALLENGE,
         chain_id: 7310,
@@ -99,8 +109,9 @@ fn notice() -> Notice {
         prover: member(2),
         coordinator: member(3),
         beacon,
-        candidates,
-        challengers: drawn.iter().map(|a| member(a.0[0])).collect(),
+        pool: draw.pool,
+        looks: looks.clone(),
+        challengers: looks.iter().map(|l| member(l.account.0[0])).collect(),
     }
 }
 

@@ -6,7 +6,6 @@ import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {Beacon} from "./Beacon.sol";
 import {Disputes} from "./Disputes.sol";
-import {Draw} from "./Draw.sol";
 import {Estimator} from "./Estimator.sol";
 import {IBackhaul} from "./IBackhaul.sol";
 import {IProof} from "./IProof.sol";
@@ -70,11 +69,10 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
 
     struct Measurement {
         State state;
-        uint64 requestBlock;
-        uint64 roundThen;
         // As of the request: no change of a chain variable reaches what is under way.
         uint64 disputeWindow;
         uint128 fee;
+        Beacon.Snapshot snapshot;
         bytes32 setupHash;
         Request request;
         DrawRecord draw;
@@ -94,6 +92,10 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
     }
 
     mapping(bytes32 id => Measurement) private _measurements;
+    /// @notice How many requests there were.
+    uint256 public requests;
+    /// @notice The last request of a payer.
+    mapping(address payer => bytes32 id) public lastOf;
 
     /// @param vault where escrows lie; this contract must be one of its modules
     /// @param participants who takes part
@@ -112,19 +114,23 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
 
     // ───────────────────────────────── the edges ─────────────────────────────────
 
-    /// @notice Asks for a measurement and locks its price (allowance to the vault).
-    /// @return id names it from now on
-    function request(Request calldata asked) external nonReentrant returns (bytes32 id) {
+    /// @notice Asks for a measurement and locks its price (allowance to the vault), for good: what nobody
+    /// measures is given back after the deadline, not before.
+    /// @param asked what is to be measured
+    /// @param last the payer's last request as it knows it, zero if there is none: what is sent again by one that does
+    /// not know whether it was heard is not asked again
+    /// @return id names it from now on: no two are equal, on no two chains or contracts
+    function request(Request calldata asked, bytes32 last) external nonReentrant returns (bytes32 id) {
         _checkRequest(asked);
-        id = idOf(asked);
+        require(lastOf[asked.payer] == last, AskedMeanwhile(lastOf[asked.payer]));
+        id = keccak256(abi.encode(DOMAIN, block.chainid, address(this), ++requests));
+        lastOf[asked.payer] = id;
         Measurement storage m = _measurements[id];
-        require(m.state == State.None, DuplicateRequest(id));
         (,, uint256 escrow) = quote(asked);
         m.fee = uint128(coordinatorFee());
         m.disputeWindow = uint64(PARAMETERS.get("dispute_window_s"));
         m.state = State.Created;
-        m.requestBlock = uint64(block.number);
-        m.roundThen = BEACON.currentRound();
+        m.snapshot = BEACON.snapshot(PARTICIPANTS.CHALLENGER());
         m.request = asked;
         emit Requested(id, asked.payer, asked.prover, asked, escrow);
         VAULT.lock(id, asked.payer, escrow);
@@ -135,22 +141,26 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
     function select(bytes32 id) external nonReentrant {
         Measurement storage m = _in(id, State.Created);
         _requireBefore(m.request.deadline);
-        (uint64 round, bool closed, bytes32 mix) = BEACON.drawFor(m.roundThen, m.requestBlock);
-        require(closed, BeaconNotReady(id, round, BEACON.currentRound()));
-
-        address[] memory live = _candidates(m.request, m.requestBlock);
+        address[] memory parties = new address[](3);
+        parties[0] = m.request.payer;
+        parties[1] = m.request.prover;
+        parties[2] = m.request.coordinator;
         uint256 n = m.request.n;
-        if (live.length < n) {
+        Beacon.Drawn memory drawn = BEACON.draw(id, m.snapshot, parties, n, 1);
+        require(drawn.closed, BeaconNotReady(id, drawn.round, BEACON.currentRound()));
+        if (drawn.seated.length < n) {
             m.state = State.Cancelled;
-            emit NotEnoughChallengers(id, live.length, n);
+            emit NotEnoughChallengers(id, drawn.seated.length, n);
             emit Cancelled(id, VAULT.refund(id, m.request.payer));
             return;
         }
-        address[] memory selected = Draw.winners(mix, id, live, n);
         m.state = State.Selected;
-        m.draw = DrawRecord({round: round, selectedBlock: uint64(block.number), beacon: mix});
-        m.selected = selected;
-        emit Selected(id, round, mix, live, selected);
+        uint32 pool = m.snapshot.pool;
+        m.draw = DrawRecord({
+            round: drawn.round, selectedBlock: uint64(block.number), pool: pool, beacon: drawn.mix
+        });
+        m.selected = drawn.seated;
+        emit Selected(id, drawn.round, drawn.mix, pool, drawn.looks);
     }
 
     /// @notice The coordinator puts the consent and the seed commitments on record and begins.
@@ -228,18 +238,6 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         require(block.timestamp > deadline, DeadlineNotPassed(deadline, block.timestamp));
         m.state = State.TimedOut;
         emit TimedOut(id, VAULT.refund(id, m.request.payer));
-    }
-
-    /// @notice The payer takes its request back, until the draw can be foreseen: afterwards it could ask
-    /// again and again for challengers to its taste.
-    function cancel(bytes32 id) external nonReentrant {
-        Measurement storage m = _in(id, State.Created);
-        address payer = m.request.payer;
-        require(msg.sender == payer, NotPayer(msg.sender, payer));
-        (uint64 round, bool closed,) = BEACON.drawFor(m.roundThen, m.requestBlock);
-        require(!closed, DrawKnown(id, round));
-        m.state = State.Cancelled;
-        emit Cancelled(id, VAULT.refund(id, payer));
     }
 
     // ─────────────────────────────── the disputes ────────────────────────────────
@@ -337,11 +335,6 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         return abi.encode(uint8(2), id, a, b);
     }
 
-    /// @notice The id of a request: no two are equal, on no two chains or contracts.
-    function idOf(Request calldata asked) public view returns (bytes32 id) {
-        return keccak256(abi.encode(DOMAIN, block.chainid, address(this), asked));
-    }
-
     /// @notice What a request comes to.
     /// @return cap packets paid at most of one challenger
     /// @return target packets paid at most in all: n−f challengers fill the claim towards the prover, and
@@ -379,7 +372,7 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         returns (Request memory asked, uint64 requestBlock, bytes32 setupHash)
     {
         Measurement storage m = _known(id);
-        return (m.request, m.requestBlock, m.setupHash);
+        return (m.request, m.snapshot.blockNumber, m.setupHash);
     }
 
     /// @notice The challengers drawn, by index; empty before {select}.
@@ -435,25 +428,6 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         _requireBefore(asked.deadline);
         uint256 latest = latestDeadline();
         require(asked.deadline <= latest, DeadlineTooFar(asked.deadline, latest));
-    }
-
-    /// @dev Challengers registered before the request, live now, and not of a party to it.
-    function _candidates(Request memory asked, uint64 requestBlock) private view returns (address[] memory live) {
-        bytes32[] memory operators;
-        (live, operators) = PARTICIPANTS.pool(PARTICIPANTS.CHALLENGER(), requestBlock);
-        bool[] memory isFresh = BEACON.fresh(live);
-        bytes32 proverOperator = PARTICIPANTS.get(asked.prover).operator;
-        uint256 size = 0;
-        for (uint256 i = 0; i < live.length; ++i) {
-            address candidate = live[i];
-            if (!isFresh[i] || candidate == asked.prover || candidate == asked.payer) continue;
-            if (proverOperator != 0 && operators[i] == proverOperator) continue;
-            live[size++] = candidate;
-        }
-        // Memory arrays cannot shrink in Solidity; this one was allocated longer than `size`.
-        assembly ("memory-safe") {
-            mstore(live, size)
-        }
     }
 
     /// @dev Of each challenger what counts in an interval; to each what may be sent until the traffic ends.

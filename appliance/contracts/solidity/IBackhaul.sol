@@ -7,7 +7,7 @@ interface IBackhaul {
     ///
     ///     Created ─select─► Selected ─begin─► Running ─report─► Reported ─finalize─► Final
     ///        │                 │                 │
-    ///        ├─cancel/select─► Cancelled         │
+    ///        ├─select, too few─► Cancelled       │
     ///        └────timeout──────┴─────────────────┴─► TimedOut
     ///
     ///     Reported ─contest─► Disputed ─ruled─► Reported
@@ -71,8 +71,6 @@ interface IBackhaul {
         uint128 pricePerByte;
         /// unix seconds until which the result must be posted
         uint64 deadline;
-        /// the payer's own number; makes equal requests differ
-        uint64 nonce;
     }
 
     /// @notice One challenger's signed timing.
@@ -167,16 +165,18 @@ interface IBackhaul {
     struct DrawRecord {
         /// the beacon's round
         uint64 round;
-        /// block in which {select} ran: liveness is as of this block
+        /// block in which {select} ran, where the {Selected} event with all looks is
         uint64 selectedBlock;
+        /// places in the pool at the request
+        uint32 pool;
         /// the mix of that round
         bytes32 beacon;
     }
 
     /// @notice `payer` locked `escrow` for the measurement `id`.
     event Requested(bytes32 indexed id, address indexed payer, address indexed prover, Request request, uint256 escrow);
-    /// @notice Challengers were drawn.
-    event Selected(bytes32 indexed id, uint64 round, bytes32 beacon, address[] candidates, address[] selected);
+    /// @notice Challengers were drawn; `looks` are whom the draw came upon, as {Beacon-draw} gives them.
+    event Selected(bytes32 indexed id, uint64 round, bytes32 beacon, uint32 pool, uint256[] looks);
     /// @notice Too few challengers were live; the escrow went back to the payer.
     event NotEnoughChallengers(bytes32 indexed id, uint256 live, uint256 needed);
     /// @notice The coordinator has everyone's consent and seed commitments; this is their hash.
@@ -232,8 +232,8 @@ interface IBackhaul {
     error DeadlinePassed(uint256 deadline, uint256 now_);
     /// @notice The deadline is still to come.
     error DeadlineNotPassed(uint256 deadline, uint256 now_);
-    /// @notice This very request was made before.
-    error DuplicateRequest(bytes32 id);
+    /// @notice The payer's last request is another than it says: it asked meanwhile, or this is asked already.
+    error AskedMeanwhile(bytes32 last);
     /// @notice No such measurement.
     error UnknownRequest(bytes32 id);
     /// @notice The measurement is not where it would have to be.
@@ -242,8 +242,6 @@ interface IBackhaul {
     error AlreadyEnded(bytes32 id, State actual);
     /// @notice The round of the draw is not closed.
     error BeaconNotReady(bytes32 id, uint64 round, uint64 currentRound);
-    /// @notice The round of the draw is closed: the request can no longer be taken back.
-    error DrawKnown(bytes32 id, uint64 round);
     /// @notice There must be a count for each selected challenger.
     error CountsLength(uint256 length, uint256 needed);
     /// @notice More packets counted of one challenger than count.

@@ -3,15 +3,14 @@ pragma solidity 0.8.37;
 
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {Beacon} from "./Beacon.sol";
-import {Draw} from "./Draw.sol";
 import {Parameters} from "./Parameters.sol";
 import {Participants} from "./Participants.sol";
 import {Registry} from "./Registry.sol";
 import {Vault} from "./Vault.sol";
 
 /// @title Judges of what the EVM cannot re-execute
-/// @notice A case is one piece of evidence, named by its hash. Jurors are drawn by stake, after the case is
-/// opened, with the beacon. Each runs the pure verifier on the same bytes, commits to its vote, and reveals
+/// @notice A case is one piece of evidence, named by its hash. Jurors are drawn by the stake that they had when
+/// the case was opened, with randomness that comes after it. Each runs the pure verifier on the same bytes, commits to its vote, and reveals
 /// it when nobody can follow it any more:
 ///
 ///     Open ──draw──► Drawn ── commit ──┊── reveal ──┊──settle──► Settled: Upheld | Rejected | Hung
@@ -46,18 +45,16 @@ contract Jury is ReentrancyGuardTransient {
         Ruling ruling;
         /// seats
         uint16 size;
-        /// block in which it was opened
-        uint48 openedBlock;
         /// block in which it was drawn, where the {Drawn} event with all weights is; zero before
         uint48 drawnBlock;
-        /// newest round of the beacon then
-        uint64 roundThen;
         /// unix seconds: until then it can be drawn
         uint48 drawUntil;
         /// unix seconds: until then votes are committed; zero before the draw
         uint48 commitUntil;
         /// unix seconds: until then votes are revealed
         uint48 revealUntil;
+        /// whom it can be drawn from, and with which reveals
+        Beacon.Snapshot snapshot;
         /// who paid for it and gets back what is left
         address funder;
         /// paid to each juror of the majority
@@ -88,8 +85,9 @@ contract Jury is ReentrancyGuardTransient {
 
     /// @notice Separates the ids of this contract from all other hashes.
     bytes32 public constant DOMAIN = keccak256("plumbline jury case v1");
-    /// @notice Most tickets of one juror in the draw: stake beyond so many minimum stakes does not count.
-    uint256 public constant MAX_TICKETS = 32;
+    /// @notice Most tickets of one juror in the draw: stake beyond so many minimum stakes does not count. Of
+    /// those with one ticket the draw passes over so many on average before it takes one.
+    uint256 public constant MAX_TICKETS = 8;
     /// @notice Most accounts that a module can keep from a jury.
     uint256 public constant MAX_EXCLUDED = 96;
 
@@ -110,14 +108,13 @@ contract Jury is ReentrancyGuardTransient {
 
     /// @notice `opener` opened a case about `evidence`.
     event Opened(bytes32 indexed id, address indexed opener, bytes32 indexed evidence, uint256 size, uint256 drawUntil);
-    /// @notice Jurors were drawn; `tickets` are the weights of `candidates`.
+    /// @notice Jurors were drawn; `looks` are whom the draw came upon, as {Beacon-draw} gives them.
     event Drawn(
         bytes32 indexed id,
         uint64 round,
         bytes32 beacon,
-        address[] candidates,
-        uint256[] tickets,
-        address[] jurors,
+        uint32 pool,
+        uint256[] looks,
         uint256 commitUntil,
         uint256 revealUntil
     );
@@ -190,8 +187,7 @@ contract Jury is ReentrancyGuardTransient {
         require(c.stage == Stage.None, CaseExists(id));
         c.stage = Stage.Open;
         c.size = uint16(PARAMETERS.get("jury_size"));
-        c.openedBlock = uint48(block.number);
-        c.roundThen = BEACON.currentRound();
+        c.snapshot = BEACON.snapshot(PARTICIPANTS.JUROR());
         c.drawUntil = uint48(block.timestamp + PARAMETERS.get("jury_draw_s"));
         c.commitSeconds = uint32(PARAMETERS.get("jury_commit_s"));
         c.revealSeconds = uint32(PARAMETERS.get("jury_reveal_s"));
@@ -209,27 +205,24 @@ contract Jury is ReentrancyGuardTransient {
     function draw(bytes32 id) external nonReentrant {
         Case storage c = _at(id, Stage.Open);
         require(block.timestamp <= c.drawUntil, TooLate(id, c.drawUntil, block.timestamp));
-        (uint64 round, bool closed, bytes32 mix) = BEACON.drawFor(c.roundThen, c.openedBlock);
-        require(closed, BeaconNotReady(id, round, BEACON.currentRound()));
-        address[] memory candidates = _candidates(_excluded[id], c.openedBlock);
-        uint256[] memory tickets = _tickets(candidates);
         uint256 size = c.size;
-        if (candidates.length < size) {
+        Beacon.Drawn memory drawn = BEACON.draw(id, c.snapshot, _excluded[id], size, MAX_TICKETS);
+        require(drawn.closed, BeaconNotReady(id, drawn.round, BEACON.currentRound()));
+        if (drawn.seated.length < size) {
             _close(id, c, Ruling.Hung, 0, 0, 0);
             return;
         }
-        address[] memory jurors = Draw.winners(mix, id, candidates, tickets, size);
         c.stage = Stage.Drawn;
         c.drawnBlock = uint48(block.number);
-        c.round = round;
-        c.beacon = mix;
+        c.round = drawn.round;
+        c.beacon = drawn.mix;
         c.commitUntil = uint48(block.timestamp + c.commitSeconds);
         c.revealUntil = c.commitUntil + c.revealSeconds;
-        c.jurors = jurors;
+        c.jurors = drawn.seated;
         for (uint256 i = 0; i < size; ++i) {
-            _ballots[id][jurors[i]].seated = true;
+            _ballots[id][drawn.seated[i]].seated = true;
         }
-        emit Drawn(id, round, mix, candidates, tickets, jurors, c.commitUntil, c.revealUntil);
+        emit Drawn(id, drawn.round, drawn.mix, c.snapshot.pool, drawn.looks, c.commitUntil, c.revealUntil);
     }
 
     /// @notice A juror commits to its vote: keccak256(abi.encode(id, juror, vote, salt)).
@@ -324,44 +317,6 @@ contract Jury is ReentrancyGuardTransient {
             }
         }
         VAULT.refund(id, c.funder);
-    }
-
-    /// @dev Jurors registered before the case, live now, neither excluded nor of an excluded operator.
-    function _candidates(address[] memory excluded, uint64 openedBlock) private view returns (address[] memory live) {
-        bytes32[] memory operators;
-        (live, operators) = PARTICIPANTS.pool(PARTICIPANTS.JUROR(), openedBlock);
-        bool[] memory isFresh = BEACON.fresh(live);
-        bytes32[] memory barred = new bytes32[](excluded.length);
-        for (uint256 i = 0; i < excluded.length; ++i) {
-            barred[i] = PARTICIPANTS.get(excluded[i]).operator;
-        }
-        uint256 size = 0;
-        for (uint256 i = 0; i < live.length; ++i) {
-            if (isFresh[i] && !_barred(live[i], operators[i], excluded, barred)) live[size++] = live[i];
-        }
-        // Memory arrays cannot shrink in Solidity; this one was allocated longer than `size`.
-        assembly ("memory-safe") {
-            mstore(live, size)
-        }
-    }
-
-    function _barred(address account, bytes32 operator, address[] memory excluded, bytes32[] memory barred)
-        private
-        pure
-        returns (bool isBarred)
-    {
-        for (uint256 i = 0; i < excluded.length; ++i) {
-            if (account == excluded[i] || (operator != 0 && operator == barred[i])) return true;
-        }
-    }
-
-    function _tickets(address[] memory candidates) private view returns (uint256[] memory tickets) {
-        uint256 min = PARTICIPANTS.minStake();
-        tickets = new uint256[](candidates.length);
-        for (uint256 i = 0; i < candidates.length; ++i) {
-            uint256 count = min == 0 ? 1 : VAULT.stake(candidates[i]) / min;
-            tickets[i] = count > MAX_TICKETS ? MAX_TICKETS : count == 0 ? 1 : count;
-        }
     }
 
     function _at(bytes32 id, Stage needed) private view returns (Case storage c) {

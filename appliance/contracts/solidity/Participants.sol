@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Checkpoints} from "@openzeppelin/contracts/utils/structs/Checkpoints.sol";
 import {Parameters} from "./Parameters.sol";
 import {Registry} from "./Registry.sol";
 import {Vault} from "./Vault.sol";
@@ -10,8 +11,15 @@ import {Vault} from "./Vault.sol";
 /// network key that signs packets and evidence. Each signs the other once: the transaction is the
 /// settlement key's word, and `crossSignature` is the network key's over the settlement address.
 /// The EVM cannot check ed25519 at a sensible price, so the signature is put on record
-/// ({CrossSigned}) and every party checks it before it talks to the participant.
+/// ({CrossSigned}) and every party checks it before it talks to the participant: it names the account, so
+/// who copies another's network key has a key that did not sign for it, and is heard by nobody.
+///
+/// Whoever draws picks places of a role's pool, which keep their holders: a place is free again when its
+/// holder has reclaimed its stake, long after it left, and whoever takes it then was not there before. What
+/// counts in a draw is what was so in the block before that of its request ({candidate}, {stakeAt}).
 contract Participants {
+    using Checkpoints for Checkpoints.Trace208;
+
     /// @notice Asks for measurements and pays for them.
     uint32 public constant PAYER = 1;
     /// @notice Claims a capacity.
@@ -30,16 +38,18 @@ contract Participants {
 
     /// @notice One participant.
     struct Participant {
-        /// settlement key
-        address account;
         /// block of the registration
         uint48 registeredBlock;
+        /// block in which it last began or ceased to be active
+        uint48 changedBlock;
         /// sum of role bits
         uint32 roles;
         /// lost so much stake, or its bond, that it counts as absent until {topUp}
         bool suspended;
         /// unix seconds from which the stake can be reclaimed; zero: not leaving
         uint64 leaveAt;
+        /// settlement key
+        address account;
         /// highest capacity it may be asked to prove, bit/s at the IP layer (provers)
         uint64 maxBps;
         /// who runs it; zero: says nothing
@@ -59,12 +69,13 @@ contract Participants {
     /// @notice Where `min_stake`, `seed_bond` and `unbonding_s` stand.
     Parameters public immutable PARAMETERS;
 
-    /// @notice The settlement key a network key belongs to, for ever: a key never changes hands.
-    mapping(bytes32 networkKey => address account) public accountOf;
     mapping(address account => Participant) private _participants;
-    /// @dev Holders of a role, and where each stands in the list, from 1. Bit 0 stands for everyone.
-    mapping(uint32 role => address[]) private _holders;
-    mapping(uint32 role => mapping(address account => uint256 indexPlusOne)) private _position;
+    /// @dev Places of a role's pool; zero: free. Role 0 stands for everyone.
+    mapping(uint32 role => address[]) private _places;
+    mapping(uint32 role => uint256[]) private _free;
+    mapping(uint32 role => mapping(address account => uint256 place)) private _placeOf;
+    /// @dev Of jurors, by block.
+    mapping(address account => Checkpoints.Trace208 stakes) private _stakes;
 
     /// @notice `account` registered.
     event Registered(
@@ -108,8 +119,6 @@ contract Participants {
     error NotRegistered(address account);
     /// @notice A network key of zero.
     error NetworkKeyZero();
-    /// @notice This network key belongs to another address.
-    error NetworkKeyTaken(bytes32 networkKey, address account);
     /// @notice The cross signature has the wrong length.
     error CrossSignatureLength(uint256 length, uint256 needed);
     /// @notice The endpoint is empty or too long.
@@ -156,8 +165,6 @@ contract Participants {
         require(roles != 0, RolesZero());
         require(_participants[msg.sender].roles == 0, AlreadyRegistered(msg.sender));
         require(networkKey != 0, NetworkKeyZero());
-        address keeper = accountOf[networkKey];
-        require(keeper == address(0) || keeper == msg.sender, NetworkKeyTaken(networkKey, keeper));
         require(
             crossSignature.length == SIGNATURE_LENGTH, CrossSignatureLength(crossSignature.length, SIGNATURE_LENGTH)
         );
@@ -166,13 +173,13 @@ contract Participants {
         uint256 min = needed(roles);
         require(stake >= min, StakeTooSmall(stake, min));
 
-        accountOf[networkKey] = msg.sender;
         _participants[msg.sender] = Participant({
-            account: msg.sender,
             registeredBlock: uint48(block.number),
+            changedBlock: uint48(block.number),
             roles: roles,
             suspended: false,
             leaveAt: 0,
+            account: msg.sender,
             maxBps: maxBps,
             operator: operator,
             networkKey: networkKey,
@@ -183,6 +190,7 @@ contract Participants {
         for (uint32 rest = roles; rest != 0; rest &= rest - 1) {
             _enter(rest & (~rest + 1), msg.sender);
         }
+        _weigh(msg.sender, roles, stake);
         emit Registered(msg.sender, roles, networkKey, operator, endpoint, maxBps, stake);
         emit CrossSigned(msg.sender, networkKey, crossSignature);
         VAULT.stakeFrom(msg.sender, stake);
@@ -202,7 +210,11 @@ contract Participants {
         require(p.roles != 0 && p.leaveAt == 0, NotRegistered(msg.sender));
         VAULT.stakeFrom(msg.sender, amount);
         uint256 stake = VAULT.stake(msg.sender);
-        if (p.suspended && stake >= needed(p.roles)) p.suspended = false;
+        _weigh(msg.sender, p.roles, stake);
+        if (p.suspended && stake >= needed(p.roles)) {
+            p.suspended = false;
+            p.changedBlock = uint48(block.number);
+        }
         emit ToppedUp(msg.sender, amount, stake);
     }
 
@@ -223,8 +235,11 @@ contract Participants {
         amount = asked < stake ? asked : stake;
         uint256 share = reporter == address(0) ? 0 : amount * percent / 100;
         uint256 min = minStake();
-        if (_participants[account].roles != 0 && stake - amount < min) {
-            _participants[account].suspended = true;
+        Participant storage p = _participants[account];
+        _weigh(account, p.roles, stake - amount);
+        if (p.roles != 0 && stake - amount < min) {
+            if (_isActive(p, type(uint32).max)) p.changedBlock = uint48(block.number);
+            p.suspended = true;
             emit Suspended(account, stake - amount, min);
         }
         emit Slashed(account, msg.sender, offence, amount, reporter, share);
@@ -240,10 +255,12 @@ contract Participants {
         uint256 min = minStake();
         uint256 spare = stake > min ? stake - min : 0;
         amount = asked < spare ? asked : spare;
-        uint32 roles = _participants[account].roles;
-        if (roles != 0) {
-            _participants[account].suspended = true;
-            emit Suspended(account, stake - amount, needed(roles));
+        Participant storage p = _participants[account];
+        _weigh(account, p.roles, stake - amount);
+        if (p.roles != 0) {
+            if (_isActive(p, type(uint32).max)) p.changedBlock = uint48(block.number);
+            p.suspended = true;
+            emit Suspended(account, stake - amount, needed(p.roles));
         }
         emit BondLost(account, msg.sender, amount, to);
         VAULT.slash(account, amount, to, amount);
@@ -254,20 +271,23 @@ contract Participants {
         Participant storage p = _participants[msg.sender];
         require(p.roles != 0 && p.leaveAt == 0, NotRegistered(msg.sender));
         uint64 leaveAt = uint64(block.timestamp + PARAMETERS.get("unbonding_s"));
-        _participants[msg.sender].leaveAt = leaveAt;
+        if (!p.suspended) p.changedBlock = uint48(block.number);
+        p.leaveAt = leaveAt;
         emit Leaving(msg.sender, leaveAt);
     }
 
     /// @notice After the unbonding delay: removes the caller and makes its stake withdrawable.
     function reclaim() external {
-        uint64 leaveAt = _participants[msg.sender].leaveAt;
+        Participant storage p = _participants[msg.sender];
+        uint64 leaveAt = p.leaveAt;
         require(leaveAt != 0, NotLeaving(msg.sender));
         require(block.timestamp >= leaveAt, StillBonded(leaveAt, block.timestamp));
 
         _remove(0, msg.sender);
-        for (uint32 rest = _participants[msg.sender].roles; rest != 0; rest &= rest - 1) {
+        for (uint32 rest = p.roles; rest != 0; rest &= rest - 1) {
             _remove(rest & (~rest + 1), msg.sender);
         }
+        _weigh(msg.sender, p.roles, 0);
         delete _participants[msg.sender];
         uint256 stake = VAULT.stake(msg.sender);
         emit Left(msg.sender, stake);
@@ -296,48 +316,55 @@ contract Participants {
 
     /// @notice How many are registered, those leaving included.
     function count() external view returns (uint256 number) {
-        return _holders[0].length;
+        return _places[0].length - _free[0].length;
     }
 
-    /// @notice Up to `limit` participants from position `offset`. The order is that of the list, not of
-    /// registration: a place left is filled from the end.
+    /// @notice What stands at up to `limit` places from `offset`; all zero where nobody does.
     function list(uint256 offset, uint256 limit) external view returns (Participant[] memory page) {
-        uint256 length = _holders[0].length;
+        uint256 length = _places[0].length;
         if (offset >= length) return page;
         uint256 size = limit < length - offset ? limit : length - offset;
         page = new Participant[](size);
         for (uint256 i = 0; i < size; ++i) {
-            page[i] = _participants[_holders[0][offset + i]];
+            page[i] = _participants[_places[0][offset + i]];
         }
     }
 
-    /// @notice Active holders of the one role `role` that registered before block `beforeBlock`. Costs gas
-    /// in proportion to the holders of that role, about 7,000 each, whoever else there is.
-    /// @return accounts who
-    /// @return operators who runs each
-    function pool(uint32 role, uint64 beforeBlock)
+    /// @notice How many places the pool of the one role `role` has, free ones included.
+    function places(uint32 role) external view returns (uint256 number) {
+        return _places[role].length;
+    }
+
+    /// @notice Who holds `place` in the pool of the one role `role`; zero: nobody.
+    function holderOf(uint32 role, uint256 place) external view returns (address account) {
+        return _places[role][place];
+    }
+
+    /// @notice Who holds `place` in the pool of the one role `role`, for whom it works, and whether it took
+    /// part, neither leaving nor suspended, in the block before `before`. Of those that changed since, what
+    /// they were before their last change.
+    function candidate(uint32 role, uint256 place, uint64 before)
         external
         view
-        returns (address[] memory accounts, bytes32[] memory operators)
+        returns (address account, bytes32 operator, bool tookPart)
     {
-        address[] storage holders = _holders[role];
-        uint256 length = holders.length;
-        accounts = new address[](length);
-        operators = new bytes32[](length);
-        uint256 size = 0;
-        for (uint256 i = 0; i < length; ++i) {
-            Participant storage p = _participants[holders[i]];
-            if (_isActive(p, role) && p.registeredBlock < beforeBlock) {
-                accounts[size] = p.account;
-                operators[size] = p.operator;
-                ++size;
-            }
-        }
-        // Memory arrays cannot shrink in Solidity; both were allocated longer than `size`.
-        assembly ("memory-safe") {
-            mstore(accounts, size)
-            mstore(operators, size)
-        }
+        account = _places[role][place];
+        Participant storage p = _participants[account];
+        tookPart = p.registeredBlock < before && _isActive(p, role) == (p.changedBlock < before);
+        // Of a free place nothing is left.
+        if (account == address(0)) tookPart = false;
+        else operator = operatorOf(account);
+    }
+
+    /// @notice What a juror had at stake in the block before `before`.
+    function stakeAt(address account, uint64 before) external view returns (uint256 stake) {
+        return _stakes[account].upperLookupRecent(uint48(before - 1));
+    }
+
+    /// @notice For whom `account` works: its operator, or itself if it names none.
+    function operatorOf(address account) public view returns (bytes32 operator) {
+        operator = _participants[account].operator;
+        if (operator == 0) operator = bytes32(uint256(uint160(account)));
     }
 
     function _isActive(Participant storage p, uint32 roles) private view returns (bool active) {
@@ -345,18 +372,28 @@ contract Participants {
     }
 
     function _enter(uint32 role, address account) private {
-        _holders[role].push(account);
-        _position[role][account] = _holders[role].length;
+        uint256[] storage free = _free[role];
+        uint256 place = _places[role].length;
+        if (free.length == 0) {
+            _places[role].push(account);
+        } else {
+            place = free[free.length - 1];
+            free.pop();
+            _places[role][place] = account;
+        }
+        _placeOf[role][account] = place;
     }
 
     function _remove(uint32 role, address account) private {
-        address[] storage holders = _holders[role];
-        uint256 position = _position[role][account];
-        address last = holders[holders.length - 1];
-        holders[position - 1] = last;
-        _position[role][last] = position;
-        holders.pop();
-        delete _position[role][account];
+        uint256 place = _placeOf[role][account];
+        delete _places[role][place];
+        delete _placeOf[role][account];
+        _free[role].push(place);
+    }
+
+    /// @dev Seats of a jury go by stake.
+    function _weigh(address account, uint32 roles, uint256 stake) private {
+        if (roles & JUROR != 0) _stakes[account].push(uint48(block.number), uint208(stake));
     }
 
     function _checkEndpoint(string calldata endpoint) private pure {

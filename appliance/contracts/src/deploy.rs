@@ -37,6 +37,8 @@ pub struct Parameters {
     pub unbonding_s: u64,
     /// Seconds that a heartbeat keeps a participant in the draws.
     pub live_interval_s: u64,
+    /// Operators other than the parties' that must have revealed since a request before it is drawn.
+    pub draw_operators: u8,
     /// What a coordinator is paid for a result, in the token's smallest unit.
     pub coordinator_fee: u128,
     /// Seconds between a result and its payout.
@@ -72,6 +74,7 @@ impl Default for Parameters {
             seed_answer_s: 30,
             unbonding_s: 86_400,
             live_interval_s: 30,
+            draw_operators: 2,
             coordinator_fee: 1_000,
             dispute_window_s: 1,
             dispute_bond: 500,
@@ -128,6 +131,7 @@ impl Parameters {
             "seed_answer_s" => self.seed_answer_s = number()?,
             "unbonding_s" => self.unbonding_s = number()?,
             "live_interval_s" => self.live_interval_s = number()?,
+            "draw_operators" => self.draw_operators = short()?,
             "coordinator_fee" => self.coordinator_fee = value,
             "dispute_window_s" => self.dispute_window_s = number()?,
             "dispute_bond" => self.dispute_bond = value,
@@ -147,7 +151,7 @@ impl Parameters {
     /// The variables, with bounds that no governor can leave: no time beyond a year, so that nothing is
     /// locked for ever; never more than a whole stake; always an odd-sized choice of jurors possible.
     #[must_use]
-    pub fn variables(&self) -> [Variable; 16] {
+    pub fn variables(&self) -> [Variable; 17] {
         let amount = |name, value| Variable {
             name,
             value,
@@ -172,6 +176,12 @@ impl Parameters {
             seconds("seed_answer_s", self.seed_answer_s, DAY),
             seconds("unbonding_s", self.unbonding_s, YEAR),
             seconds("live_interval_s", self.live_interval_s, DAY),
+            Variable {
+                name: "draw_operators",
+                value: self.draw_operators.into(),
+                min: 1,
+                max: 32,
+            },
             amount("coordinator_fee", self.coordinator_fee),
             seconds("dispute_window_s", self.dispute_window_s, 30 * DAY),
             amount("dispute_bond", self.dispute_bond),

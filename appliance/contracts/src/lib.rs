@@ -24,6 +24,6 @@ pub use deploy::{Deployment, Parameters, Plan, Step, plan};
 pub use refusal::{Refusal, explain};
 pub use signing::{
     Timing, begin_digest, commit_digest, counts_hash, domain, recover_begin, recover_commit,
-    recover_report, report_digest, request_id,
+    recover_report, report_digest,
 };
-pub use status::{Answer, Ruling, Stage, State, Verdict};
+pub use status::{Answer, Ruling, Stage, State, Verdict, seated};

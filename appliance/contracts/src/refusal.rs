@@ -89,17 +89,15 @@ fn backhaul(error: &B) -> Told {
             e.id,
             state(e.actual)
         ),
-        B::DrawKnown(e) => say!(
+        B::AskedMeanwhile(e) => say!(
             e,
-            "the challengers of {} can be foreseen since beacon round {} is closed: it can no longer be cancelled; \
-             it is measured, or refunded after its deadline",
-            e.id,
-            e.round
+            "the last request of this payer is {}, not what it says: it asked meanwhile, or this very request is made",
+            e.last
         ),
         B::BeaconNotReady(e) => say!(
             e,
-            "the challengers of {} are drawn with beacon round {}, which is not closed yet (the newest is {}): \
-             wait for a heartbeat in a later block",
+            "the challengers of {} are drawn with beacon round {} or a later one, which is not closed yet (the \
+             newest is {}): wait for heartbeats of other operators than the parties', two blocks later or more",
             e.id,
             e.round,
             e.currentRound
@@ -186,7 +184,6 @@ fn backhaul(error: &B) -> Told {
             "the result can be disputed for {} s more; it is paid out after that",
             e.until.saturating_sub(e.now_)
         ),
-        B::DuplicateRequest(e) => say!(e, "request {} was made before; use another nonce", e.id),
         B::DurationOutOfRange(e) => say!(
             e,
             "a duration of {} ms is out of range: {} to {} ms are allowed",
@@ -314,6 +311,9 @@ fn participants(error: &P) -> Told {
     }
     match error {
         P::AlreadyRegistered(e) => say!(e, "{} is registered already", e.account),
+        P::CheckpointUnorderedInsertion(e) => {
+            say!(e, "a stake cannot be changed in the past")
+        }
         P::CrossSignatureLength(e) => say!(
             e,
             "the cross signature has {} bytes, not {}",
@@ -329,12 +329,6 @@ fn participants(error: &P) -> Told {
         P::MaximumZero(e) => say!(
             e,
             "a prover must name the highest capacity it can be asked to prove"
-        ),
-        P::NetworkKeyTaken(e) => say!(
-            e,
-            "the network key {} belongs to {}",
-            e.networkKey,
-            e.account
         ),
         P::NetworkKeyZero(e) => say!(e, "the network key is zero"),
         P::NotLeaving(e) => say!(
@@ -476,8 +470,8 @@ fn jury(error: &J) -> Told {
         J::AlreadyRevealed(e) => say!(e, "{} has revealed its vote in {}", e.juror, e.id),
         J::BeaconNotReady(e) => say!(
             e,
-            "the jury of {} is drawn with beacon round {}, which is not closed yet (the newest is {}): \
-             wait for a heartbeat in a later block",
+            "the jury of {} is drawn with beacon round {} or a later one, which is not closed yet (the newest is \
+             {}): wait for heartbeats of other operators than the parties', two blocks later or more",
             e.id,
             e.round,
             e.currentRound

@@ -1,10 +1,7 @@
-//! What a prover and a challenger sign for the contract (EIP-712 typed data), and what names a request.
+//! What a prover and a challenger sign for the contract (EIP-712 typed data).
 
 use alloy::primitives::{Address, B256, Signature, U256, keccak256, uint};
-use alloy::sol_types::{Eip712Domain, SolStruct, SolValue};
-
-use crate::Deployment;
-use crate::abi::backhaul::IBackhaul::Request;
+use alloy::sol_types::{Eip712Domain, SolStruct};
 
 /// Half the order of secp256k1's group: a signature's s above it is refused, or each would have a twin.
 const HALF_ORDER: U256 =
@@ -49,15 +46,6 @@ pub fn domain(chain_id: u64, backhaul: Address) -> Eip712Domain {
         Some(backhaul),
         None,
     )
-}
-
-/// The id that the contract gives to `request`: no two are equal, on no two chains or contracts.
-#[must_use]
-pub fn request_id(deployment: &Deployment, request: &Request) -> B256 {
-    let tag = keccak256("plumbline backhaul request v1");
-    let chain_id = U256::from(deployment.chain_id);
-    let bytes = (tag, chain_id, deployment.backhaul, request.clone()).abi_encode();
-    keccak256(bytes)
 }
 
 /// Hash over the packets counted of each challenger: keccak256 of the counts, 32 bytes each, big endian.

@@ -1,7 +1,8 @@
-//! Where a measurement stands and what it found: the contract's enums.
+//! Where a measurement stands and what it found: the contract's enums; who a draw seated.
 
 use std::fmt;
 
+use alloy::primitives::{Address, U256};
 use serde::{Deserialize, Serialize};
 
 /// Where a measurement stands (`IBackhaul.State`).
@@ -209,6 +210,16 @@ impl Answer {
             _ => return None,
         })
     }
+}
+
+/// Who is seated by a draw that came upon `looks`, in order, as the contract writes them: account << 16 | tickets << 8 |
+/// fate, of which 1 is seated.
+#[must_use]
+pub fn seated(looks: &[U256]) -> Vec<Address> {
+    let seated = looks.iter().filter(|look| look.byte(0) == 1);
+    seated
+        .map(|look| Address::from_word((*look >> 16_usize).into()))
+        .collect()
 }
 
 #[cfg(test)]

@@ -181,6 +181,7 @@ fn variables(r: &mut Reader<'_>, block_interval: Option<Duration>) -> Option<Par
     let jury_draw = time(r, "chain.jury_draw", "\"10m\"", MONTH);
     let jury_commit = time(r, "chain.jury_commit", "\"10m\"", MONTH);
     let jury_reveal = time(r, "chain.jury_reveal", "\"10m\"", MONTH);
+    let draw_operators = r.or("chain.draw_operators", "2", &IntegerIn { min: 1, max: 32 });
     let jury_size = r.or("chain.jury_size", "5", &IntegerIn { min: 1, max: 63 });
     let offence_percent = r.or("chain.offence_percent", "50", &percent);
     let reporter_percent = r.or("chain.reporter_percent", "40", &percent);
@@ -216,6 +217,7 @@ fn variables(r: &mut Reader<'_>, block_interval: Option<Duration>) -> Option<Par
         seed_answer_s: seed_answer?.as_secs(),
         unbonding_s: unbonding?.as_secs(),
         live_interval_s: live_interval?.as_secs(),
+        draw_operators: draw_operators?,
         coordinator_fee: coordinator_fee?,
         dispute_window_s: dispute_window?.as_secs(),
         dispute_bond: dispute_bond?,

@@ -207,6 +207,8 @@ fn both_sides_of_each_bound() {
         ("chain", "seed_answer", "\"1s\"", "\"999ms\""),
         ("chain", "seed_answer", "\"24h\"", "\"86401s\""),
         ("chain", "coordinator_fee", "0", "-1"),
+        ("chain", "draw_operators", "1", "0"),
+        ("chain", "draw_operators", "32", "33"),
         ("chain", "jury_size", "1", "0"),
         ("chain", "jury_size", "63", "64"),
         ("chain", "offence_percent", "100", "101"),

@@ -10,7 +10,9 @@ use plumbline_trust::{Address, VerifyingKey, selection};
 
 use super::outcome::units;
 use crate::chain::client::{ChainClient, ClientError, role};
-use crate::ui::results::{Balance, ChainStatus, Draw, ParticipantView, Participants, RequestView};
+use crate::ui::results::{
+    Balance, ChainStatus, Draw, LookView, ParticipantView, Participants, RequestView,
+};
 
 fn ours(address: alloy::primitives::Address) -> Address {
     Address(address.into_array())
@@ -109,40 +111,40 @@ pub async fn request(chain: &ChainClient, id: B256) -> Result<RequestView, Clien
     })
 }
 
-/// The draw of a request or of a jury's case, repeated here from the beacon and the candidates. `None`
+/// The draw of a request or of a jury's case, repeated here from the beacon and whom it came upon. `None`
 /// before it.
 ///
 /// # Errors
 /// The chain does not answer, or does not know the id.
 pub async fn draw(chain: &ChainClient, id: B256) -> Result<Option<Draw>, ClientError> {
-    let (round, beacon, pool, selected) = if let Some(drawn) = chain.jury_draw_of(id).await? {
-        let pool: Vec<(Address, u32)> = drawn
-            .candidates
-            .into_iter()
-            .map(ours)
-            .zip(drawn.tickets)
-            .collect();
-        (drawn.round, drawn.beacon, pool, drawn.jurors)
+    let (drawn, stored) = if let Some(drawn) = chain.jury_draw_of(id).await? {
+        let case = chain.case_of(id).await?;
+        (drawn, case.map_or_else(Vec::new, |c| c.jurors))
     } else if let Some(drawn) = chain.selected_event(id).await? {
-        let pool = drawn.candidates.into_iter().map(|c| (ours(c), 1)).collect();
-        (drawn.round, drawn.beacon, pool, drawn.selected)
+        (drawn, chain.selected_of(id).await?)
     } else {
         return Ok(None);
     };
-    let selected: Vec<Address> = selected.into_iter().map(ours).collect();
-    let again = selection::draw_weighted(&beacon.0, &id.0, &pool, selected.len());
-    let scores = pool.iter().map(|(candidate, tickets)| {
-        let score = selection::weighted_score(&beacon.0, &id.0, candidate, *tickets);
-        format!("0x{}", hex::encode(score))
+    let selected: Vec<Address> = stored.into_iter().map(ours).collect();
+    let draw = selection::Draw {
+        mix: drawn.beacon.0,
+        id: id.0,
+        pool: drawn.pool,
+        n: selected.len(),
+        most: drawn.most,
+    };
+    let looks = drawn.looks.iter().map(|l| LookView {
+        account: l.account,
+        tickets: l.tickets,
+        fate: l.fate,
     });
     Ok(Some(Draw {
         id: id.to_string(),
-        round,
-        beacon: beacon.to_string(),
-        repeats: again.as_ref() == Some(&selected),
-        scores: scores.collect(),
-        tickets: pool.iter().map(|(_, tickets)| *tickets).collect(),
-        candidates: pool.into_iter().map(|(candidate, _)| candidate).collect(),
+        round: drawn.round,
+        beacon: drawn.beacon.to_string(),
+        pool: drawn.pool,
+        repeats: draw.seated(&drawn.looks).as_ref() == Ok(&selected),
+        looks: looks.collect(),
         selected,
     }))
 }

@@ -342,6 +342,13 @@ impl Node {
                 "the notice names other challengers than the chain drew".into(),
             ));
         }
+        // The contract drew them, and of whom it came upon only this is needed: that it is the same draw.
+        let draw = self.chain.draw_of(id).await?;
+        if (draw.beacon.0, draw.pool) != (notice.beacon, notice.pool) {
+            return Err(Doubt::Differs(
+                "the notice has another beacon or pool than the chain drew with".into(),
+            ));
+        }
         Ok((found.request_block, self.chain.state_of(id).await?))
     }
 

@@ -141,9 +141,17 @@ pub async fn measure(
         packetBytes: terms.packet_bytes,
         pricePerByte: order.price_per_byte,
         deadline: clock::realtime_s() + order.deadline.as_secs(),
-        nonce: clock::realtime_ns(),
     };
-    let id = ask(&chain, &request, order, progress).await?;
+    let last = chain.last_request(chain.address()).await?;
+    let (id, request) = match unfinished(&chain, last, &request, clock::realtime_s()).await? {
+        Some(asked) => {
+            progress.tell(&format!(
+                "the same was asked before and has not ended: going on with {last}"
+            ));
+            (last, asked)
+        }
+        None => (ask(&chain, &request, last, order, progress).await?, request),
+    };
     progress.note(&id.to_string());
     let mut given_up = None;
     let state = wait(&api, &chain, id, &request, &mut given_up, progress).await?;
@@ -170,9 +178,34 @@ async fn fitted(chain: &ChainClient, order: &Order) -> Result<Terms, PayError> {
     Ok(terms.ok_or(PayError::Mtu { mtu, endpoint })?.check()?)
 }
 
+/// What was asked as `last`, if that is the same but for its deadline and has not ended: an earlier process asked, and
+/// died before it knew. Of what such a one sent and is in no block yet, and what is sent now, the contract takes
+/// one: both name the same last request. `now`: unix seconds.
+///
+/// # Errors
+/// The chain does not answer.
+pub async fn unfinished(
+    chain: &ChainClient,
+    last: B256,
+    request: &Request,
+    now: u64,
+) -> Result<Option<Request>, ClientError> {
+    if last.is_zero() || chain.state_of(last).await?.is_over() {
+        return Ok(None);
+    }
+    let asked = chain.request_of(last).await?.request;
+    let same = Request {
+        deadline: asked.deadline,
+        ..request.clone()
+    };
+    let open = asked.deadline >= now;
+    Ok((open && asked == same).then_some(asked))
+}
+
 async fn ask(
     chain: &ChainClient,
     request: &Request,
+    last: B256,
     order: &Order,
     progress: &dyn Progress,
 ) -> Result<B256, PayError> {
@@ -196,7 +229,7 @@ async fn ask(
     if chain.allowance(chain.address()).await? != escrow {
         chain.approve(escrow).await?;
     }
-    let asked = chain.request(request).await;
+    let asked = chain.request_after(request, last).await;
     if asked.is_err() {
         // Nothing half-made stays behind: the allowance of a refused request is taken back.
         let _refused_anyway = chain.approve(U256::ZERO).await;

@@ -3,6 +3,7 @@
 use alloy::primitives::{Address, B256, U256};
 use alloy::signers::SignerSync;
 use plumbline::chain::ChainClient;
+use plumbline_contracts::abi::backhaul::IBackhaul::Request;
 use plumbline_contracts::{Answer, State, begin_digest, domain};
 use plumbline_proof::backhaul::record::seed_hash;
 
@@ -28,8 +29,8 @@ fn answer_s() -> u64 {
 }
 
 /// A measurement whose result is on record, without the silent one's report.
-async fn reported(w: &World, nonce: u64) -> B256 {
-    let id = w.running(&w.ask(nonce)).await;
+async fn reported(w: &World) -> B256 {
+    let id = w.running(&w.ask()).await;
     report(w, id).await;
     id
 }
@@ -75,22 +76,27 @@ async fn suspended(of: &ChainClient) -> bool {
         .suspended
 }
 
-/// Who could be drawn for a new request, with everybody's heartbeat who may send one.
-async fn candidates(w: &World, nonce: u64) -> Vec<Address> {
-    let (id, _) = w.payer.request(&w.ask(nonce)).await.unwrap();
-    for challenger in &w.challengers {
-        if !suspended(challenger).await {
-            challenger.beat(&seeds(challenger)).await.unwrap();
+/// Who is drawn for a new request of `n`, with everybody's heartbeats who may send one.
+async fn candidates(w: &World, n: u16) -> Vec<Address> {
+    let beat = async || {
+        for challenger in &w.challengers {
+            if !suspended(challenger).await {
+                challenger.beat(&seeds(challenger)).await.unwrap();
+            }
         }
-    }
+    };
+    beat().await;
+    let asked = Request { n, ..w.ask() };
+    let (id, _) = w.payer.request(&asked).await.unwrap();
+    beat().await;
     w.coordinator.select(id).await.unwrap();
     let event = w.payer.selected_event(id).await.unwrap().unwrap();
-    event.candidates
+    event.seated()
 }
 
 async fn who_withholds_loses_its_bond_and_is_in_no_draw_until_it_is_there_again(on: On) {
     let w = World::new(on, 6).await;
-    let id = reported(&w, 1).await;
+    let id = reported(&w).await;
     let silent = name(&w, id).await;
     let case = w.payer.seed_case_of(id, SILENT).await.unwrap();
     assert_eq!((case.answer, case.bond), (Answer::Named, SEED_BOND));
@@ -116,20 +122,20 @@ async fn who_withholds_loses_its_bond_and_is_in_no_draw_until_it_is_there_again(
     let burnt = w.payer.totals().await.unwrap().burnt;
     assert!(burnt.is_zero(), "no offence");
 
-    let without = candidates(&w, 2).await;
+    let without = candidates(&w, 5).await;
     assert_eq!(without.len(), 5);
     assert!(!without.contains(&silent.address()));
     silent.top_up(U256::from(SEED_BOND - 1)).await.unwrap();
     assert!(suspended(silent).await, "one unit short");
     silent.top_up(U256::from(1)).await.unwrap();
     assert!(!suspended(silent).await);
-    assert_eq!(candidates(&w, 3).await.len(), 6);
+    assert_eq!(candidates(&w, 6).await.len(), 6);
     w.assert_conserved().await;
 }
 
 async fn who_gives_its_seed_loses_nothing_whoever_named_it(on: On) {
     let w = World::new(on, 5).await;
-    let id = reported(&w, 1).await;
+    let id = reported(&w).await;
     let honest = name(&w, id).await;
     let wrong = honest.give_seed(id, SILENT, B256::repeat_byte(1)).await;
     assert_eq!(refused(wrong), "SeedDoesNotOpen");
@@ -151,8 +157,8 @@ async fn who_gives_its_seed_loses_nothing_whoever_named_it(on: On) {
 
 async fn only_its_coordinator_names_once_and_only_what_was_signed_and_is_missing(on: On) {
     let w = World::new(on, 5).await;
-    let id = reported(&w, 1).await;
-    let other = reported(&w, 2).await;
+    let id = reported(&w).await;
+    let other = reported(&w).await;
     let silent = drawn(&w, id, SILENT).await;
     let (hash, good) = begin(&w, silent, id, SILENT, SEED);
     for stranger in [&w.payer, &w.prover, silent] {
@@ -192,7 +198,7 @@ async fn only_its_coordinator_names_once_and_only_what_was_signed_and_is_missing
 async fn nobody_is_named_before_it_is_over_nor_long_afterwards(on: On) {
     let w = World::new(on, 5).await;
     // Reported in time.
-    let id = w.running(&w.ask(1)).await;
+    let id = w.running(&w.ask()).await;
     let silent = drawn(&w, id, SILENT).await;
     let (hash, signature) = begin(&w, silent, id, SILENT, SEED);
     let named = w.coordinator.name_withheld(id, SILENT, hash, &signature);
@@ -202,7 +208,7 @@ async fn nobody_is_named_before_it_is_over_nor_long_afterwards(on: On) {
     assert_eq!(w.payer.named_until(id).await.unwrap(), until);
     w.clock.pass(answer_s());
     name(&w, id).await;
-    let id = reported(&w, 2).await;
+    let id = reported(&w).await;
     let (hash, signature) = begin(&w, drawn(&w, id, SILENT).await, id, SILENT, SEED);
     w.clock.pass(answer_s() + 1);
     let named = w.coordinator.name_withheld(id, SILENT, hash, &signature);
@@ -210,7 +216,7 @@ async fn nobody_is_named_before_it_is_over_nor_long_afterwards(on: On) {
 
     // Never reported: over after its deadline, whether anyone has said so or not.
     for end in [false, true] {
-        let asked = w.ask(3 + u64::from(end));
+        let asked = w.ask();
         let id = w.running(&asked).await;
         let silent = drawn(&w, id, SILENT).await;
         let (hash, signature) = begin(&w, silent, id, SILENT, SEED);
@@ -226,7 +232,7 @@ async fn nobody_is_named_before_it_is_over_nor_long_afterwards(on: On) {
         name(&w, id).await;
     }
     // Never begun.
-    let asked = w.ask(5);
+    let asked = w.ask();
     w.beat().await;
     let id = w.selected(&asked).await;
     let (hash, signature) = begin(&w, drawn(&w, id, SILENT).await, id, SILENT, SEED);
@@ -241,7 +247,7 @@ async fn nobody_is_named_before_it_is_over_nor_long_afterwards(on: On) {
 
 async fn an_answer_counts_to_the_last_second_and_a_bond_falls_due_after_it(on: On) {
     let w = World::new(on, 5).await;
-    let ids = [reported(&w, 1).await, reported(&w, 2).await];
+    let ids = [reported(&w).await, reported(&w).await];
     for id in ids {
         name(&w, id).await;
     }
@@ -262,8 +268,8 @@ async fn no_loss_touches_the_least_stake(on: On) {
     let w = World::new(on, 5).await;
     // The same one three times at once, with one bond and a half.
     let mut ids = Vec::new();
-    for nonce in 1..=3 {
-        ids.push(w.running(&w.ask(nonce)).await);
+    for _ in 1..=3 {
+        ids.push(w.running(&w.ask()).await);
     }
     let silent = drawn(&w, ids[0], SILENT).await;
     silent.top_up(U256::from(SEED_BOND / 2)).await.unwrap();
@@ -296,7 +302,7 @@ async fn no_loss_touches_the_least_stake(on: On) {
 
 async fn who_leaves_answers_as_long_as_its_stake_is_bound(on: On) {
     let w = World::new(on, 6).await;
-    let id = reported(&w, 1).await;
+    let id = reported(&w).await;
     let silent = name(&w, id).await;
     silent.leave().await.unwrap();
     w.clock.pass(answer_s() + 1);
@@ -316,7 +322,7 @@ async fn who_leaves_answers_as_long_as_its_stake_is_bound(on: On) {
     {
         challenger.beat(&seeds(challenger)).await.unwrap();
     }
-    let (id, _) = w.payer.request(&w.ask(2)).await.unwrap();
+    let (id, _) = w.payer.request(&w.ask()).await.unwrap();
     for challenger in w
         .challengers
         .iter()

@@ -8,7 +8,7 @@ use plumbline_contracts::abi::backhaul::IBackhaul::{SignedCommit, SignedReport};
 use plumbline_contracts::{
     State, Timing, Verdict, commit_digest, counts_hash, domain, report_digest,
 };
-use plumbline_trust::{Address as Account, selection};
+use plumbline_trust::selection::{Draw, Fate};
 
 use crate::stand::{On, on_both_engines};
 use crate::world::{
@@ -107,7 +107,7 @@ fn price_of_offence() -> (u128, u128) {
 
 async fn two_commitments_cost_the_prover_its_stake_and_the_result_its_meaning(on: On) {
     let w = World::new(on, 5).await;
-    let id = w.reported(1).await;
+    let id = w.reported().await;
     let backhaul = w.chain.deployment().backhaul;
     let reporter = reporter(&w).await;
     let offence = two_commits(&w, id, &[1_600; 5], &[1_601, 1_599, 1_600, 1_600, 1_600]).encode();
@@ -160,15 +160,15 @@ async fn two_commitments_cost_the_prover_its_stake_and_the_result_its_meaning(on
             .unwrap()
             .suspended
     );
-    assert_eq!(refused(w.payer.request(&w.ask(2)).await), "UnknownProver");
+    assert_eq!(refused(w.payer.request(&w.ask()).await), "UnknownProver");
     w.prover.top_up(U256::from(taken)).await.unwrap();
-    w.payer.request(&w.ask(2)).await.unwrap();
+    w.payer.request(&w.ask()).await.unwrap();
     w.assert_conserved().await;
 }
 
 async fn two_reports_cost_the_challenger_its_stake_and_its_pay(on: On) {
     let w = World::new(on, 5).await;
-    let id = w.reported(1).await;
+    let id = w.reported().await;
     let backhaul = w.chain.deployment().backhaul;
     let reporter = reporter(&w).await;
     let guilty = w.payer.selected_of(id).await.unwrap()[2];
@@ -197,7 +197,7 @@ async fn two_reports_cost_the_challenger_its_stake_and_its_pay(on: On) {
 
 async fn what_is_no_offence_is_refused(on: On) {
     let w = World::new(on, 5).await;
-    let id = w.reported(1).await;
+    let id = w.reported().await;
     let backhaul = w.chain.deployment().backhaul;
     let reporter = reporter(&w).await;
     let same = two_commits(&w, id, &[1_600; 5], &[1_600; 5]);
@@ -338,7 +338,7 @@ pub(crate) const REJECTED: Option<Ruling> = Some(Ruling::Rejected);
 
 async fn an_honest_majority_upholds_and_the_liar_and_the_silent_lose(on: On) {
     let w = World::new(on, 5).await;
-    let id = w.reported(1).await;
+    let id = w.reported().await;
     let t = trial(&w, id, 7).await;
     let mut stakes = Vec::new();
     for seat in &t.seats {
@@ -372,7 +372,7 @@ async fn an_honest_majority_upholds_and_the_liar_and_the_silent_lose(on: On) {
 
 async fn a_false_alarm_costs_its_bond_and_the_result_stands(on: On) {
     let w = World::new(on, 5).await;
-    let id = w.reported(1).await;
+    let id = w.reported().await;
     let t = trial(&w, id, 5).await;
     let before = w.payer.totals().await.unwrap().burnt;
     t.vote(&w, &[REJECTED; 5]).await;
@@ -400,7 +400,7 @@ async fn a_jury_without_majority_is_hung_and_costs_nobody_but_the_silent(on: On)
         [UPHELD, UPHELD, None, None, None],
     ] {
         let w = World::new(on, 5).await;
-        let id = w.reported(1).await;
+        let id = w.reported().await;
         let t = trial(&w, id, 5).await;
         t.vote(&w, &votes).await;
         let p = parameters();
@@ -418,14 +418,15 @@ async fn a_jury_without_majority_is_hung_and_costs_nobody_but_the_silent(on: On)
 }
 
 async fn without_jurors_a_dispute_ends_and_nothing_stays_locked(on: On) {
-    let w = World::new(on, 5).await;
+    // Two more than are parties: their heartbeats close the round.
+    let w = World::new(on, 7).await;
     let backhaul = w.chain.deployment().backhaul;
     let accused = w.prover.address();
     let reporter = reporter(&w).await;
-    for (nonce, drawn) in [(1, true), (2, false)] {
+    for (number, drawn) in [(1, true), (2, false)] {
         w.beat().await;
-        let id = w.reported(nonce).await;
-        let salt = B256::repeat_byte(u8::try_from(nonce).unwrap());
+        let id = w.reported().await;
+        let salt = B256::repeat_byte(number);
         reporter
             .announce_dispute(backhaul, id, accused, EVIDENCE, salt)
             .await
@@ -458,7 +459,7 @@ async fn without_jurors_a_dispute_ends_and_nothing_stays_locked(on: On) {
 
 async fn disputes_and_votes_that_cannot_be_are_refused_by_name(on: On) {
     let w = World::new(on, 5).await;
-    let id = w.reported(1).await;
+    let id = w.reported().await;
     let backhaul = w.chain.deployment().backhaul;
     let reporter = reporter(&w).await;
     let stranger = Address::repeat_byte(9);
@@ -517,7 +518,7 @@ async fn disputes_and_votes_that_cannot_be_are_refused_by_name(on: On) {
 
 async fn the_jury_is_drawn_by_stake_as_anyone_can_repeat_and_never_from_the_parties(on: On) {
     let w = World::new(on, 5).await;
-    let id = w.reported(1).await;
+    let id = w.reported().await;
     // A juror of the prover's operator, and one that registers after the case is opened.
     let relative = w.chain.client(key(90)).await;
     fund(&relative).await;
@@ -528,17 +529,30 @@ async fn the_jury_is_drawn_by_stake_as_anyone_can_repeat_and_never_from_the_part
     let t = trial(&w, id, 9).await;
     let late = join(&w.chain, 91, role::JUROR).await;
     let drawn = w.payer.jury_draw_of(t.case).await.unwrap().unwrap();
-    assert_eq!(drawn.candidates.len(), 9);
-    assert!(!drawn.candidates.contains(&relative.address()));
-    assert!(!drawn.candidates.contains(&late.address()));
-    assert_eq!(drawn.tickets.iter().sum::<u32>(), 5 + 4 * 4);
-    let pool: Vec<(Account, u32)> = drawn
-        .candidates
-        .iter()
-        .map(|a| Account(a.into_array()))
-        .zip(drawn.tickets.clone())
-        .collect();
-    let again = selection::draw_weighted(&drawn.beacon.0, &t.case.0, &pool, 5).unwrap();
+    // Whom it came upon, each with its tickets as of the opening; the relative only in vain.
+    for look in &drawn.looks {
+        let who = Address::from(look.account.0);
+        match (70..79).find(|number| key(*number).address() == who) {
+            Some(number) => assert_eq!(look.tickets, if number % 2 == 1 { 4 } else { 1 }),
+            None => assert!(who == relative.address() && look.fate != Fate::Seated),
+        }
+    }
+    assert!(
+        drawn
+            .looks
+            .iter()
+            .all(|l| l.account.0 != late.address().0.0)
+    );
+    let draw = Draw {
+        mix: drawn.beacon.0,
+        id: t.case.0,
+        pool: drawn.pool,
+        n: 5,
+        most: drawn.most,
+    };
+    assert_eq!(drawn.pool, 10);
+    let again = draw.seated(&drawn.looks).unwrap();
     let again: Vec<Address> = again.iter().map(|a| Address::from(a.0)).collect();
-    assert_eq!(drawn.jurors, again);
+    let stored = w.payer.case_of(t.case).await.unwrap().unwrap().jurors;
+    assert_eq!(stored, again);
 }

@@ -19,7 +19,7 @@ use crate::world::{CHAIN_ID, TestClock, World, genesis, key, tick};
 #[tokio::test]
 async fn comes_back_at_the_same_block_and_replays_to_the_same_root() {
     let w = World::new(On::Embedded, 5).await;
-    let id = w.running(&w.ask(1)).await;
+    let id = w.running(&w.ask()).await;
     let posted = w.submission(id, &[1_600; 5], &[7; 5]).await;
     w.coordinator.report(id, &posted).await.unwrap();
     let before = w.payer.latest_block().await.unwrap();

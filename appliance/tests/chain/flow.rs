@@ -1,9 +1,11 @@
 //! A measurement, from request to withdrawal; and every way it can end.
 
-use alloy::primitives::{B256, U256, keccak256};
-use alloy::sol_types::SolValue;
+use alloy::primitives::{B256, U256};
 use plumbline::chain::client::Reported;
+use plumbline::role::payer::unfinished;
+use plumbline_contracts::abi::backhaul::IBackhaul::Request;
 use plumbline_contracts::{State, Verdict};
+use plumbline_trust::selection::Draw;
 
 use crate::stand::{On, on_both_engines};
 use crate::world::{CLAIM, FEE, PURSE, STAKE, WINDOW, World, refused, seeds};
@@ -19,8 +21,8 @@ on_both_engines!(
     packets_of_any_length_are_priced_and_counted_by_it,
     too_few_reports_are_inconclusive_and_count_only_themselves,
     timeout_returns_all_from_every_open_state,
-    cancel_returns_all_before_the_draw_and_not_after,
     too_few_live_challengers_end_it_with_a_refund,
+    who_asked_and_died_goes_on_with_what_it_asked,
     stake_comes_back_after_the_delay,
 );
 
@@ -35,7 +37,7 @@ const PACKET: u128 = 120_000;
 
 async fn a_true_claim_passes_and_everyone_is_paid(on: On) {
     let w = World::new(on, 7).await;
-    let request = w.ask(1);
+    let request = w.ask();
     let (cap, target, escrow) = w.payer.quote(&request).await.unwrap();
     assert_eq!(cap, U256::from(MOST));
     assert_eq!(target, U256::from(4 * CAP));
@@ -49,16 +51,20 @@ async fn a_true_claim_passes_and_everyone_is_paid(on: On) {
     assert_eq!(known.request_block, requested.block);
 
     w.beat().await;
-    let selected = w.payer.select(id).await.unwrap();
+    w.payer.select(id).await.unwrap();
     let drawn = w.payer.selected_event(id).await.unwrap().unwrap();
-    assert_eq!(drawn.candidates.len(), 7);
-    assert_eq!(drawn.selected.len(), 5);
-    assert_eq!(drawn.block, selected.block);
+    assert_eq!(drawn.pool, 7);
     // Anyone repeats the draw.
-    let mut scored = drawn.candidates.clone();
-    scored.sort_by_key(|c| keccak256((drawn.beacon, id, *c).abi_encode()));
-    assert_eq!(drawn.selected, scored[..5]);
-    assert_eq!(w.payer.selected_of(id).await.unwrap(), drawn.selected);
+    let draw = Draw {
+        mix: drawn.beacon.0,
+        id: id.0,
+        pool: 7,
+        n: 5,
+        most: 1,
+    };
+    let repeated = draw.seated(&drawn.looks).unwrap();
+    assert!(drawn.seated().iter().eq(repeated.iter().map(|a| &a.0)));
+    assert_eq!(w.payer.selected_of(id).await.unwrap(), drawn.seated());
 
     let setup = B256::repeat_byte(9);
     w.coordinator.begin(id, setup).await.unwrap();
@@ -89,7 +95,7 @@ async fn a_true_claim_passes_and_everyone_is_paid(on: On) {
     w.clock.pass(30);
     w.payer.finalize(id).await.unwrap();
     assert_eq!(w.payer.state_of(id).await.unwrap(), State::Final);
-    for (address, packets) in drawn.selected.iter().zip(counts) {
+    for (address, packets) in drawn.seated().iter().zip(counts) {
         let owed = w.payer.owed(*address).await.unwrap();
         assert_eq!(owed, U256::from(u128::from(packets) * PRICE_OF_PACKET));
     }
@@ -109,7 +115,7 @@ async fn a_true_claim_passes_and_everyone_is_paid(on: On) {
 
 async fn a_false_claim_fails_with_the_true_figure_and_is_paid_all_the_same(on: On) {
     let w = World::new(on, 5).await;
-    let id = w.running(&w.ask(1)).await;
+    let id = w.running(&w.ask()).await;
     let counts = [480; 5];
     let mut posted = w.submission(id, &counts, &[WINDOW; 5]).await;
     posted.verdict = Verdict::Fail as u8;
@@ -131,20 +137,20 @@ async fn verdicts_turn_exactly_at_95_percent(on: On) {
     let lower = 105_263;
     // guaranteed·100·(n−f) ≥ 95·claim·(n−2f): 684 Mbit/s from 6400 packets.
     let guaranteed = 112_280;
-    for (nonce, spans, said, verdict) in [
-        (1, [lower, guaranteed], Pass, Pass),
-        (2, [lower + 1, guaranteed], Pass, Inconclusive),
-        (3, [lower, guaranteed + 1], Pass, Inconclusive),
+    for (spans, said, verdict) in [
+        ([lower, guaranteed], Pass, Pass),
+        ([lower + 1, guaranteed], Pass, Inconclusive),
+        ([lower, guaranteed + 1], Pass, Inconclusive),
         // Nor does a failure stand where the figures pass.
-        (4, [lower, guaranteed], Fail, Inconclusive),
-        (5, [lower + 1, guaranteed], Fail, Fail),
-        (6, [lower, guaranteed + 1], Fail, Fail),
+        ([lower, guaranteed], Fail, Inconclusive),
+        ([lower + 1, guaranteed], Fail, Fail),
+        ([lower, guaranteed + 1], Fail, Fail),
         // Whatever else is said decides nothing.
-        (7, [lower, guaranteed], Inconclusive, Inconclusive),
-        (8, [lower, guaranteed], Verdict::None, Inconclusive),
-        (9, [lower + 1, guaranteed], Annulled, Inconclusive),
+        ([lower, guaranteed], Inconclusive, Inconclusive),
+        ([lower, guaranteed], Verdict::None, Inconclusive),
+        ([lower + 1, guaranteed], Annulled, Inconclusive),
     ] {
-        let id = w.running(&w.ask(nonce)).await;
+        let id = w.running(&w.ask()).await;
         let mut posted = w.submission(id, &[1_600; 5], &[WINDOW; 5]).await;
         posted.spansUs = spans.to_vec();
         posted.verdict = said as u8;
@@ -163,7 +169,7 @@ async fn verdicts_turn_exactly_at_95_percent(on: On) {
 /// those that it may have sent before, and a burst.
 async fn what_began_early_is_credited_only_by_schedule(on: On) {
     let w = World::new(on, 5).await;
-    let id = w.running(&w.ask(1)).await;
+    let id = w.running(&w.ask()).await;
     let windows = [WINDOW, WINDOW, WINDOW + 1, WINDOW + 10_000, WINDOW + 70_000];
     let posted = w.submission(id, &[1_600; 5], &windows).await;
     w.coordinator.report(id, &posted).await.unwrap();
@@ -178,7 +184,7 @@ async fn what_began_early_is_credited_only_by_schedule(on: On) {
 
 async fn an_uplink_adds_up_and_each_is_paid_for_what_it_received(on: On) {
     let w = World::new(on, 5).await;
-    let mut asked = w.ask(1);
+    let mut asked = w.ask();
     asked.direction = 1;
     let (cap, target, escrow) = w.payer.quote(&asked).await.unwrap();
     assert_eq!((cap, target), (U256::from(CAP), U256::from(5 * CAP)));
@@ -219,7 +225,7 @@ async fn an_uplink_adds_up_and_each_is_paid_for_what_it_received(on: On) {
 
 async fn an_uplinks_escrow_is_enough_for_all_and_liars_raise_no_guarantee(on: On) {
     let w = World::new(on, 5).await;
-    let mut asked = w.ask(1);
+    let mut asked = w.ask();
     asked.direction = 1;
     let id = w.running(&asked).await;
     // Four received 60 % of the claim; the fifth says that it had all it was sent.
@@ -235,7 +241,6 @@ async fn an_uplinks_escrow_is_enough_for_all_and_liars_raise_no_guarantee(on: On
     assert_eq!(outcome.verdict, Verdict::Fail);
 
     // What took longer than the span may have come outside it: none of it is sure.
-    asked.nonce = 2;
     let id = w.running(&asked).await;
     reports[2] = (2_000, WINDOW + 1);
     let posted = w.posted(id, &[9_200; 5], &reports).await;
@@ -243,7 +248,6 @@ async fn an_uplinks_escrow_is_enough_for_all_and_liars_raise_no_guarantee(on: On
     let outcome = w.payer.result_of(id).await.unwrap().unwrap();
     assert_eq!(outcome.curve, [4 * 1_200 * PACKET, 3 * 1_200 * PACKET]);
 
-    asked.nonce = 3;
     let id = w.running(&asked).await;
     let reports = [(9_200, WINDOW); 5];
     let posted = w.posted(id, &[9_200; 5], &reports).await;
@@ -259,8 +263,8 @@ async fn an_uplinks_escrow_is_enough_for_all_and_liars_raise_no_guarantee(on: On
 
 async fn what_the_evidence_does_not_decide_is_paid_and_says_nothing(on: On) {
     let w = World::new(on, 5).await;
-    for (nonce, verdict) in [(1, Verdict::Pass), (2, Verdict::Inconclusive)] {
-        let id = w.running(&w.ask(nonce)).await;
+    for verdict in [Verdict::Pass, Verdict::Inconclusive] {
+        let id = w.running(&w.ask()).await;
         let mut posted = w.submission(id, &[1_600; 5], &[WINDOW; 5]).await;
         posted.verdict = verdict as u8;
         w.coordinator.report(id, &posted).await.unwrap();
@@ -279,8 +283,8 @@ async fn what_the_evidence_does_not_decide_is_paid_and_says_nothing(on: On) {
 
 async fn packets_of_any_length_are_priced_and_counted_by_it(on: On) {
     let w = World::new(on, 5).await;
-    for (nonce, length) in [(1, 500), (2, 1_436), (3, 1_520), (4, 8_988), (5, 9_100)] {
-        let mut asked = w.ask(nonce);
+    for length in [500, 1_436, 1_520, 8_988, 9_100] {
+        let mut asked = w.ask();
         asked.packetBytes = length;
         let (cap, target, escrow) = w.payer.quote(&asked).await.unwrap();
         // Claim and duration are 12 MB, a fourth of it each.
@@ -307,12 +311,12 @@ async fn packets_of_any_length_are_priced_and_counted_by_it(on: On) {
 
 async fn too_few_reports_are_inconclusive_and_count_only_themselves(on: On) {
     let w = World::new(on, 5).await;
-    for (nonce, reports, verdict) in [
-        (1, 4, Verdict::Pass),
-        (2, 3, Verdict::Inconclusive),
-        (3, 0, Verdict::Inconclusive),
+    for (reports, verdict) in [
+        (4, Verdict::Pass),
+        (3, Verdict::Inconclusive),
+        (0, Verdict::Inconclusive),
     ] {
-        let id = w.running(&w.ask(nonce)).await;
+        let id = w.running(&w.ask()).await;
         let counts = [2_000, 2_000, 2_000, 1_990, 10];
         let posted = w.submission(id, &counts, &vec![WINDOW; reports]).await;
         w.coordinator.report(id, &posted).await.unwrap();
@@ -333,9 +337,9 @@ async fn too_few_reports_are_inconclusive_and_count_only_themselves(on: On) {
 
 async fn timeout_returns_all_from_every_open_state(on: On) {
     let w = World::new(on, 5).await;
-    let created = w.payer.request(&w.ask(1)).await.unwrap().0;
-    let selected = w.selected(&w.ask(2)).await;
-    let running = w.running(&w.ask(3)).await;
+    let created = w.payer.request(&w.ask()).await.unwrap().0;
+    let selected = w.selected(&w.ask()).await;
+    let running = w.running(&w.ask()).await;
     let purse = U256::from(PURSE);
     w.clock.pass(120);
     for id in [created, selected, running] {
@@ -352,42 +356,59 @@ async fn timeout_returns_all_from_every_open_state(on: On) {
     w.assert_conserved().await;
 }
 
-async fn cancel_returns_all_before_the_draw_and_not_after(on: On) {
-    let w = World::new(on, 5).await;
-    let (id, _) = w.payer.request(&w.ask(1)).await.unwrap();
-    assert_eq!(refused(w.prover.cancel(id).await), "NotPayer");
-    w.payer.cancel(id).await.unwrap();
-    assert_eq!(w.payer.state_of(id).await.unwrap(), State::Cancelled);
-    assert_eq!(refused(w.payer.cancel(id).await), "WrongState");
-    w.payer.withdraw().await.unwrap();
-    let purse = U256::from(PURSE);
-    assert_eq!(w.payer.balance(w.payer.address()).await.unwrap(), purse);
-    // From the moment at which the draw can be foreseen it is too late: asking again would be drawing
-    // again.
-    let (id, _) = w.payer.request(&w.ask(2)).await.unwrap();
-    w.beat().await;
-    assert_eq!(refused(w.payer.cancel(id).await), "DrawKnown");
-    w.payer.select(id).await.unwrap();
-    assert_eq!(refused(w.payer.cancel(id).await), "WrongState");
-    w.assert_conserved().await;
-}
-
 async fn too_few_live_challengers_end_it_with_a_refund(on: On) {
     let w = World::new(on, 5).await;
-    let (id, _) = w.payer.request(&w.ask(1)).await.unwrap();
     w.clock.pass(60);
-    // Four are fresh; the fifth heartbeat is one second too old.
-    w.clock.pass(1);
+    // Four are fresh; the fifth heartbeat is one second too old when it is asked, and too late afterwards.
     for challenger in &w.challengers[..4] {
         challenger.beat(&seeds(challenger)).await.unwrap();
     }
+    w.clock.pass(1);
     assert!(!w.payer.is_live(w.challengers[4].address()).await.unwrap());
+    let (id, _) = w.payer.request(&w.ask()).await.unwrap();
+    w.beat().await;
+    assert!(w.payer.is_live(w.challengers[4].address()).await.unwrap());
     w.payer.select(id).await.unwrap();
     assert_eq!(w.payer.state_of(id).await.unwrap(), State::Cancelled);
     assert_eq!(w.payer.selected_event(id).await.unwrap(), None);
     let owed = w.payer.owed(w.payer.address()).await.unwrap();
     assert_eq!(owed, U256::from(ESCROW));
     w.assert_conserved().await;
+}
+
+async fn who_asked_and_died_goes_on_with_what_it_asked(on: On) {
+    let w = World::new(on, 5).await;
+    let (asked, me, now) = (w.ask(), w.payer.address(), w.clock.now());
+    let found = async |asked: &Request, now| {
+        let last = w.payer.last_request(me).await.unwrap();
+        let found = unfinished(&w.payer, last, asked, now).await.unwrap();
+        found.map(|asked| (last, asked))
+    };
+    assert_eq!(found(&asked, now).await, None);
+    let none = w.payer.last_request(me).await.unwrap();
+    assert_eq!(none, B256::ZERO);
+    let (id, _) = w.payer.request_after(&asked, none).await.unwrap();
+    // Another process of the same payer, later: the same but for its deadline.
+    let mut again = asked.clone();
+    again.deadline += 7;
+    let told = refused(w.payer.request_after(&again, none).await);
+    assert_eq!(told, "AskedMeanwhile");
+    assert_eq!(found(&again, now).await, Some((id, asked.clone())));
+    // Another question, or one that is too late for an answer, is asked.
+    let mut other = again.clone();
+    other.claimBps -= 1;
+    assert_eq!(found(&other, now).await, None);
+    assert_eq!(
+        found(&again, asked.deadline).await,
+        Some((id, asked.clone()))
+    );
+    assert_eq!(found(&again, asked.deadline + 1).await, None);
+    let (second, _) = w.payer.request(&other).await.unwrap();
+    assert_ne!(second, id);
+    // Nor is gone on with what has ended.
+    w.clock.pass(128);
+    w.payer.timeout(second).await.unwrap();
+    assert_eq!(found(&other, now).await, None);
 }
 
 async fn stake_comes_back_after_the_delay(on: On) {

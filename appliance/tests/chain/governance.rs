@@ -24,7 +24,7 @@ async fn a_change_holds_after_its_notice_and_only_for_what_begins_later(on: On) 
     let governor = governor(&w).await;
     let name = "coordinator_fee";
     assert_eq!(w.payer.variable(name).await.unwrap(), U256::from(FEE));
-    let before = w.reported(1).await;
+    let before = w.reported().await;
     let scheduled = w.clock.now();
     governor.schedule(name, 500).await.unwrap();
     let notice = parameters().notice_s;
@@ -43,7 +43,7 @@ async fn a_change_holds_after_its_notice_and_only_for_what_begins_later(on: On) 
     let owed = || w.payer.owed(coordinator);
     assert_eq!(owed().await.unwrap(), U256::from(FEE), "asked before");
     w.beat().await;
-    let after = w.reported(2).await;
+    let after = w.reported().await;
     w.clock.pass(30);
     w.payer.finalize(after).await.unwrap();
     assert_eq!(owed().await.unwrap(), U256::from(FEE + 500), "asked after");
@@ -74,10 +74,10 @@ async fn what_a_governor_cannot_do_is_refused_by_name(on: On) {
 
 async fn a_retired_proof_begins_nothing_and_pays_out_all(on: On) {
     let w = World::new(on, 5).await;
-    let id = w.reported(1).await;
+    let id = w.reported().await;
     let backhaul = w.chain.deployment().backhaul;
     governor(&w).await.retire(backhaul).await.unwrap();
-    assert_eq!(refused(w.payer.request(&w.ask(2)).await), "NotAModule");
+    assert_eq!(refused(w.payer.request(&w.ask()).await), "NotAModule");
     w.clock.pass(30);
     w.payer.finalize(id).await.unwrap();
     assert_eq!(w.payer.state_of(id).await.unwrap(), State::Final);
@@ -93,7 +93,7 @@ async fn a_deadline_must_leave_time_for_a_dispute_before_stakes_are_gone(on: On)
     let p = parameters();
     let bound =
         p.unbonding_s - p.dispute_window_s - p.jury_draw_s - p.jury_commit_s - p.jury_reveal_s;
-    let mut request = w.ask(1);
+    let mut request = w.ask();
     request.deadline = w.clock.now() + bound + 1;
     assert_eq!(refused(w.payer.request(&request).await), "DeadlineTooFar");
     request.deadline -= 1;

@@ -93,7 +93,7 @@ async fn every_step_survives_that_its_block_is_taken_back() {
     assert_eq!(newcomer.heartbeats(newcomer.address()).await.unwrap(), 2);
 
     let (payer, coordinator) = (careful(&w, 2).await, careful(&w, 4).await);
-    let asked = w.ask(1);
+    let asked = w.ask();
     let escrow = w.payer.quote(&asked).await.unwrap().2;
     let (id, _) = undone(&w, payer.address(), payer.request(&asked)).await;
     assert_eq!(w.payer.escrow_of(id).await.unwrap(), escrow);

@@ -96,20 +96,20 @@ async fn each_flaw_is_named_and_costs_only_its_report(on: On) {
             s.reports[2].signature = vec![9; 10_000].into();
         }),
     ];
-    for (nonce, (skipped, paid, bend)) in (1..).zip(cases) {
-        let id = w.running(&w.ask(nonce)).await;
+    for (case, (skipped, paid, bend)) in (1..).zip(cases) {
+        let id = w.running(&w.ask()).await;
         let mut posted = w.submission(id, &COUNTS, &[WINDOW; 5]).await;
         bend(&mut posted);
-        assert_eq!(post(&w, id, &posted).await, skipped, "case {nonce}");
+        assert_eq!(post(&w, id, &posted).await, skipped, "case {case}");
         let found = outcome(&w, id).await;
         assert_eq!(
             (&found.paid[..], &found.reporters[..]),
             (paid, paid),
-            "case {nonce}"
+            "case {case}"
         );
         let counts = paid.iter().map(|i| u128::from(COUNTS[usize::from(*i)]));
         let sum: u128 = counts.clone().sum();
-        assert_eq!(found.lower, sum * PACKET, "case {nonce}");
+        assert_eq!(found.lower, sum * PACKET, "case {case}");
         assert_eq!(found.guaranteed, (sum - counts.max().unwrap()) * PACKET);
         let passes = found.lower * 100 >= 95 * u128::from(CLAIM) && paid.len() >= 4;
         let verdict = if passes {
@@ -117,13 +117,13 @@ async fn each_flaw_is_named_and_costs_only_its_report(on: On) {
         } else {
             Verdict::Inconclusive
         };
-        assert_eq!(found.verdict, verdict, "case {nonce}");
+        assert_eq!(found.verdict, verdict, "case {case}");
         w.clock.pass(30);
         w.coordinator.finalize(id).await.unwrap();
         w.assert_conserved().await;
     }
     // Of the uplink a report may be of less than was sent, and not of more.
-    let mut asked = w.ask(50);
+    let mut asked = w.ask();
     asked.direction = 1;
     let id = w.running(&asked).await;
     let reports = [1_999, 2_000, 2_001, 0, 2_000].map(|packets| (packets, WINDOW));
@@ -137,7 +137,7 @@ async fn each_flaw_is_named_and_costs_only_its_report(on: On) {
 async fn one_arbitrary_report_gives_the_result_without_it() {
     let w = World::new(On::Embedded, 5).await;
     let mut chance = Chance::new(11);
-    for nonce in (1..80).step_by(2) {
+    for _ in 0..40 {
         let counts = COUNTS.map(|c| c - chance.below(300) as u32);
         let windows = [0; 5].map(|_: u32| 90_000 + chance.below(20_000) as u32);
         let spans = vec![
@@ -145,7 +145,7 @@ async fn one_arbitrary_report_gives_the_result_without_it() {
             85_000 + chance.below(30_000) as u32,
         ];
         let odd = chance.below(5) as usize;
-        let mut asked = w.ask(nonce);
+        let mut asked = w.ask();
         asked.direction = chance.below(2) as u8;
         let id = w.running(&asked).await;
         let mut posted = w.submission(id, &counts, &windows).await;
@@ -175,7 +175,6 @@ async fn one_arbitrary_report_gives_the_result_without_it() {
         assert_eq!(post(&w, id, &posted).await.len(), 1);
         let with = outcome(&w, id).await;
 
-        asked.nonce = nonce + 1;
         let id = w.running(&asked).await;
         let mut posted = w.submission(id, &counts, &windows).await;
         posted.spansUs = spans;
@@ -219,13 +218,13 @@ async fn a_convicted_challengers_report_is_taken_out_of_the_result(on: On) {
     let w = World::new(on, 5).await;
     // Pass with and without it; Pass only with it; Fail; nothing before and nothing after. A span that is
     // shorter than the windows, so that windows count again too.
-    for (nonce, index, said, now) in [
-        (1, 4, Verdict::Pass, Verdict::Pass),
-        (2, 0, Verdict::Pass, Verdict::Inconclusive),
-        (3, 1, Verdict::Fail, Verdict::Fail),
-        (4, 3, Verdict::Inconclusive, Verdict::Inconclusive),
+    for (index, said, now) in [
+        (4, Verdict::Pass, Verdict::Pass),
+        (0, Verdict::Pass, Verdict::Inconclusive),
+        (1, Verdict::Fail, Verdict::Fail),
+        (3, Verdict::Inconclusive, Verdict::Inconclusive),
     ] {
-        let id = w.running(&w.ask(nonce)).await;
+        let id = w.running(&w.ask()).await;
         let long = if said == Verdict::Fail { 10_000 } else { 0 };
         let mut posted = w.submission(id, &COUNTS, &[WINDOW + long; 5]).await;
         posted.verdict = said as u8;
@@ -241,7 +240,7 @@ async fn a_convicted_challengers_report_is_taken_out_of_the_result(on: On) {
         assert_eq!(after.verdict, now);
 
         // As if it had not reported.
-        let again = w.running(&w.ask(100 + nonce)).await;
+        let again = w.running(&w.ask()).await;
         let mut posted = w.submission(again, &COUNTS, &[WINDOW + long; 5]).await;
         posted.verdict = said as u8;
         posted.reports.remove(usize::from(index));
@@ -264,7 +263,7 @@ async fn a_convicted_challengers_report_is_taken_out_of_the_result(on: On) {
 
 async fn with_too_few_left_or_a_guilty_prover_the_result_says_nothing(on: On) {
     let w = World::new(on, 5).await;
-    let id = w.reported(1).await;
+    let id = w.reported().await;
     assert!(convict(&w, id, 0).await.is_some());
     assert_eq!(convict(&w, id, 1).await, None);
     let found = outcome(&w, id).await;
@@ -280,7 +279,7 @@ async fn with_too_few_left_or_a_guilty_prover_the_result_says_nothing(on: On) {
     w.assert_conserved().await;
 
     let w = World::new(on, 5).await;
-    let id = w.reported(1).await;
+    let id = w.reported().await;
     let evidence = two_commits(&w, id, &[1_600; 5], &[1_601, 1_599, 1_600, 1_600, 1_600]);
     assert_eq!(prove(&w, evidence.encode()).await, None);
     let found = outcome(&w, id).await;
@@ -290,11 +289,8 @@ async fn with_too_few_left_or_a_guilty_prover_the_result_says_nothing(on: On) {
 
 async fn who_is_guilty_before_the_result_is_not_in_it(on: On) {
     let w = World::new(on, 5).await;
-    for (nonce, guilty, verdict) in [
-        (1, &[4][..], Verdict::Pass),
-        (2, &[1, 4], Verdict::Annulled),
-    ] {
-        let id = w.running(&w.ask(nonce)).await;
+    for (guilty, verdict) in [(&[4][..], Verdict::Pass), (&[1, 4], Verdict::Annulled)] {
+        let id = w.running(&w.ask()).await;
         for index in guilty {
             let who = w.payer.selected_of(id).await.unwrap()[usize::from(*index)];
             w.challenger(who).top_up(U256::from(STAKE)).await.unwrap();
@@ -388,7 +384,7 @@ async fn the_door_and_the_contract_see_the_same_signer() {
     let d = w.chain.deployment();
     let domain = domain(d.chain_id, d.backhaul);
     let mut chance = Chance::new(5);
-    let id = w.running(&w.ask(1)).await;
+    let id = w.running(&w.ask()).await;
     let good = w.submission(id, &COUNTS, &[WINDOW; 5]).await;
     let (mut nobody, mut somebody) = (0, 0);
     for signature in bent(&good.proverSignature, &mut chance) {

@@ -178,15 +178,15 @@ impl World {
     }
 
     /// A measurement whose result is on record: a true claim, everyone honest.
-    pub(crate) async fn reported(&self, nonce: u64) -> B256 {
-        let id = self.running(&self.ask(nonce)).await;
+    pub(crate) async fn reported(&self) -> B256 {
+        let id = self.running(&self.ask()).await;
         let posted = self.submission(id, &[1_600; 5], &[WINDOW; 5]).await;
         self.coordinator.report(id, &posted).await.unwrap();
         id
     }
 
     /// 5 challengers of which 1 may be corrupt, 100 ms.
-    pub(crate) fn ask(&self, nonce: u64) -> Request {
+    pub(crate) fn ask(&self) -> Request {
         Request {
             payer: self.payer.address(),
             prover: self.prover.address(),
@@ -199,7 +199,6 @@ impl World {
             packetBytes: 1_500,
             pricePerByte: 3,
             deadline: self.clock.now() + 120,
-            nonce,
         }
     }
 

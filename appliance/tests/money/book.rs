@@ -17,7 +17,7 @@ use plumbline_contracts::abi::participants::Participants::ParticipantsEvents;
 use plumbline_contracts::abi::registry::Registry::RegistryEvents;
 use plumbline_contracts::abi::vault::Vault::VaultEvents;
 use plumbline_contracts::deploy::short;
-use plumbline_contracts::{Deployment, Parameters, Ruling, State};
+use plumbline_contracts::{Deployment, Parameters, Ruling, State, seated};
 
 use crate::rules;
 
@@ -354,7 +354,7 @@ impl Book {
             }
             BackhaulEvents::Selected(e) => {
                 let m = self.step(e.id, &[State::Created], State::Selected);
-                m.selected = e.selected;
+                m.selected = seated(&e.looks);
             }
             BackhaulEvents::Began(e) => {
                 self.step(e.id, &[State::Selected], State::Running);
@@ -446,8 +446,8 @@ impl Book {
             JuryEvents::Drawn(e) => {
                 let case = self.cases.get_mut(&e.id).unwrap();
                 assert!(case.jurors.is_empty(), "drawn twice");
-                assert_eq!(e.jurors.iter().collect::<BTreeSet<_>>().len(), case.size);
-                case.jurors = e.jurors;
+                case.jurors = seated(&e.looks);
+                assert_eq!(case.jurors.iter().collect::<BTreeSet<_>>().len(), case.size);
                 case.commit_until = seconds(e.commitUntil);
                 case.reveal_until = seconds(e.revealUntil);
             }

@@ -1,8 +1,8 @@
 //! The largest cases fit a transaction: nobody can make a house so full that it stands still.
 //!
-//! Gas, not time: it is the same on every machine. The pool that a draw looks through has no bound of its
-//! own: where selecting would reach the limit is printed, from two sizes; where drawing a jury does is
-//! found by trying, and beyond it the case still ends and the money comes back.
+//! Gas, not time: it is the same on every machine. What a draw costs does not grow with the pool: it is measured for
+//! pools of very different sizes, the largest of 100,000 (`PLUMBLINE_FULL=1`, else of 10,000), each of whom
+//! registered and sent a heartbeat.
 
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy::signers::SignerSync;
@@ -11,16 +11,17 @@ use plumbline::chain::client::{Offence, role};
 use plumbline::chain::{Fork, Move};
 use plumbline_contracts::abi::backhaul::Backhaul;
 use plumbline_contracts::abi::backhaul::IBackhaul::{SignedReport, Submission, Timing as Posted};
-use plumbline_contracts::abi::beacon::Beacon;
 use plumbline_contracts::abi::disputes::Disputes;
 use plumbline_contracts::abi::jury::Jury;
 use plumbline_contracts::abi::participants::Participants;
 use plumbline_contracts::abi::registry::Registry;
 use plumbline_contracts::deploy::short;
-use plumbline_contracts::{Parameters, Timing, Verdict, commit_digest, domain, report_digest};
+use plumbline_contracts::{
+    Parameters, Ruling, Timing, Verdict, commit_digest, domain, report_digest,
+};
 
-use crate::house::{House, account, call, key, registration, request};
-use crate::stage::{Stage, parameters};
+use crate::house::{House, account, call, key, request};
+use crate::stage::parameters;
 
 /// Most challengers of one measurement.
 const MOST: u16 = 64;
@@ -29,58 +30,21 @@ const POOL: usize = 500;
 /// What must fit into a transaction and leave room to grow fits into a quarter of it.
 const ROOMY: u64 = Fork::MOVE_GAS / 4;
 /// Jurors in the pools whose draw must fit.
-const JURORS: [usize; 3] = [64, 100, 300];
-/// Jurors that join between two tries beyond those.
-const STEP: usize = 25;
-/// Jurors at which the search for the limit gives up: twice what is known to fit.
-const ENOUGH: usize = 600;
+const JURORS: [usize; 2] = [100, 1_000];
+/// What a draw of challengers may take, beside what each seat may.
+const SELECT: (u64, u64) = (300_000, 30_000);
+/// Largest transaction that every chain takes (EIP-7825), less the quarter that clients add to an estimate.
+const EVERYWHERE: u64 = (1 << 24) / 5 * 4;
 /// Most seats of a jury: the bound of the chain variable.
 const SEATS: u16 = 63;
 /// Most accounts kept from a jury.
 const EXCLUDED: usize = 96;
-/// Tickets that one juror can have at most; more stake costs no more gas.
-const TICKETS: u128 = 32;
-/// Joined in one block.
-const CHUNK: usize = 50;
 /// Where the crowd begins among the accounts.
 const FIRST: usize = 1_000;
 /// Where those begin who are kept from a jury.
 const KEPT_OUT: usize = 10_000;
 const PARTIES: [usize; 3] = [10, 20, 21];
 const STRANGER: usize = 50;
-
-fn beat(house: &House, i: usize, count: u64) -> Move {
-    let who = account(i);
-    let revealed = if count == 0 {
-        B256::ZERO
-    } else {
-        Stage::beacon_seed(who, count)
-    };
-    let asked = Beacon::heartbeatCall {
-        revealedSeed: revealed,
-        nextCommitment: keccak256(Stage::beacon_seed(who, count + 1)),
-    };
-    call(who, house.d.beacon, &asked)
-}
-
-/// Accounts `from..to` register and heartbeat.
-fn crowd(house: &mut House, range: std::ops::Range<usize>, roles: u32, stake: u128) {
-    let list: Vec<usize> = range.collect();
-    for chunk in list.chunks(CHUNK) {
-        let mut moves = Vec::new();
-        for &i in chunk {
-            let who = account(i);
-            moves.extend(house.purse(who));
-            moves.push(call(
-                who,
-                house.d.participants,
-                &registration(who, roles, stake),
-            ));
-            moves.push(beat(house, i, 0));
-        }
-        assert!(house.block(&moves).iter().all(|e| e.done));
-    }
-}
 
 /// Does it, prints what it took, and gives that.
 fn takes(house: &mut House, what: &str, one: Move) -> u64 {
@@ -96,27 +60,48 @@ fn fits(house: &mut House, what: &str, one: Move) -> u64 {
     gas
 }
 
-/// At which size of a pool a draw would reach the limit of a transaction.
-fn reaches(what: &str, small: (usize, u64), large: (usize, u64)) {
-    let each = (large.1 - small.1) / (large.0 - small.0) as u64;
-    let room = (Fork::MOVE_GAS - large.1) / each;
-    println!(
-        "gas: {what}: {each} for each in the pool; full at about {}",
-        large.0 as u64 + room
-    );
-}
-
-fn ask(house: &mut House, nonce: u64) -> B256 {
+/// A request for `n`, and a round that closes its draw: by two operators, two blocks later.
+fn ask(house: &mut House, n: u16) -> B256 {
     let [payer, prover, coordinator] = PARTIES.map(account);
-    let asked = request((payer, prover, coordinator), MOST, house.now + 500, nonce);
+    let asked = request((payer, prover, coordinator), n, house.now + 500);
+    let last = house.read(house.d.backhaul, &Backhaul::lastOfCall { payer });
     house.must(call(
         payer,
         house.d.backhaul,
-        &Backhaul::requestCall {
-            asked: asked.clone(),
-        },
+        &Backhaul::requestCall { asked, last },
     ));
-    house.read(house.d.backhaul, &Backhaul::idOfCall { asked })
+    round(house);
+    house.read(house.d.backhaul, &Backhaul::lastOfCall { payer })
+}
+
+fn round(house: &mut House) {
+    for i in FIRST..FIRST + 2 {
+        house.must(house.beat(i));
+    }
+}
+
+/// Draws `n` challengers; within what that may take, however large the pool. Its id.
+fn select(house: &mut House, n: u16, pool: usize) -> B256 {
+    let id = ask(house, n);
+    let one = call(
+        account(STRANGER),
+        house.d.backhaul,
+        &Backhaul::selectCall { id },
+    );
+    let gas = takes(house, &format!("select {n} from a pool of {pool}"), one);
+    let most = SELECT.0 + SELECT.1 * u64::from(n);
+    assert!(gas <= most, "{gas} of {most}");
+    let call = Backhaul::selectedOfCall { id };
+    assert_eq!(house.read(house.d.backhaul, &call).len(), usize::from(n));
+    id
+}
+
+/// Payer, prover and coordinator.
+fn parties(house: &mut House) {
+    let roles = [role::PAYER, role::PROVER, role::COORDINATOR];
+    for (i, roles) in PARTIES.into_iter().zip(roles) {
+        house.join(account(i), roles, 2_000);
+    }
 }
 
 /// Reports of all, with a span of its own for each number of corrupt ones: what costs most to compute.
@@ -203,39 +188,14 @@ fn all_guilty(house: &mut House, id: B256, selected: &[Address], keys: &[usize])
 #[test]
 fn a_measurement_with_the_most_challengers_from_a_large_pool_fits() {
     let mut house = House::new(parameters());
-    let [payer, prover, coordinator] = PARTIES;
-    house.join(account(payer), role::PAYER, 2_000);
-    house.join(account(prover), role::PROVER, 2_000);
-    house.join(account(coordinator), role::COORDINATOR, 2_000);
+    parties(&mut house);
+    let coordinator = PARTIES[2];
     for one in house.purse(account(STRANGER)) {
         house.must(one);
     }
-    crowd(&mut house, FIRST..FIRST + POOL / 2, role::CHALLENGER, 2_000);
+    house.crowd(FIRST..FIRST + POOL, role::CHALLENGER, 2_000);
     let to = house.d.backhaul;
-    let mut half = house.clone();
-    let id = ask(&mut half, 1);
-    half.must(beat(&half, FIRST, 1));
-    let one = call(account(STRANGER), to, &Backhaul::selectCall { id });
-    let small = fits(
-        &mut half,
-        &format!("select {MOST} from a pool of {}", POOL / 2),
-        one,
-    );
-    crowd(
-        &mut house,
-        FIRST + POOL / 2..FIRST + POOL,
-        role::CHALLENGER,
-        2_000,
-    );
-    let id = ask(&mut house, 1);
-    house.must(beat(&house, FIRST, 1));
-    let one = call(account(STRANGER), to, &Backhaul::selectCall { id });
-    let large = fits(
-        &mut house,
-        &format!("select {MOST} from a pool of {POOL}"),
-        one,
-    );
-    reaches("select", (POOL / 2, small), (POOL, large));
+    let id = select(&mut house, MOST, POOL);
 
     let selected = house.read(to, &Backhaul::selectedOfCall { id });
     let keys: Vec<usize> = (FIRST..FIRST + POOL).collect();
@@ -287,6 +247,23 @@ fn a_measurement_with_the_most_challengers_from_a_large_pool_fits() {
     assert!(selected.iter().all(|who| !house.owed(*who).is_zero()));
 }
 
+/// What drawing costs does not depend on the pool.
+#[test]
+fn challengers_are_drawn_from_a_very_large_pool_for_as_little() {
+    let full = std::env::var("PLUMBLINE_FULL").is_ok_and(|v| v == "1");
+    let large = if full { 100_000 } else { 10_000 };
+    let mut house = House::new(parameters());
+    parties(&mut house);
+    let mut size = 0;
+    for pool in [100, large] {
+        house.crowd(FIRST + size..FIRST + pool, role::CHALLENGER, 2_000);
+        size = pool;
+        for n in [1, 5, MOST] {
+            select(&mut house, n, pool);
+        }
+    }
+}
+
 /// Opens a case that keeps out as many as can be; what it took.
 fn open_case(house: &mut House, module: Address) -> (B256, u64) {
     let excluded = (0..EXCLUDED).map(|i| account(KEPT_OUT + i)).collect();
@@ -305,7 +282,7 @@ fn open_case(house: &mut House, module: Address) -> (B256, u64) {
 /// Opens such a case and closes the round that it is drawn with.
 fn drawable(house: &mut House, module: Address) -> (B256, Move) {
     let (id, _) = open_case(house, module);
-    house.must(beat(house, FIRST, 1));
+    round(house);
     let draw = call(account(STRANGER), house.d.jury, &Jury::drawCall { id });
     (id, draw)
 }
@@ -328,37 +305,33 @@ fn courthouse() -> (House, Address) {
     };
     house.must(call(account(0), house.d.registry, &admit));
     house.now += parameters.notice_s;
-    crowd(
-        &mut house,
-        KEPT_OUT..KEPT_OUT + EXCLUDED,
-        role::PAYER,
-        2_000,
-    );
+    house.crowd(KEPT_OUT..KEPT_OUT + EXCLUDED, role::PAYER, 2_000);
     (house, module)
-}
-
-/// Jurors of the most tickets join until there are `to`.
-fn seatable(house: &mut House, from: usize, to: usize) {
-    let stake = TICKETS * parameters().min_stake;
-    crowd(house, FIRST + from..FIRST + to, role::JUROR, stake);
 }
 
 #[test]
 fn a_jury_of_the_most_seats_from_a_large_pool_fits() {
     let (mut house, module) = courthouse();
-    let mut known = Vec::new();
-    let mut jurors = 0;
+    let mut size = 0;
     let mut last = None;
-    for size in JURORS {
-        seatable(&mut house, jurors, size);
-        jurors = size;
+    for pool in JURORS {
+        // One ticket each: of every eight that are looked at one is taken.
+        house.crowd(
+            FIRST + size..FIRST + pool,
+            role::JUROR,
+            parameters().min_stake,
+        );
+        size = pool;
         let mut copy = house.clone();
         let (id, draw) = drawable(&mut copy, module);
-        let what = format!("draw {SEATS} from {size} jurors, {TICKETS} tickets each");
-        known.push((size, takes(&mut copy, &what, draw)));
+        let gas = takes(
+            &mut copy,
+            &format!("draw {SEATS} from {pool} jurors, one ticket each"),
+            draw,
+        );
+        assert!(gas < EVERYWHERE, "{gas} of {EVERYWHERE}");
         last = Some((copy, id));
     }
-    reaches("draw", known[1], known[2]);
     let opened = open_case(&mut house.clone(), module).1;
     println!("gas: open a case that keeps out {EXCLUDED}: {opened}");
     assert!(opened < ROOMY);
@@ -382,36 +355,25 @@ fn fees() -> U256 {
     U256::from(parameters().juror_fee * u128::from(SEATS))
 }
 
+/// Whoever fills a pool with those who are not there makes draws hang, and nothing else.
 #[test]
-fn a_pool_too_large_to_draw_from_hangs_the_case_and_gives_the_money_back() {
+fn a_pool_of_which_too_few_are_live_hangs_the_case_and_gives_the_money_back() {
     let (mut house, module) = courthouse();
-    let mut jurors = JURORS[2];
-    seatable(&mut house, 0, jurors);
-    let (mut full, id) = loop {
-        let mut copy = house.clone();
-        let (id, draw) = drawable(&mut copy, module);
-        let effect = copy.block(&[draw]).remove(0);
-        if !effect.done {
-            assert_eq!(effect.gas, Fork::MOVE_GAS, "refused, and not for its gas");
-            break (copy, id);
-        }
-        jurors += STEP;
-        assert!(jurors <= ENOUGH, "no limit up to {ENOUGH} jurors");
-        seatable(&mut house, jurors - STEP, jurors);
-    };
-    assert!(jurors > JURORS[2], "what must fit does not");
-    println!(
-        "gas: draw {SEATS}: {} jurors fit, {jurors} do not",
-        jurors - STEP
+    house.crowd(
+        FIRST..FIRST + JURORS[1],
+        role::JUROR,
+        parameters().min_stake,
     );
-    let found = full.read(full.d.jury, &Jury::getCall { id });
+    house.now += parameters().live_interval_s + 1;
+    // Two of them are back, too few for a jury.
+    round(&mut house);
+    let (id, draw) = drawable(&mut house, module);
+    let stakes = house.sums()[0];
+    let gas = takes(&mut house, &format!("draw {SEATS} in vain"), draw);
+    assert!(gas < EVERYWHERE, "{gas} of {EVERYWHERE}");
+    let found = house.read(house.d.jury, &Jury::getCall { id });
     assert!(found.jurors.is_empty());
-    let settle = call(account(STRANGER), full.d.jury, &Jury::settleCall { id });
-    full.now = u64::try_from(found.drawUntil).unwrap();
-    assert_eq!(full.refused(settle.clone()), "TooEarly");
-    full.now += 1;
-    let stakes = full.sums()[0];
-    full.must(settle);
-    assert_eq!(full.owed(account(STRANGER)), fees());
-    assert_eq!(full.sums()[0], stakes, "somebody paid for a hung case");
+    assert_eq!(found.ruling, Ruling::Hung as u8);
+    assert_eq!(house.owed(account(STRANGER)), fees());
+    assert_eq!(house.sums()[0], stakes, "somebody paid for a hung case");
 }

@@ -74,10 +74,11 @@ fn behave(house: &mut House, manner: Token, blocked: Address) {
     house.must(call(account(1), house.d.token, &asked));
 }
 
-fn asked(house: &House, payer: Address, nonce: u64) -> Backhaul::requestCall {
+fn asked(house: &House, payer: Address) -> Backhaul::requestCall {
     let parties = (payer, account(PROVER), account(COORDINATOR));
     Backhaul::requestCall {
-        asked: request(parties, 4, house.now + 100, nonce),
+        asked: request(parties, 4, house.now + 100),
+        last: last_of(house, payer),
     }
 }
 
@@ -85,17 +86,18 @@ fn withdraw(house: &House, who: Address) -> Move {
     call(who, house.d.vault, &Vault::withdrawCall {})
 }
 
-fn id_of(house: &House, made: &Backhaul::requestCall) -> alloy::primitives::B256 {
-    let asked = made.asked.clone();
-    house.read(house.d.backhaul, &Backhaul::idOfCall { asked })
+/// The last request of `payer`.
+fn last_of(house: &House, payer: Address) -> alloy::primitives::B256 {
+    house.read(house.d.backhaul, &Backhaul::lastOfCall { payer })
 }
 
-/// `payer` asks and takes it back, so that it is owed the price.
+/// `payer` asks in vain, so that it is owed the price.
 fn owe(house: &mut House, payer: Address) -> U256 {
-    let made = asked(house, payer, 900);
+    let made = asked(house, payer);
     house.must(call(payer, house.d.backhaul, &made));
-    let id = id_of(house, &made);
-    house.must(call(payer, house.d.backhaul, &Backhaul::cancelCall { id }));
+    let id = last_of(house, payer);
+    house.now = made.asked.deadline + 1;
+    house.must(call(payer, house.d.backhaul, &Backhaul::timeoutCall { id }));
     let owed = house.owed(payer);
     assert!(!owed.is_zero());
     owed
@@ -121,7 +123,7 @@ fn deposits(house: &House, payer: Address) -> [Move; 3] {
             house.d.participants,
             &Participants::topUpCall { amount },
         ),
-        call(payer, house.d.backhaul, &asked(house, payer, 7)),
+        call(payer, house.d.backhaul, &asked(house, payer)),
     ]
 }
 
@@ -166,14 +168,14 @@ fn a_token_that_delivers_less_than_it_says_is_not_believed() {
 fn a_blocked_account_waits_and_nobody_with_it() {
     let mut house = house();
     let [blocked, other, third] = PAYERS.map(account);
-    let made = asked(&house, blocked, 1);
+    let made = asked(&house, blocked);
     house.must(call(blocked, house.d.backhaul, &made));
     owe(&mut house, other);
     owe(&mut house, third);
     behave(&mut house, Token::Blocks, blocked);
     // What it has under way ends like everybody's, though no token of it can move.
-    house.now = made.asked.deadline + 1;
-    let id = id_of(&house, &made);
+    house.now = house.now.max(made.asked.deadline + 1);
+    let id = last_of(&house, blocked);
     house.must(call(other, house.d.backhaul, &Backhaul::timeoutCall { id }));
     let owed = house.owed(blocked);
     assert!(!owed.is_zero());
@@ -221,10 +223,11 @@ impl Plot {
         };
         plot.act(d.token, &approve);
         plot.act(d.participants, &registration(friend, role::PAYER, 2_000));
-        let made = asked(&plot.house, friend, 900);
+        let made = asked(&plot.house, friend);
         plot.act(d.backhaul, &made);
-        let id = id_of(&plot.house, &made);
-        plot.act(d.backhaul, &Backhaul::cancelCall { id });
+        let id = last_of(&plot.house, friend);
+        plot.house.now = made.asked.deadline + 1;
+        plot.act(d.backhaul, &Backhaul::timeoutCall { id });
         assert!(!plot.house.owed(friend).is_zero());
         plot
     }
@@ -259,15 +262,12 @@ impl Plot {
 /// Calls that would move money if they were not made from inside a movement.
 fn temptations(plot: &mut Plot) -> Vec<(&'static str, Address, Bytes)> {
     let (d, friend) = (plot.house.d, plot.friend);
-    let late = asked(&plot.house, friend, 1);
+    let late = asked(&plot.house, friend);
     plot.act(d.backhaul, &late);
     plot.house.now = late.asked.deadline + 1;
-    let late = id_of(&plot.house, &late);
-    let young = asked(&plot.house, friend, 2);
-    plot.act(d.backhaul, &young);
-    let young = id_of(&plot.house, &young);
+    let late = last_of(&plot.house, friend);
     let amount = U256::from(10);
-    let next = asked(&plot.house, friend, 3);
+    let next = asked(&plot.house, friend);
     vec![
         (
             "withdraw",
@@ -284,11 +284,6 @@ fn temptations(plot: &mut Plot) -> Vec<(&'static str, Address, Bytes)> {
             "timeout",
             d.backhaul,
             Backhaul::timeoutCall { id: late }.abi_encode().into(),
-        ),
-        (
-            "cancel",
-            d.backhaul,
-            Backhaul::cancelCall { id: young }.abi_encode().into(),
         ),
     ]
 }
@@ -332,7 +327,7 @@ fn who_is_called_in_the_middle_of_a_movement_moves_nothing_more() {
     }
     let d = plot.house.d;
     let amount = U256::from(20);
-    let made = asked(&plot.house, plot.friend, 4);
+    let made = asked(&plot.house, plot.friend);
     let outer = [
         plot.order(d.vault, &Vault::withdrawCall {}),
         plot.order(d.participants, &Participants::topUpCall { amount }),
@@ -398,7 +393,7 @@ fn a_receiver_that_refuses_or_burns_gas_waits_and_nobody_with_it() {
     ordinary.must(plot.order(d.vault, &Vault::withdrawCall {}));
     assert_eq!(ordinary.owed(plot.friend), U256::ZERO);
     plot.behave(Friend::Nothing);
-    let made = asked(&plot.house, plot.friend, 5);
+    let made = asked(&plot.house, plot.friend);
     plot.act(d.backhaul, &made);
     plot.house.now = made.asked.deadline + 1;
     owe(&mut plot.house, other);
@@ -427,7 +422,7 @@ fn a_receiver_that_refuses_or_burns_gas_waits_and_nobody_with_it() {
         assert_eq!(plot.house.owed(plot.friend), owed);
     }
     // Its measurement ends without it, and it is paid when it lets itself be paid.
-    let id = id_of(&plot.house, &made);
+    let id = last_of(&plot.house, plot.friend);
     plot.house
         .must(call(other, d.backhaul, &Backhaul::timeoutCall { id }));
     plot.behave(Friend::Nothing);

@@ -1,16 +1,20 @@
 //! A house of contracts on a chain in memory, with any token, for cases that are written and not drawn.
 
-use alloy::primitives::{Address, Bytes, U256, keccak256};
+use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::SolCall;
 use plumbline::chain::{Effect, Fork, Genesis, Move};
 use plumbline_contracts::abi::backhaul::IBackhaul::Request;
+use plumbline_contracts::abi::beacon::Beacon;
 use plumbline_contracts::abi::lab_token::LabToken;
 use plumbline_contracts::abi::participants::Participants;
 use plumbline_contracts::abi::vault::Vault;
 use plumbline_contracts::{Deployment, Parameters, plan};
 
-use crate::stage::{PURSE, START};
+use crate::stage::{PURSE, START, Stage};
+
+/// Joined in one block.
+const CHUNK: usize = 50;
 
 /// The vault's buckets: stakes, escrows, owed, burnt, and what it holds.
 pub(crate) type Sums = [U256; 5];
@@ -152,6 +156,43 @@ impl House {
         ]
     }
 
+    /// The next heartbeat of account `i`.
+    pub(crate) fn beat(&self, i: usize) -> Move {
+        let account = account(i);
+        let count = self.read(self.d.beacon, &Beacon::heartbeatsCall { account });
+        self.nth_beat(i, count)
+    }
+
+    fn nth_beat(&self, i: usize, count: u64) -> Move {
+        let who = account(i);
+        let revealed = if count == 0 {
+            B256::ZERO
+        } else {
+            Stage::beacon_seed(who, count)
+        };
+        let asked = Beacon::heartbeatCall {
+            revealedSeed: revealed,
+            nextCommitment: keccak256(Stage::beacon_seed(who, count + 1)),
+        };
+        call(who, self.d.beacon, &asked)
+    }
+
+    /// Accounts of `range` register and send their first heartbeat.
+    pub(crate) fn crowd(&mut self, range: std::ops::Range<usize>, roles: u32, stake: u128) {
+        let list: Vec<usize> = range.collect();
+        for chunk in list.chunks(CHUNK) {
+            let mut moves = Vec::new();
+            for &i in chunk {
+                let who = account(i);
+                moves.extend(self.purse(who));
+                let asked = registration(who, roles, stake);
+                moves.push(call(who, self.d.participants, &asked));
+                moves.push(self.nth_beat(i, 0));
+            }
+            assert!(self.block(&moves).iter().all(|e| e.done));
+        }
+    }
+
     /// Gives money to `who` and registers it.
     pub(crate) fn join(&mut self, who: Address, roles: u32, stake: u128) {
         let mut moves = self.purse(who).to_vec();
@@ -184,7 +225,6 @@ pub(crate) fn request(
     (payer, prover, coordinator): (Address, Address, Address),
     n: u16,
     deadline: u64,
-    nonce: u64,
 ) -> Request {
     Request {
         payer,
@@ -198,6 +238,5 @@ pub(crate) fn request(
         packetBytes: 1_500,
         pricePerByte: 3,
         deadline,
-        nonce,
     }
 }

@@ -11,7 +11,7 @@
 //! Claim: after every block of any sequence the vault's buckets are those of the shadow ledger, each
 //! movement is one that the rules give, every refusal has a name, and at the end no escrow is left. What
 //! it does not promise: that a governor cannot choose bad chain variables within their bounds, or admit
-//! a bad module. `hostile`: tokens and receivers that misbehave. `gas`: the largest cases fit a block.
+//! a bad module. `draws`: who is drawn, and that nobody chooses it. `hostile`: tokens and receivers that misbehave. `gas`: the largest cases fit a block.
 //! A failure prints its seed; `PLUMBLINE_SEED` repeats it, `PLUMBLINE_FULL=1` runs ten times as many.
 // Lints let only test functions unwrap and print; here everything is one, or serves one.
 #![allow(
@@ -24,6 +24,7 @@
 
 mod book;
 mod chance;
+mod draws;
 mod gas;
 mod home;
 mod hostile;

@@ -50,7 +50,8 @@ pub(crate) enum Secret {
 /// What the actors know between blocks.
 #[derive(Default)]
 pub(crate) struct Plans {
-    pub(crate) nonce: u64,
+    /// Requests of the script.
+    pub(crate) asked: u64,
     secrets: Vec<(Address, Secret)>,
     last: Option<Named>,
     /// Whether modules may be retired by now.
@@ -109,7 +110,7 @@ pub(crate) fn next(s: &mut Stage, plans: &mut Plans) -> Named {
     let made = loop {
         let kind = s.chance.below(100);
         let made = match kind {
-            0..=23 => measure(s, plans),
+            0..=23 => measure(s),
             24..=29 => ask(s),
             30..=54 => judge(s),
             55..=66 => accuse(s, plans),
@@ -149,15 +150,17 @@ fn spoil(s: &mut Stage, mut made: Named) -> Named {
     made
 }
 
-fn measure(s: &mut Stage, plans: &mut Plans) -> Made {
+fn measure(s: &mut Stage) -> Made {
     let to = s.d.backhaul;
     let from = any(s);
     let wrong = s.chance.percent(5).then(|| word(s));
     match s.chance.below(20) {
         0..=4 => {
-            let asked = request(s, plans);
+            let asked = request(s);
+            let payer = asked.payer;
             let call = Backhaul::requestCall {
                 asked: asked.clone(),
+                last: wrong.unwrap_or_else(|| s.read(to, &Backhaul::lastOfCall { payer })),
             };
             Some(named("Backhaul.request", asked.payer, to, &call))
         }
@@ -193,7 +196,7 @@ fn measure(s: &mut Stage, plans: &mut Plans) -> Made {
                 &Backhaul::finalizeCall { id },
             ))
         }
-        18 => {
+        _ => {
             let open = [State::Created, State::Selected, State::Running];
             let id = wrong.or_else(|| measured(s, &open))?;
             Some(named(
@@ -201,16 +204,6 @@ fn measure(s: &mut Stage, plans: &mut Plans) -> Made {
                 from,
                 to,
                 &Backhaul::timeoutCall { id },
-            ))
-        }
-        _ => {
-            let id = measured(s, &[State::Created])?;
-            let from = s.book.measured[&id].asked.payer;
-            Some(named(
-                "Backhaul.cancel",
-                from,
-                to,
-                &Backhaul::cancelCall { id },
             ))
         }
     }
@@ -291,8 +284,7 @@ pub(crate) fn give(s: &Stage, from: Address, id: B256, index: u16) -> Named {
     named("Bonds.give", from, s.d.bonds, &call)
 }
 
-fn request(s: &mut Stage, plans: &mut Plans) -> Request {
-    plans.nonce += 1;
+fn request(s: &mut Stage) -> Request {
     let f = s.chance.below(2) as u16;
     let lengths = [500, 1_436, 1_500, 8_988, 9_100];
     let packetBytes = if s.chance.percent(2) {
@@ -317,7 +309,6 @@ fn request(s: &mut Stage, plans: &mut Plans) -> Request {
         packetBytes,
         pricePerByte: u128::from(s.chance.below(4)),
         deadline: s.now + s.chance.below(400),
-        nonce: plans.nonce,
     }
 }
 
@@ -762,6 +753,7 @@ fn schedule(s: &mut Stage, from: Address) -> Named {
         ("offence_percent", 0, 120),
         ("reporter_percent", 0, 120),
         ("jury_size", 1, 5),
+        ("draw_operators", 1, 3),
         ("juror_fee", 0, 50),
         ("juror_penalty", 0, 300),
         ("jury_draw_s", 30, 100),

@@ -27,20 +27,18 @@ fn stranger(s: &Stage) -> Address {
     s.actors.last().map(Actor::address).unwrap()
 }
 
-/// A round of the beacon that is closed in the next block.
+/// A round of the beacon that is closed in the next block: two blocks later, by two who are jurors and nothing else.
 fn round(s: &mut Stage) {
-    let juror = first(s, role::JUROR);
-    let one = beat(s, juror);
-    must(s, one);
+    let jurors = s.actors.iter().filter(|a| a.roles == role::JUROR);
+    let jurors: Vec<Address> = jurors.map(Actor::address).take(2).collect();
+    for juror in jurors {
+        let one = beat(s, juror);
+        must(s, one);
+    }
 }
 
 pub(crate) fn all(s: &mut Stage, plans: &mut Plans) {
     let (payer, to) = (first(s, role::PAYER), s.d.backhaul);
-    let id = ask(s, plans);
-    must(
-        s,
-        named("Backhaul.cancel", payer, to, &Backhaul::cancelCall { id }),
-    );
     let id = ask(s, plans);
     s.now = s.book.measured[&id].asked.deadline + 1;
     must(
@@ -148,31 +146,32 @@ fn finalize(s: &mut Stage, id: B256) {
 }
 
 fn ask(s: &mut Stage, plans: &mut Plans) -> B256 {
-    plans.nonce += 1;
+    plans.asked += 1;
     let asked = Request {
         payer: first(s, role::PAYER),
         prover: first(s, role::PROVER),
         coordinator: first(s, role::COORDINATOR),
         claimBps: 10_000_000,
         // Every other one is of the uplink.
-        direction: (plans.nonce % 2) as u8,
+        direction: (plans.asked % 2) as u8,
         n: 4,
         f: 1,
         durationMs: 100,
         packetBytes: 1_500,
         pricePerByte: 3,
         deadline: s.now + 200,
-        nonce: plans.nonce,
     };
+    let payer = asked.payer;
+    let last = Backhaul::lastOfCall { payer };
     let call = Backhaul::requestCall {
         asked: asked.clone(),
+        last: s.read(s.d.backhaul, &last),
     };
     must(
         s,
         named("Backhaul.request", asked.payer, s.d.backhaul, &call),
     );
-    let mut all = s.book.measured.iter();
-    *all.find(|(_, m)| m.asked.nonce == asked.nonce).unwrap().0
+    s.read(s.d.backhaul, &last)
 }
 
 /// A measurement whose result can be disputed.

@@ -65,7 +65,6 @@ pub(crate) struct Ask {
     /// Without its deadline until it is asked.
     pub(crate) request: Request,
     pub(crate) asked: bool,
-    pub(crate) cancel: bool,
 }
 
 /// Part of one measurement, on disk.

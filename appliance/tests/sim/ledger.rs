@@ -13,7 +13,7 @@ use plumbline_contracts::abi::disputes::Disputes::DisputesEvents;
 use plumbline_contracts::abi::jury::Jury::JuryEvents;
 use plumbline_contracts::abi::participants::Participants::ParticipantsEvents;
 use plumbline_contracts::abi::vault::Vault::VaultEvents;
-use plumbline_contracts::{State, Verdict};
+use plumbline_contracts::{State, Verdict, seated};
 use plumbline_proof::backhaul::params::Terms;
 
 /// Blocks that a reorganisation never takes back.
@@ -105,6 +105,8 @@ pub(crate) struct Index {
     pub(crate) announced: BTreeSet<(Address, B256)>,
     pub(crate) proven: BTreeSet<(B256, Address)>,
     pub(crate) slashes: Vec<Slash>,
+    /// Last request of each payer.
+    pub(crate) last: BTreeMap<Address, B256>,
 }
 
 impl Index {
@@ -168,11 +170,12 @@ impl Index {
                     fee: 0,
                     ended_at: 0,
                 };
+                self.last.insert(e.payer, e.id);
                 self.jobs.insert(e.id, Rc::new(job));
             }
             Told::Selected(e) => {
                 let job = self.job(e.id);
-                (job.state, job.selected) = (State::Selected, e.selected);
+                (job.state, job.selected) = (State::Selected, seated(&e.looks));
             }
             Told::Began(e) => self.job(e.id).state = State::Running,
             Told::Reported(e) => {
@@ -248,7 +251,7 @@ impl Index {
         match told {
             JuryEvents::Drawn(e) => {
                 let trial = self.case(e.id).unwrap();
-                trial.jurors = e.jurors;
+                trial.jurors = seated(&e.looks);
                 trial.drawn_at = time;
                 trial.commit_until = e.commitUntil.to();
                 trial.reveal_until = e.revealUntil.to();
@@ -369,9 +372,9 @@ impl Ledger {
     /// A block of `txs` at unix second `time`; an error if the vault does not conserve.
     pub(crate) fn make(&mut self, time: u64, txs: Vec<Tx>) -> Result<Made, String> {
         let mut fork = self.fork().clone();
+        let mut index = Index::clone(&self.head());
         let moves: Vec<Move> = txs.iter().map(Tx::as_move).collect();
         let effects = fork.block(time, &moves).map_err(|e| e.to_string())?;
-        let mut index = Index::clone(&self.head());
         (index.number, index.time) = (fork.height(), fork.time());
         let mut made = Made {
             included: effects.len() as u64,

@@ -6,12 +6,12 @@
 use alloy::primitives::{Address, B256, U256, keccak256};
 use alloy::sol_types::SolValue;
 use plumbline::chain::client::{Ruling, vote_hash};
+use plumbline_contracts::State;
 use plumbline_contracts::abi::backhaul::Backhaul;
 use plumbline_contracts::abi::beacon::Beacon;
 use plumbline_contracts::abi::disputes::Disputes;
 use plumbline_contracts::abi::jury::Jury;
 use plumbline_contracts::abi::vault::Vault;
-use plumbline_contracts::{State, request_id};
 
 use crate::actors::{Actor, Evidence, Keeper, Role, Sender};
 use crate::clock::SECOND;
@@ -107,21 +107,13 @@ fn payer(a: &mut Actor, w: &mut World, view: &Index, unix: u64, slanders: bool) 
             ask.request.deadline = unix + TERM_S;
             a.disk.asks[place] = ask.clone();
         }
-        let id = request_id(&w.d, &ask.request);
-        if !view.jobs.contains_key(&id) && unix + 60 < ask.request.deadline {
+        let known = view.jobs.values().any(|j| j.request == ask.request);
+        if !known && unix + 60 < ask.request.deadline {
             let call = Backhaul::requestCall {
                 asked: ask.request.clone(),
+                last: view.last.get(&a.address).copied().unwrap_or_default(),
             };
             w.send(a, "request", backhaul, &call);
-        }
-        if ask.cancel
-            && w.ledger
-                .head()
-                .jobs
-                .get(&id)
-                .is_some_and(|j| j.state == State::Created)
-        {
-            w.send(a, "cancel", backhaul, &Backhaul::cancelCall { id });
         }
     }
     for (id, job) in &view.jobs {

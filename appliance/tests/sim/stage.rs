@@ -217,7 +217,7 @@ impl World {
             } else {
                 self.dice.between(1, 2)
             };
-            for nonce in 0..count {
+            for _ in 0..count {
                 let prover = usize::from(PAYERS) + self.dice.pick(PROVERS.into());
                 let coordinator =
                     usize::from(PAYERS + PROVERS) + self.dice.pick(COORDINATORS.into());
@@ -244,13 +244,11 @@ impl World {
                     packetBytes: 1_500,
                     pricePerByte: 3,
                     deadline: 0,
-                    nonce,
                 };
                 let ask = Ask {
                     after_s: 40 + self.dice.between(0, 60),
                     request,
                     asked: false,
-                    cancel: !calm && self.dice.chance(60),
                 };
                 self.actors[payer].as_mut().unwrap().disk.asks.push(ask);
             }

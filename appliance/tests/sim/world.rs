@@ -407,10 +407,7 @@ impl World {
         let asked = self.actors().flat_map(|a| &a.disk.asks).all(|ask| {
             let deadline = START + ask.after_s + TERM_S;
             unix > deadline + 10
-                || (ask.asked
-                    && settled.jobs.values().any(|j| {
-                        j.request.payer == ask.request.payer && j.request.nonce == ask.request.nonce
-                    }))
+                || (ask.asked && settled.jobs.values().any(|j| j.request == ask.request))
         });
         asked
             && settled.jobs.values().all(|j| j.state.is_over())

@@ -1,172 +1,197 @@
-//! The draw, exactly as the contract does it, so that anyone can repeat it from chain data.
+//! The draw, exactly as the contract does it, so that anyone can repeat it.
 //!
-//! score(a) = keccak256(abi.encode(beacon, challenge, a)); the n smallest scores win, smallest first. A
-//! candidate of weight w has w such scores, those of tickets 1 to w − 1 being keccak256(abi.encode(beacon,
-//! challenge, a, ticket)), and the smallest counts: it comes first with probability w / Σ weights.
+//! ```text
+//!   h_j = keccak256(abi.encode(mix, id, j)), j = 0, 1, 2, …     place = (h_j mod 2^128) mod pool     coin = h_j / 2^128
+//!
+//!   place decided before? ─yes─► next j        coin mod most < tickets of its holder? ─no─► Unlucky, not decided
+//!                                                                                     └─yes─► decided: Seated, or why not
+//! ```
+//!
+//! **Claim.** From mix, id and pool follows which places were looked at in which order, and whose coin was lucky: a list
+//! of looks that is not that, names a holder twice, or ends too early or late is found. **Limit.** Who holds a
+//! place and whether it took part then, was live and works for no party, is known to the chain alone: compare there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
 
 use crate::encoding::{Digest, keccak256};
 use crate::identity::Address;
 
-/// Score of one candidate.
-pub fn score(beacon: &Digest, challenge: &Digest, candidate: &Address) -> Digest {
-    let mut word = [0u8; 32];
-    word[12..].copy_from_slice(&candidate.0);
-    keccak256(&[beacon, challenge, &word])
+/// Most draws for each look that is allowed: others hit places that are decided.
+const DRAWS_PER_LOOK: usize = 16;
+
+/// What became of the holder of a place that was looked at. As in the contract.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+#[borsh(use_discriminant = true)]
+pub enum Fate {
+    /// Drawn.
+    Seated = 1,
+    /// Nobody's place, or its holder did not take part at the request.
+    Away = 2,
+    /// No fresh heartbeat at the request.
+    Silent = 3,
+    /// A party, or of a party's operator.
+    Related = 4,
+    /// Its coin was not below its tickets.
+    Unlucky = 5,
 }
 
-/// Score of one candidate that has `tickets` tickets; the greatest there is if it has none.
-pub fn weighted_score(
-    beacon: &Digest,
-    challenge: &Digest,
-    candidate: &Address,
-    tickets: u32,
-) -> Digest {
-    let mut account = [0u8; 32];
-    account[12..].copy_from_slice(&candidate.0);
-    let other = |ticket: u32| {
+impl Fate {
+    /// What the contract wrote as `value`.
+    pub fn from_u8(value: u8) -> Option<Self> {
+        use Fate::{Away, Related, Seated, Silent, Unlucky};
+        let all = [Seated, Away, Silent, Related, Unlucky];
+        all.into_iter().find(|f| *f as u8 == value)
+    }
+}
+
+/// One look at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Look {
+    /// Who holds it; zero: nobody.
+    pub account: Address,
+    /// Its tickets; 1 where each counts alike.
+    pub tickets: u8,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+impl Look {
+    /// As the contract writes it, big endian: account << 16 | tickets << 8 | fate. `None` if it is none.
+    pub fn from_word(word: &[u8; 32]) -> Option<Self> {
+        let [head @ .., tickets, fate] = word;
+        let (zeros, account) = head.split_at(10);
+        let account = Address(account.try_into().ok()?);
+        let fate = Fate::from_u8(*fate)?;
+        zeros.iter().all(|b| *b == 0).then_some(Self {
+            account,
+            tickets: *tickets,
+            fate,
+        })
+    }
+}
+
+/// Why a list of looks is not that of a draw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Wrong {
+    /// It ends before the draw does.
+    #[error("the looks end before the draw does")]
+    TooFew,
+    /// It goes on after the draw has ended.
+    #[error("the looks go on after the draw has ended")]
+    TooMany,
+    /// The coin says otherwise.
+    #[error("look {0} is not what its coin says")]
+    Coin(usize),
+    /// The place had another holder before, or the holder another place.
+    #[error("look {0} gives a place another holder, or a holder another place")]
+    Holder(usize),
+}
+
+/// All that a draw follows from, but the pool's holders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw {
+    /// Mix of the round that closed it.
+    pub mix: Digest,
+    /// What is drawn for.
+    pub id: Digest,
+    /// Places of the pool at the request.
+    pub pool: u32,
+    /// Seats.
+    pub n: usize,
+    /// Tickets that count of one at most.
+    pub most: u8,
+}
+
+impl Draw {
+    /// Place and coin of draw number `j`.
+    fn hand(&self, j: usize) -> (u32, u8) {
         let mut number = [0u8; 32];
-        number[28..].copy_from_slice(&ticket.to_be_bytes());
-        keccak256(&[beacon, challenge, &account, &number])
-    };
-    let first = (tickets > 0).then(|| score(beacon, challenge, candidate));
-    let all = first.into_iter().chain((1..tickets).map(other));
-    all.min().unwrap_or([0xff; 32])
-}
-
-/// Draws `n` of `candidates`, each with its tickets; `None` if there are fewer.
-pub fn draw_weighted(
-    beacon: &Digest,
-    challenge: &Digest,
-    candidates: &[(Address, u32)],
-    n: usize,
-) -> Option<Vec<Address>> {
-    if candidates.len() < n {
-        return None;
+        number[24..].copy_from_slice(&(j as u64).to_be_bytes());
+        let h = keccak256(&[&self.mix, &self.id, &number]);
+        let rest = |bytes: &[u8], modulus: u32| {
+            let fold = |r: u64, byte: &u8| ((r << 8) | u64::from(*byte)) % u64::from(modulus);
+            bytes.iter().fold(0, fold)
+        };
+        let (coin, place) = h.split_at(16);
+        // Both are below what they are taken modulo of.
+        let place = rest(place, self.pool) as u32;
+        (place, rest(coin, u32::from(self.most.max(1))) as u8)
     }
-    let scored = candidates.iter().map(|(candidate, tickets)| {
-        let score = weighted_score(beacon, challenge, candidate, *tickets);
-        (score, *candidate)
-    });
-    let mut scored: Vec<(Digest, Address)> = scored.collect();
-    // Equal scores (no tickets) keep the order of the list, as in the contract.
-    scored.sort_by_key(|(score, _)| *score);
-    Some(scored.into_iter().take(n).map(|(_, a)| a).collect())
-}
 
-/// Draws `n` of `candidates`; `None` if there are fewer.
-pub fn draw(
-    beacon: &Digest,
-    challenge: &Digest,
-    candidates: &[Address],
-    n: usize,
-) -> Option<Vec<Address>> {
-    if candidates.len() < n {
-        return None;
+    /// Draws, `holder` saying who holds a place and what becomes of it once its coin is lucky. All looks, in order;
+    /// fewer than n are seated if there are not so many, or too many places are looked at in vain.
+    pub fn made(&self, holder: impl Fn(u32) -> Look) -> Vec<Look> {
+        let mut looks = Vec::new();
+        // Nothing is wrong with what is never refused.
+        let _never = self.walk(|place, _, lucky| {
+            let mut look = holder(place);
+            if !lucky(look.tickets) {
+                look.fate = Fate::Unlucky;
+            }
+            looks.push(look);
+            Ok(look)
+        });
+        looks
     }
-    let mut scored: Vec<(Digest, Address)> = candidates
-        .iter()
-        .map(|c| (score(beacon, challenge, c), *c))
-        .collect();
-    scored.sort_unstable();
-    Some(scored.into_iter().take(n).map(|(_, a)| a).collect())
+
+    /// Who is seated by a draw that came upon `looks`.
+    ///
+    /// # Errors
+    /// No draw with this mix, id and pool comes upon them.
+    pub fn seated(&self, looks: &[Look]) -> Result<Vec<Address>, Wrong> {
+        let mut held: BTreeMap<u32, Address> = BTreeMap::new();
+        let mut holders: BTreeMap<Address, u32> = BTreeMap::new();
+        let looked = self.walk(|place, at, lucky| {
+            let look = *looks.get(at).ok_or(Wrong::TooFew)?;
+            if lucky(look.tickets) == (look.fate == Fate::Unlucky) {
+                return Err(Wrong::Coin(at));
+            }
+            let same = *held.entry(place).or_insert(look.account) == look.account;
+            let only = look.account == Address::default()
+                || *holders.entry(look.account).or_insert(place) == place;
+            (same && only).then_some(look).ok_or(Wrong::Holder(at))
+        })?;
+        if looked < looks.len() {
+            return Err(Wrong::TooMany);
+        }
+        let seated = looks.iter().filter(|l| l.fate == Fate::Seated);
+        Ok(seated.map(|l| l.account).collect())
+    }
+
+    /// Goes through the draw, asking for each look: place, its number, whether so many tickets are lucky. How many.
+    fn walk(
+        &self,
+        mut look: impl FnMut(u32, usize, &dyn Fn(u8) -> bool) -> Result<Look, Wrong>,
+    ) -> Result<usize, Wrong> {
+        let limit = (8 * self.n + 88) * if self.most > 1 { 2 } else { 1 };
+        let mut decided: BTreeSet<u32> = BTreeSet::new();
+        let (mut looked, mut seated) = (0, 0);
+        for j in 0..limit * DRAWS_PER_LOOK {
+            let over = seated >= self.n || decided.len() as u64 >= u64::from(self.pool);
+            if over || looked >= limit {
+                break;
+            }
+            let (place, coin) = self.hand(j);
+            if decided.contains(&place) {
+                continue;
+            }
+            let found = look(place, looked, &|tickets| coin < tickets)?;
+            looked += 1;
+            if found.fate != Fate::Unlucky {
+                decided.insert(place);
+                seated += usize::from(found.fate == Fate::Seated);
+            }
+        }
+        Ok(looked)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// Uniform and weighted draws hit each candidate as often as its tickets say: 100,000 draws, each count
-    /// within five standard deviations of the binomial (a fair draw leaves them once in two million).
-    #[test]
-    fn frequencies_are_those_of_the_binomial() {
-        const DRAWS: u32 = 100_000;
-        let tickets = [1u32, 1, 2, 4, 8, 16];
-        let pool: Vec<(Address, u32)> = (1u8..).map(|i| Address([i; 20])).zip(tickets).collect();
-        let total: u32 = tickets.iter().sum();
-        let (mut weighted, mut uniform) = ([0u32; 6], [0u32; 6]);
-        for i in 0..DRAWS {
-            let beacon = keccak256(&[&i.to_be_bytes()]);
-            let equal: Vec<Address> = pool.iter().map(|(a, _)| *a).collect();
-            for (counts, first) in [
-                (&mut weighted, draw_weighted(&beacon, &[7; 32], &pool, 1)),
-                (&mut uniform, draw(&beacon, &[7; 32], &equal, 1)),
-            ] {
-                let first = first.unwrap()[0];
-                counts[usize::from(first.0[0]) - 1] += 1;
-            }
-        }
-        let n = f64::from(DRAWS);
-        let near = |count: u32, p: f64| {
-            let (mean, deviation) = (n * p, (n * p * (1.0 - p)).sqrt());
-            assert!(
-                (f64::from(count) - mean).abs() < 5.0 * deviation,
-                "{count} of {mean}"
-            );
-        };
-        for (i, count) in weighted.into_iter().enumerate() {
-            near(count, f64::from(tickets[i]) / f64::from(total));
-            near(uniform[i], 1.0 / 6.0);
-        }
-    }
-
-    /// What it is worth to see the mix and keep k reveals back: of 2^k draws the best. 20,000 draws of 5 from
-    /// 30, of whom 6 are corrupt; the aim is two of them among the five, which breaks f = 1.
-    #[test]
-    fn choosing_among_mixes_gains_what_the_formula_says() {
-        const DRAWS: u32 = 20_000;
-        let pool: Vec<Address> = (0u8..30).map(|i| Address([i; 20])).collect();
-        // Hypergeometric: 1 - P(0) - P(1), P(0) = C(24,5)/C(30,5), P(1) = 6 C(24,4)/C(30,5).
-        let once = 1.0 - (42_504.0 + 6.0 * 10_626.0) / 142_506.0;
-        for bits in 0..4u32 {
-            let won = (0..DRAWS)
-                .filter(|i| {
-                    (0..1u32 << bits).any(|choice| {
-                        let beacon = keccak256(&[&i.to_be_bytes(), &choice.to_be_bytes()]);
-                        let drawn = draw(&beacon, &[7; 32], &pool, 5).unwrap();
-                        drawn.iter().filter(|a| a.0[0] < 6).count() >= 2
-                    })
-                })
-                .count();
-            let p = 1.0 - f64::powi(1.0 - once, 1 << bits);
-            let n = f64::from(DRAWS);
-            let (mean, deviation) = (n * p, (n * p * (1.0 - p)).sqrt());
-            let won = f64::from(u32::try_from(won).unwrap());
-            println!("k = {bits}: {:.4}, formula {p:.4}", won / n);
-            assert!(
-                (won - mean).abs() < 5.0 * deviation,
-                "k = {bits}: {won} of {mean}"
-            );
-        }
-    }
-
-    #[test]
-    fn one_ticket_each_is_the_uniform_draw_and_none_comes_last() {
-        let pool: Vec<Address> = (1u8..9).map(|i| Address([i; 20])).collect();
-        let equal: Vec<(Address, u32)> = pool.iter().map(|a| (*a, 1)).collect();
-        for seed in 0..50u8 {
-            let beacon = keccak256(&[&[seed]]);
-            assert_eq!(
-                draw_weighted(&beacon, &[1; 32], &equal, 5),
-                draw(&beacon, &[1; 32], &pool, 5)
-            );
-            let mut without = equal.clone();
-            without[3].1 = 0;
-            let all = draw_weighted(&beacon, &[1; 32], &without, 8).unwrap();
-            assert_eq!(all[7], pool[3]);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_draw_does_not_depend_on_the_order_of_the_pool(seed in any::<[u8; 32]>(), count in 1usize..20, n in 1usize..20, turn in 0usize..20) {
-            let pool: Vec<Address> = (0..count).map(|i| Address([u8::try_from(i).unwrap(); 20])).collect();
-            let mut turned = pool.clone();
-            turned.rotate_left(turn % count);
-            let a = draw(&seed, &[1; 32], &pool, n);
-            prop_assert_eq!(&a, &draw(&seed, &[1; 32], &turned, n));
-            prop_assert_eq!(a.is_some(), n <= count);
-            if let Some(mut a) = a { a.sort(); a.dedup(); prop_assert_eq!(a.len(), n); }
-        }
-    }
-}
+mod tests;

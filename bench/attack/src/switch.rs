@@ -279,7 +279,7 @@ impl Attack {
                 "the report's signature: the contract skips it; the payer refuses a bundle that gives another result"
             }
             Self::SecondPayout => "the contract: WrongState",
-            Self::PayerWithdraws => "the contract: cancelled only before the draw",
+            Self::PayerWithdraws => "the contract: nothing comes back before the deadline",
             Self::SilentChallenger => "Withheld: named, loses its bond; V9 needs n−f of the others",
             Self::SilentProver => "the deadline: TimedOut, refunded",
             Self::TokenBucket => {

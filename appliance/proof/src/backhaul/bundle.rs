@@ -19,7 +19,7 @@ use super::record::Record;
 const FILE: Container = Container {
     magic: b"PLUMBNDL",
     // 6: bounds over windows, send logs.
-    version: 6,
+    version: 7,
     context: domain::BUNDLE,
 };
 

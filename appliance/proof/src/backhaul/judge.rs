@@ -43,9 +43,10 @@ pub fn judge_on(record: &Record, threads: NonZeroUsize) -> Judgement {
         flags: vec![Vec::new(); record.seeds.len()],
     };
     let drawn = format!(
-        "{} challengers drawn from {} candidates",
+        "{} challengers drawn in {} looks at a pool of {}",
         bench.terms.n,
-        record.notice.message.candidates.len()
+        record.notice.message.looks.len(),
+        record.notice.message.pool
     );
     bench.note(
         "V1",

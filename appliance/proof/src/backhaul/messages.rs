@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use borsh::{BorshDeserialize, BorshSerialize};
 use plumbline_trust::encoding::{Digest, domain, hash};
 use plumbline_trust::identity::{Address, Message, Signature, Signed, VerifyingKey};
+use plumbline_trust::selection::Look;
 
 use super::params::Terms;
 
@@ -67,8 +68,10 @@ pub struct Notice {
     pub coordinator: Member,
     /// Beacon of the draw.
     pub beacon: Digest,
-    /// The live pool that was drawn from.
-    pub candidates: Vec<Address>,
+    /// Places of the pool that was drawn from, as of the request.
+    pub pool: u32,
+    /// Whom the draw came upon, in order, and what became of them.
+    pub looks: Vec<Look>,
     /// The drawn, in order; a challenger's index is its place here.
     pub challengers: Vec<Member>,
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use plumbline_trust::encoding::{domain, keccak256};
 use plumbline_trust::identity::{Signed, SignedError, VerifyingKey, binding_message};
-use plumbline_trust::selection;
+use plumbline_trust::selection::Draw;
 
 use super::messages::{
     ABORT_WORDS_MAX, Abort, Begun, ChallengeId, Commit, Consent, Member, Notice, Ready, Report,
@@ -128,7 +128,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// Opens a record with its notice, whose registration and draw are checked.
+    /// Opens a record with its notice, whose key bindings are checked, and that its draw follows from its beacon. Who
+    /// held the places that the draw came upon, and in which state, only the chain can say.
     pub fn open(first: &Statement) -> Result<Self, Refusal> {
         let Statement::Notice(signed) = first else {
             return Err(Refusal::TooEarly {
@@ -158,16 +159,25 @@ impl Record {
             }
         }
         let unbound = notice.challengers.iter().map(|m| !bound(m)).collect();
-        let drawn = selection::draw(
-            &notice.beacon,
-            &notice.challenge,
-            &notice.candidates,
-            usize::from(notice.terms.n),
-        );
-        if drawn.is_none_or(|d| !d.iter().eq(notice.challengers.iter().map(|m| &m.address))) {
+        let draw = Draw {
+            mix: notice.beacon,
+            id: notice.challenge,
+            pool: notice.pool,
+            n: usize::from(notice.terms.n),
+            most: 1,
+        };
+        let drawn = draw.seated(&notice.looks).map_err(|why| Refusal::Field {
+            what: "notice.looks",
+            why: format!("are not those of the beacon's draw: {why}"),
+        })?;
+        if drawn.len() != draw.n
+            || !drawn
+                .iter()
+                .eq(notice.challengers.iter().map(|m| &m.address))
+        {
             return Err(Refusal::Field {
                 what: "notice.challengers",
-                why: "are not those that the beacon draws from the candidates".into(),
+                why: "are not those that the draw seated".into(),
             });
         }
         let n = notice.challengers.len();

@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use plumbline_trust::Signature;
 use plumbline_trust::encoding::{decode, domain, encode, hash};
 use plumbline_trust::identity::{Address, NetworkKey, Signed, binding_message};
-use plumbline_trust::selection;
+use plumbline_trust::selection::{Draw, Fate, Look};
 use plumbline_trust::session::Ephemeral;
 use plumbline_wire::header::{Header, Kind, TAGGED_LEN};
 
@@ -79,10 +79,20 @@ fn member(i: u8) -> Member {
 }
 
 pub(super) fn notice(terms: Terms) -> Notice {
-    let candidates: Vec<Address> = (10..20).map(|i| Address([i; 20])).collect();
     let beacon = [8; 32];
     let challenge = [7; 32];
-    let drawn = selection::draw(&beacon, &challenge, &candidates, terms.n.into()).unwrap();
+    let draw = Draw {
+        mix: beacon,
+        id: challenge,
+        pool: 10,
+        n: terms.n.into(),
+        most: 1,
+    };
+    let looks = draw.made(|place| Look {
+        account: Address([10 + u8::try_from(place).unwrap_or(u8::MAX); 20]),
+        tickets: 1,
+        fate: Fate::Seated,
+    });
     Notice {
         challenge,
         chain_id: 7310,
@@ -95,8 +105,9 @@ pub(super) fn notice(terms: Terms) -> Notice {
         prover: member(2),
         coordinator: member(3),
         beacon,
-        candidates,
-        challengers: drawn.iter().map(|a| member(a.0[0])).collect(),
+        pool: draw.pool,
+        looks: looks.clone(),
+        challengers: looks.iter().map(|l| member(l.account.0[0])).collect(),
     }
 }
 

@@ -205,16 +205,19 @@ impl ChainClient {
     /// See [`ClientError`].
     pub async fn participants(&self) -> Result<Vec<Participant>, ClientError> {
         let mut all = Vec::new();
+        let mut offset = 0;
         loop {
             let call = Participants::listCall {
-                offset: U256::from(all.len()),
+                offset: U256::from(offset),
                 limit: U256::from(PAGE),
             };
+            offset += PAGE;
             let page = self
                 .read("list", self.deployment.participants, &call)
                 .await?;
             let last = (page.len() as u64) < PAGE;
-            all.extend(page.into_iter().map(participant));
+            // A place left is free until another takes it.
+            all.extend(page.into_iter().filter(|p| p.roles != 0).map(participant));
             if last {
                 return Ok(all);
             }

@@ -7,7 +7,7 @@ use plumbline_contracts::abi::disputes::Disputes;
 use plumbline_contracts::abi::jury::Jury;
 use serde::Serialize;
 
-use super::types::Sent;
+use super::types::{Drawn, Sent};
 use super::{ChainClient, ClientError};
 
 pub use plumbline_contracts::{Ruling, Stage};
@@ -46,20 +46,8 @@ pub struct Ballot {
     pub vote: Ruling,
 }
 
-/// How a jury was drawn, for anyone to repeat.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct JuryDraw {
-    /// Round of the beacon.
-    pub round: u64,
-    /// Its mix.
-    pub beacon: B256,
-    /// Who could be drawn.
-    pub candidates: Vec<Address>,
-    /// How many tickets each of them had.
-    pub tickets: Vec<u32>,
-    /// Who was drawn.
-    pub jurors: Vec<Address>,
-}
+/// Most tickets of one juror in a draw: `Jury.MAX_TICKETS`.
+pub const MAX_TICKETS: u8 = 8;
 
 /// Evidence that needs no judge, as the backhaul contract takes it.
 #[derive(Clone, Debug)]
@@ -248,7 +236,7 @@ impl ChainClient {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn jury_draw_of(&self, id: B256) -> Result<Option<JuryDraw>, ClientError> {
+    pub async fn jury_draw_of(&self, id: B256) -> Result<Option<Drawn>, ClientError> {
         let jury = self.deployment.jury;
         let found = self.read("get", jury, &Jury::getCall { id }).await?;
         if found.drawnBlock.is_zero() {
@@ -256,16 +244,12 @@ impl ChainClient {
         }
         let block = found.drawnBlock.to();
         let event: Jury::Drawn = self.event("Drawn event", jury, id, block).await?;
-        let tickets = event
-            .tickets
-            .iter()
-            .map(|t| u32::try_from(*t).map_err(|e| self.malformed("Drawn event", e.to_string())));
-        Ok(Some(JuryDraw {
+        Ok(Some(Drawn {
             round: event.round,
             beacon: event.beacon,
-            candidates: event.candidates,
-            tickets: tickets.collect::<Result<_, _>>()?,
-            jurors: event.jurors,
+            pool: event.pool,
+            most: MAX_TICKETS,
+            looks: self.looks("Drawn event", &event.looks)?,
         }))
     }
 

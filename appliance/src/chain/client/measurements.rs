@@ -4,27 +4,62 @@ use alloy::primitives::{Address, B256, U256};
 use alloy::providers::Provider;
 use alloy::rpc::types::Filter;
 use alloy::sol_types::SolEvent;
-use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission};
+use plumbline_contracts::abi::backhaul::IBackhaul::{DrawRecord, Request, Submission};
 use plumbline_contracts::abi::backhaul::{Backhaul, Estimator};
-use plumbline_contracts::{State, Verdict, request_id};
+use plumbline_contracts::{State, Verdict};
+use plumbline_trust::selection::Look;
 
 use super::types::{Drawn, Measurement, Outcome, Reported, Sent};
 use super::{ChainClient, ClientError};
 
 /// Measurements.
 impl ChainClient {
-    /// Asks for a measurement; its escrow must be allowed to the vault. Returns its id.
+    /// Asks for a measurement after `last`, this client's last request as it knows it ([`Self::last_request`]); its
+    /// escrow must be allowed to the vault. Returns its id, as the contract gave it.
+    ///
+    /// However often it is sent, it is asked once: of all that name one last request the contract takes one.
     ///
     /// # Errors
-    /// See [`ClientError`].
-    pub async fn request(&self, request: &Request) -> Result<(B256, Sent), ClientError> {
+    /// See [`ClientError`]; `AskedMeanwhile` if another request was made after `last`.
+    pub async fn request_after(
+        &self,
+        request: &Request,
+        last: B256,
+    ) -> Result<(B256, Sent), ClientError> {
         let call = Backhaul::requestCall {
             asked: request.clone(),
+            last,
         };
         let sent = self
             .send("request", self.deployment.backhaul, &call)
             .await?;
-        Ok((request_id(&self.deployment, request), sent))
+        let what = "Requested event";
+        let receipt = async { self.provider.get_transaction_receipt(sent.hash).await };
+        let receipt = self.ask(what, receipt).await?;
+        let logs = receipt.iter().flat_map(|r| r.inner.logs());
+        let ours = logs.filter(|l| l.address() == self.deployment.backhaul);
+        let told = ours.filter_map(|l| Backhaul::Requested::decode_log_data(&l.inner.data).ok());
+        let told = told.last();
+        let told = told.ok_or_else(|| self.malformed(what, "it is not in the receipt".into()))?;
+        Ok((told.id, sent))
+    }
+
+    /// The same, after whatever was asked before.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn request(&self, request: &Request) -> Result<(B256, Sent), ClientError> {
+        let last = self.last_request(self.address()).await?;
+        self.request_after(request, last).await
+    }
+
+    /// The last request of `payer`; zero if it made none.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn last_request(&self, payer: Address) -> Result<B256, ClientError> {
+        let call = Backhaul::lastOfCall { payer };
+        self.read("lastOf", self.deployment.backhaul, &call).await
     }
 
     /// What a request comes to: most packets paid of one challenger, most in all, and the escrow.
@@ -91,15 +126,6 @@ impl ChainClient {
         self.send("timeout", self.deployment.backhaul, &call).await
     }
 
-    /// Takes a request back before its challengers are drawn (payer).
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub async fn cancel(&self, id: B256) -> Result<Sent, ClientError> {
-        let call = Backhaul::cancelCall { id };
-        self.send("cancel", self.deployment.backhaul, &call).await
-    }
-
     /// Where the measurement `id` stands; [`State::None`] if there is none.
     ///
     /// # Errors
@@ -138,13 +164,21 @@ impl ChainClient {
             .await
     }
 
+    /// Which beacon and how large a pool the challengers were drawn with; all zero before the draw.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn draw_of(&self, id: B256) -> Result<DrawRecord, ClientError> {
+        let call = Backhaul::drawOfCall { id };
+        self.read("drawOf", self.deployment.backhaul, &call).await
+    }
+
     /// How the challengers were drawn, for anyone to repeat; `None` before the draw.
     ///
     /// # Errors
     /// See [`ClientError`].
     pub async fn selected_event(&self, id: B256) -> Result<Option<Drawn>, ClientError> {
-        let call = Backhaul::drawOfCall { id };
-        let draw = self.read("drawOf", self.deployment.backhaul, &call).await?;
+        let draw = self.draw_of(id).await?;
         if draw.round == 0 {
             return Ok(None);
         }
@@ -159,10 +193,22 @@ impl ChainClient {
         Ok(Some(Drawn {
             round: event.round,
             beacon: event.beacon,
-            candidates: event.candidates,
-            selected: event.selected,
-            block: draw.selectedBlock,
+            pool: event.pool,
+            most: 1,
+            looks: self.looks("Selected event", &event.looks)?,
         }))
+    }
+
+    pub(super) fn looks(
+        &self,
+        what: &'static str,
+        words: &[U256],
+    ) -> Result<Vec<Look>, ClientError> {
+        let look = |word: &U256| {
+            let look = Look::from_word(&word.to_be_bytes());
+            look.ok_or_else(|| self.malformed(what, format!("{word:#x} is no look")))
+        };
+        words.iter().map(look).collect()
     }
 
     /// What came out; `None` before the result is posted.

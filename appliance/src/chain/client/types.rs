@@ -3,6 +3,7 @@
 use alloy::primitives::{Address, B256, U256};
 use plumbline_contracts::abi::backhaul::IBackhaul::Request;
 use plumbline_contracts::{Answer, State, Verdict};
+use plumbline_trust::selection::{Fate, Look};
 use serde::Serialize;
 
 /// Role bits of a participant.
@@ -93,19 +94,28 @@ pub struct Measurement {
     pub setup_hash: B256,
 }
 
-/// How the challengers were drawn.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// How challengers or jurors were drawn, for anyone to repeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drawn {
     /// The beacon's round.
     pub round: u64,
     /// Its mix.
     pub beacon: B256,
-    /// Who could have been drawn.
-    pub candidates: Vec<Address>,
-    /// Who was, by index.
-    pub selected: Vec<Address>,
-    /// Block in which the draw is.
-    pub block: u64,
+    /// Places of the pool at the request.
+    pub pool: u32,
+    /// Tickets that count of one at most.
+    pub most: u8,
+    /// Whom the draw came upon, in order.
+    pub looks: Vec<Look>,
+}
+
+impl Drawn {
+    /// Who is seated, in order.
+    #[must_use]
+    pub fn seated(&self) -> Vec<Address> {
+        let seated = self.looks.iter().filter(|l| l.fate == Fate::Seated);
+        seated.map(|l| l.account.0.into()).collect()
+    }
 }
 
 /// What the chain keeps of a challenger's report.

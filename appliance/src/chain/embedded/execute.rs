@@ -109,7 +109,9 @@ impl Place {
             timestamp: timestamp.max(parent.timestamp),
             parent_hash,
             parent_root: parent.state_root,
-            prevrandao: keccak256([parent.mix_hash, parent_hash].concat()),
+            // One sequencer makes all blocks, and could try one that suits it after another. The beacon mixes in
+            // what it cannot choose.
+            prevrandao: B256::ZERO,
         }
     }
 
@@ -157,7 +159,6 @@ pub(super) fn genesis_header(root: B256, timestamp: u64) -> Header {
         timestamp,
         gas_limit: BLOCK_GAS_LIMIT,
         base_fee_per_gas: Some(0),
-        mix_hash: keccak256([root.as_slice(), b"plumbline prevrandao"].concat()),
         ..Header::default()
     }
 }

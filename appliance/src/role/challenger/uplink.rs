@@ -208,7 +208,8 @@ mod tests {
             prover: member,
             coordinator: member,
             beacon: [8; 32],
-            candidates: Vec::new(),
+            pool: 0,
+            looks: Vec::new(),
             challengers: vec![member; 4],
         }
     }

@@ -182,7 +182,7 @@ async fn step(
                     hub.metrics.transaction(Transaction::Select, true);
                     return Ok(Next::Again(Duration::ZERO));
                 }
-                // The next heartbeats close the round of the draw.
+                // The next heartbeats of others close the round of the draw.
                 Err(e) if e.refusal().is_some_and(|r| r.name == "BeaconNotReady") => {}
                 Err(e) => return Err(e.to_string()),
             }
@@ -277,9 +277,10 @@ async fn notice(hub: &Hub, id: B256, asked: &Measurement) -> Result<Notice, Stri
     let drawn = drawn.ok_or("the draw is not on the chain yet")?;
     let deployment = hub.chain.deployment();
     let ours = |a: ChainAddress| Address(a.into_array());
-    let mut challengers = Vec::with_capacity(drawn.selected.len());
-    for address in &drawn.selected {
-        challengers.push(member(&hub.chain, *address).await?);
+    let seated = drawn.seated();
+    let mut challengers = Vec::with_capacity(seated.len());
+    for address in seated {
+        challengers.push(member(&hub.chain, address).await?);
     }
     let request = &asked.request;
     Ok(Notice {
@@ -294,7 +295,8 @@ async fn notice(hub: &Hub, id: B256, asked: &Measurement) -> Result<Notice, Stri
         prover: member(&hub.chain, request.prover).await?,
         coordinator: member(&hub.chain, request.coordinator).await?,
         beacon: drawn.beacon.0,
-        candidates: drawn.candidates.into_iter().map(ours).collect(),
+        pool: drawn.pool,
+        looks: drawn.looks,
         challengers,
     })
 }

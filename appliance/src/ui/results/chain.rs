@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use plumbline_contracts::Deployment;
 use plumbline_trust::identity::{Address, VerifyingKey};
+use plumbline_trust::selection::Fate;
 use serde::{Deserialize, Serialize};
 
 use super::decimal;
@@ -250,17 +251,25 @@ pub struct Draw {
     pub round: u64,
     /// Beacon of that round, `0x` and 64 hexadecimal digits.
     pub beacon: String,
-    /// Who could be drawn.
-    pub candidates: Vec<Address>,
-    /// How many tickets each of them had; one each in a uniform draw.
-    pub tickets: Vec<u32>,
-    /// Score of each: the least of keccak256(beacon, id, candidate) and, from the second ticket on,
-    /// keccak256(beacon, id, candidate, ticket). The smallest win.
-    pub scores: Vec<String>,
-    /// Who was, in order.
+    /// Places of the pool at the request.
+    pub pool: u32,
+    /// Whom the draw came upon, in order.
+    pub looks: Vec<LookView>,
+    /// Who was drawn, in order.
     pub selected: Vec<Address>,
-    /// Whether drawing again from the above gives the same.
+    /// Whether drawing again with this beacon and pool comes upon the same and seats the selected.
     pub repeats: bool,
+}
+
+/// One look of a draw.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookView {
+    /// Who held the place; zero: nobody.
+    pub account: Address,
+    /// Its tickets; 1 in a uniform draw.
+    pub tickets: u8,
+    /// What became of it.
+    pub fate: Fate,
 }
 
 impl Draw {
@@ -280,27 +289,23 @@ impl Show for Draw {
         let head = fields(&[
             ("draw", self.id.clone()),
             ("beacon", format!("{} (round {})", self.beacon, self.round)),
+            ("pool", format!("{} places", self.pool)),
             ("repeats", repeats),
         ]);
-        let scored = self.candidates.iter().zip(&self.tickets).zip(&self.scores);
-        let mut scored: Vec<_> = scored.collect();
-        scored.sort_by_key(|(_, score)| *score);
-        let rows = scored.into_iter().map(|((candidate, tickets), score)| {
-            let place = self.selected.iter().position(|s| s == candidate);
-            vec![
-                candidate.to_string(),
-                tickets.to_string(),
-                score.clone(),
-                place.map_or_else(String::new, |at| format!("#{at}")),
-            ]
+        let rows = self.looks.iter().map(|look| {
+            let place = self.selected.iter().position(|s| *s == look.account);
+            let fate = match look.fate {
+                Fate::Seated => place.map_or_else(|| "seated".into(), |at| format!("#{at}")),
+                Fate::Away => "did not take part".into(),
+                Fate::Silent => "was not live".into(),
+                Fate::Related => "of a party".into(),
+                Fate::Unlucky => "its tickets were not hit".into(),
+            };
+            vec![look.account.to_string(), look.tickets.to_string(), fate]
         });
         format!(
             "{head}\n\n{}",
-            table(
-                &["candidate", "tickets", "score", "selected"],
-                &[1, 3],
-                rows
-            )
+            table(&["account", "tickets", "drawn"], &[1], rows)
         )
     }
 }
@@ -438,9 +443,14 @@ mod tests {
             id: "0x00".into(),
             round: 7,
             beacon: "0x01".into(),
-            candidates: vec![a, b],
-            tickets: vec![1, 1],
-            scores: vec!["0x02".into(), "0x01".into()],
+            pool: 2,
+            looks: [(a, Fate::Silent), (b, Fate::Seated)]
+                .map(|(account, fate)| LookView {
+                    account,
+                    tickets: 1,
+                    fate,
+                })
+                .to_vec(),
             selected: vec![b],
             repeats: true,
         };

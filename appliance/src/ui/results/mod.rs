@@ -9,8 +9,8 @@ mod ready;
 mod verify;
 
 pub use chain::{
-    Balance, ChainReplay, ChainStatus, DeploymentView, Draw, ParticipantView, Participants,
-    Receipt, RequestView,
+    Balance, ChainReplay, ChainStatus, DeploymentView, Draw, LookView, ParticipantView,
+    Participants, Receipt, RequestView,
 };
 pub use dispute::{DisputeView, Done, EvidenceView, JurorView, Submitted};
 pub use key::KeyResult;

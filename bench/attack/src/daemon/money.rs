@@ -113,13 +113,10 @@ pub(super) fn withdraws(args: &Withdraws) -> Result<()> {
                     PATIENCE.as_secs()
                 );
             }
-            // Before the draw can be known a payer may; the attack is to do it afterwards.
-            if state != plumbline_contracts::State::Created {
-                tries.note(&state.to_string(), chain.cancel(id).await)?;
-            }
+            tries.note(&state.to_string(), chain.timeout(id).await)?;
             tokio::time::sleep(AGAIN).await;
         }
-        tries.note("over", chain.cancel(id).await)?;
+        tries.note("over", chain.timeout(id).await)?;
         tries.show("payer-withdraws");
         Ok(())
     })

@@ -7,7 +7,7 @@ use plumbline_proof::backhaul::messages::{Member, Notice};
 use plumbline_proof::backhaul::params::{MAX_CHALLENGERS, Terms};
 use plumbline_trust::encoding::domain;
 use plumbline_trust::identity::{Address, NetworkKey, binding_message};
-use plumbline_trust::selection;
+use plumbline_trust::selection::{Draw, Fate, Look};
 use plumbline_wire::consent::mapped_v4;
 
 use super::chance::Chance;
@@ -62,9 +62,18 @@ pub(super) fn challenger(address: &Address) -> Option<&'static Person> {
 /// The notice of a challenge that `chance` decides: its id, its beacon, and so the draw.
 pub(super) fn notice(terms: Terms, chance: &mut Chance) -> Notice {
     let (challenge, beacon) = (chance.bytes(), chance.bytes());
-    let pool = || POOL.iter().take(usize::from(terms.n + SPARE));
-    let candidates: Vec<Address> = pool().map(|p| p.member.address).collect();
-    let drawn = selection::draw(&beacon, &challenge, &candidates, usize::from(terms.n));
+    let draw = Draw {
+        mix: beacon,
+        id: challenge,
+        pool: u32::from(terms.n + SPARE),
+        n: usize::from(terms.n),
+        most: 1,
+    };
+    let looks = draw.made(|place| Look {
+        account: POOL[place as usize].member.address,
+        tickets: 1,
+        fate: Fate::Seated,
+    });
     Notice {
         challenge,
         chain_id: CHAIN,
@@ -77,12 +86,12 @@ pub(super) fn notice(terms: Terms, chance: &mut Chance) -> Notice {
         prover: PROVER.member,
         coordinator: COORDINATOR.member,
         beacon,
-        candidates,
-        challengers: drawn
-            .unwrap_or_default()
+        pool: draw.pool,
+        challengers: looks
             .iter()
-            .filter_map(|a| Some(challenger(a)?.member))
+            .filter_map(|l| Some(challenger(&l.account)?.member))
             .collect(),
+        looks,
     }
 }
 

@@ -11,7 +11,7 @@ use plumbline_contracts::abi::parameters::Parameters;
 use plumbline_contracts::abi::participants::Participants;
 use plumbline_contracts::abi::vault::Vault;
 use plumbline_contracts::deploy::short;
-use plumbline_contracts::{Timing, Verdict, commit_digest, domain, report_digest};
+use plumbline_contracts::{Timing, Verdict, commit_digest, domain, report_digest, seated};
 
 use super::super::lab::{CLAIM, DISPUTE_WINDOW_S, STAKE, UNBONDING_S, key};
 use super::town::{Person, Town, register, sign, word};
@@ -27,7 +27,8 @@ pub(super) struct Cast {
     pub(super) prover: Person,
     pub(super) coordinator: Person,
     pub(super) challengers: Vec<Person>,
-    asked: u64,
+    /// Two who take part in nothing: their heartbeats close the rounds.
+    witnesses: Vec<Person>,
 }
 
 /// A measurement under way.
@@ -50,19 +51,26 @@ impl Cast {
         let coordinator = one(town.joined("coordinator", 1, role::COORDINATOR)?)?;
         let challengers = town.joined("challenger", pool, role::CHALLENGER)?;
         town.beat(&challengers)?;
+        let witnesses = town.joined("witness", 2, role::PAYER)?;
+        town.beat(&witnesses)?;
         Ok(Self {
             town,
             payer,
             prover,
             coordinator,
             challengers,
-            asked: 0,
+            witnesses,
         })
     }
 
-    /// A request whose round is closed by everyone's heartbeats, drawn.
+    /// Closes the rounds of all that is asked: two blocks, two operators.
+    pub(super) fn close(&mut self) -> Result<()> {
+        self.town.beat(&self.witnesses)?;
+        self.town.beat(&self.witnesses)
+    }
+
+    /// A request whose round is closed, drawn.
     pub(super) fn select(&mut self, n: u16, gas: &mut Gas) -> Result<Under> {
-        self.asked += 1;
         let asked = Request {
             payer: self.payer.address(),
             prover: self.prover.address(),
@@ -75,24 +83,23 @@ impl Cast {
             packetBytes: 1_500,
             pricePerByte: 3,
             deadline: self.town.now() + 120,
-            nonce: self.asked,
         };
         let backhaul = self.town.deployment().backhaul;
+        let last = Backhaul::lastOfCall { payer: asked.payer };
         let request = Backhaul::requestCall {
             asked: asked.clone(),
+            last: self.town.ask(backhaul, &last)?,
         };
-        let id = Backhaul::idOfCall {
-            asked: asked.clone(),
-        };
-        let id = self.town.ask(backhaul, &id)?;
         let done = self.town.alone(&self.payer, backhaul, &request)?;
         gas.insert("request".into(), done.gas);
-        self.town.beat(&self.challengers)?;
+        let id = event::<Backhaul::Requested>(&done.logs)?.id;
+        self.close()?;
         let select = Backhaul::selectCall { id };
         let done = self.town.alone(&self.coordinator, backhaul, &select)?;
         gas.insert("select".into(), done.gas);
         let drawn: Backhaul::Selected = event(&done.logs)?;
-        let selected = drawn.selected.iter().map(|address| {
+        let selected = seated(&drawn.looks);
+        let selected = selected.iter().map(|address| {
             let mut known = self.challengers.iter();
             let found = known.find(|c| c.address() == *address);
             found.cloned().context("somebody else was drawn")

@@ -52,7 +52,7 @@ pub(crate) const BY_SIZE: [Grows; 4] = [
     grows("finalize", &SIZES),
     grows("dispute", &SIZES),
 ];
-/// Flows whose gas grows with those who could be drawn.
+/// Flows whose gas does not grow with those who could be drawn, for all to see.
 pub(crate) const BY_POOL: [Grows; 2] = [grows("select", &POOLS), grows("jury_draw", &JURY_POOLS)];
 
 /// Gas by flow.
@@ -155,9 +155,9 @@ const HEAD: &str = "\
 # jury_settle   `_upheld`: all five agree; `_rejected`: three against one, and one silent; `conclude` the same
 # set_parameter a governor schedules a chain variable
 #
-# `select`, `report`, `finalize` and `dispute` grow with the challengers n, the draws with the pool, all of them
-# by so much for one more: the bench prints the lines \"fixed + each\". `select_nNN` grows with both, pool = n;
-# `report` with the windows that are best for different numbers of corrupt ones, too.
+# `select`, `report`, `finalize` and `dispute` grow with the challengers n by so much for one more: the bench prints
+# the lines \"fixed + each\"; `report` with the windows that are best for different numbers of corrupt ones, too. The
+# draws do not grow with the pool, but by chance: of jurors with one ticket about eight are looked at for each seat.
 ";
 
 /// A snapshot as it is committed.
@@ -204,19 +204,30 @@ mod tests {
     #[test]
     fn committed_gas_lies_near_its_lines() {
         let gas = parse(COMMITTED).unwrap();
-        for (key, list) in [
-            (with as fn(&str, u16) -> String, &BY_SIZE[..]),
-            (of, &BY_POOL[..]),
-        ] {
-            for grows in list {
-                let line = line(&gas, key, grows).unwrap();
-                // A straight line is an approximation: the estimator's sorts grow with the square.
-                assert!(
-                    line.each > 0.0 && line.off < 0.2,
-                    "{}: {line:?}",
-                    grows.flow
-                );
-            }
+        for grows in &BY_SIZE {
+            let line = line(&gas, with, grows).unwrap();
+            // A straight line is an approximation: the estimator's sorts grow with the square.
+            assert!(
+                line.each > 0.0 && line.off < 0.2,
+                "{}: {line:?}",
+                grows.flow
+            );
+        }
+    }
+
+    /// Ten times the pool, or twenty: no more than chance makes of it.
+    #[test]
+    fn draws_do_not_grow_with_the_pool() {
+        let gas = parse(COMMITTED).unwrap();
+        for (grows, most) in BY_POOL.iter().zip([1.2, 3.0]) {
+            let found = grows
+                .numbers
+                .iter()
+                .map(|n| gas[&of(grows.flow, *n)] as f64);
+            let (min, max) = found.fold((f64::MAX, 0.0), |(a, b): (f64, f64), x| {
+                (a.min(x), b.max(x))
+            });
+            assert!(max < most * min, "{}: {min} to {max}", grows.flow);
         }
     }
 

@@ -7,7 +7,7 @@ use plumbline::chain::client::{Offence, Ruling, role, vote_hash};
 use plumbline_contracts::abi::backhaul::IBackhaul::{SignedCommit, SignedReport};
 use plumbline_contracts::abi::disputes::Disputes;
 use plumbline_contracts::abi::jury::Jury;
-use plumbline_contracts::{Timing, commit_digest, counts_hash, domain, report_digest};
+use plumbline_contracts::{Timing, commit_digest, counts_hash, domain, report_digest, seated};
 
 use super::super::lab::JURY_S;
 use super::flows::{Cast, RESPONSE, Under, event};
@@ -158,8 +158,8 @@ impl Case {
 
     /// Draws the jury: its seats, and the gas.
     fn draw(&mut self) -> Result<(Vec<Person>, u64)> {
+        self.cast.close()?;
         let town = &mut self.cast.town;
-        town.beat(&self.jurors)?;
         let jury = town.deployment().jury;
         let call = Jury::drawCall { id: self.id };
         let done = town.alone(&self.cast.payer, jury, &call)?;
@@ -168,7 +168,10 @@ impl Case {
             let found = self.jurors.iter().find(|j| j.address() == *address);
             found.cloned().context("somebody else sits")
         };
-        let seats = drawn.jurors.iter().map(seat).collect::<Result<_>>()?;
+        let seats = seated(&drawn.looks)
+            .iter()
+            .map(seat)
+            .collect::<Result<_>>()?;
         Ok((seats, done.gas))
     }
 }
