@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use plumbline_trust::encoding::{Digest, domain, hash};
-use plumbline_trust::identity::{Address, Message, Signature, Signed, VerifyingKey};
+use plumbline_trust::identity::{Address, Message, Signature, Signed, SignedError, VerifyingKey};
 
 use super::params::Terms;
 
@@ -381,21 +381,152 @@ pub enum Statement {
     Abort(Signed),
 }
 
+/// Which kind of statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Notice`]
+    Notice,
+    /// [`SeedCommitment`]
+    SeedCommitment,
+    /// [`Consent`]
+    Consent,
+    /// [`Begun`]
+    Begun,
+    /// [`Ready`]
+    Ready,
+    /// [`Start`]
+    Start,
+    /// [`Commit`]
+    Commit,
+    /// [`Reveal`]
+    Reveal,
+    /// [`Report`]
+    Report,
+    /// [`Abort`]
+    Abort,
+}
+
+impl Kind {
+    /// Every kind, in the order of their numbers.
+    pub const ALL: [Self; 10] = [
+        Self::Notice,
+        Self::SeedCommitment,
+        Self::Consent,
+        Self::Begun,
+        Self::Ready,
+        Self::Start,
+        Self::Commit,
+        Self::Reveal,
+        Self::Report,
+        Self::Abort,
+    ];
+
+    /// Name of the kind, as shown to people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Notice => "notice",
+            Self::SeedCommitment => "seed-commitment",
+            Self::Consent => "consent",
+            Self::Begun => "begun",
+            Self::Ready => "ready",
+            Self::Start => "start",
+            Self::Commit => "commit",
+            Self::Reveal => "reveal",
+            Self::Report => "report",
+            Self::Abort => "abort",
+        }
+    }
+
+    /// Domain of the kind's signatures.
+    fn domain(self) -> &'static str {
+        match self {
+            Self::Notice => Notice::DOMAIN,
+            Self::SeedCommitment => SeedCommitment::DOMAIN,
+            Self::Consent => Consent::DOMAIN,
+            Self::Begun => Begun::DOMAIN,
+            Self::Ready => Ready::DOMAIN,
+            Self::Start => Start::DOMAIN,
+            Self::Commit => Commit::DOMAIN,
+            Self::Reveal => Reveal::DOMAIN,
+            Self::Report => Report::DOMAIN,
+            Self::Abort => Abort::DOMAIN,
+        }
+    }
+}
+
+/// How a statement's bytes begin: enough to decide whether the rest is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Which kind.
+    pub kind: Kind,
+    /// Who says it.
+    pub key: VerifyingKey,
+    /// Bytes of the message.
+    pub body: u32,
+}
+
+impl Head {
+    /// Bytes of it: the kind's number, the key, the message's length.
+    pub const BYTES: usize = 1 + 32 + 4;
+
+    /// Reads it; `None` if there is no such kind.
+    pub fn read(bytes: &[u8; Self::BYTES]) -> Option<Self> {
+        let [number, rest @ ..] = bytes;
+        let kind = *Kind::ALL.get(usize::from(*number))?;
+        let (key, length) = rest.split_first_chunk::<32>()?;
+        Some(Self {
+            kind,
+            key: VerifyingKey(*key),
+            body: u32::from_le_bytes(*length.first_chunk()?),
+        })
+    }
+}
+
 impl Statement {
+    /// Bytes of a statement beside its message's: the head and the signature.
+    pub const AROUND: usize = Head::BYTES + 64;
+
+    /// Which kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Notice(_) => Kind::Notice,
+            Self::SeedCommitment(_) => Kind::SeedCommitment,
+            Self::Consent(_) => Kind::Consent,
+            Self::Begun(_) => Kind::Begun,
+            Self::Ready(_) => Kind::Ready,
+            Self::Start(_) => Kind::Start,
+            Self::Commit(_) => Kind::Commit,
+            Self::Reveal(_) => Kind::Reveal,
+            Self::Report(_) => Kind::Report,
+            Self::Abort(_) => Kind::Abort,
+        }
+    }
+
     /// Name of the kind, as shown to people.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Notice(_) => "notice",
-            Self::SeedCommitment(_) => "seed-commitment",
-            Self::Consent(_) => "consent",
-            Self::Begun(_) => "begun",
-            Self::Ready(_) => "ready",
-            Self::Start(_) => "start",
-            Self::Commit(_) => "commit",
-            Self::Reveal(_) => "reveal",
-            Self::Report(_) => "report",
-            Self::Abort(_) => "abort",
+        self.kind().name()
+    }
+
+    /// How its bytes begin.
+    pub fn head(&self) -> Head {
+        let signed = self.signed();
+        Head {
+            kind: self.kind(),
+            key: signed.key,
+            // Borsh cannot write a longer one either.
+            body: u32::try_from(signed.body.len()).unwrap_or(u32::MAX),
         }
+    }
+
+    /// Whether its author's signature holds.
+    ///
+    /// # Errors
+    /// It does not, or the key is none.
+    pub fn verify(&self) -> Result<(), SignedError> {
+        let signed = self.signed();
+        signed
+            .key
+            .verify(self.kind().domain(), &signed.body, &signed.signature)
     }
 
     /// The message as signed, whatever its kind.
@@ -422,4 +553,29 @@ pub trait Settlement {
     fn sign_commit(&self, notice: &Notice, commit: &Commit) -> Vec<u8>;
     /// Challenger's signature over a report (its `settlement` field is not yet filled).
     fn sign_report(&self, notice: &Notice, report: &Report) -> Vec<u8>;
+}
+
+/// A statement whose signature was verified: hashing a long one takes a while, so it is done where nobody waits.
+#[derive(Clone, Debug)]
+pub struct Verified(Statement);
+
+impl Verified {
+    /// Verifies the author's signature.
+    ///
+    /// # Errors
+    /// See [`Statement::verify`].
+    pub fn new(statement: Statement) -> Result<Self, SignedError> {
+        statement.verify()?;
+        Ok(Self(statement))
+    }
+
+    /// The statement.
+    pub fn statement(&self) -> &Statement {
+        &self.0
+    }
+
+    /// The statement.
+    pub fn into_statement(self) -> Statement {
+        self.0
+    }
 }

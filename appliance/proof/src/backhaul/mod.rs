@@ -33,6 +33,7 @@ pub mod record;
 mod replay;
 pub mod rtt;
 pub mod sendlog;
+pub mod sizes;
 pub mod tally;
 pub mod uplink;
 pub mod verdict;
