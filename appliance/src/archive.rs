@@ -82,7 +82,8 @@ impl Archive {
         })
     }
 
-    fn path(&self, address: &Digest) -> PathBuf {
+    /// Where the evidence of this address lies, if it is here.
+    pub fn path(&self, address: &Digest) -> PathBuf {
         self.directory.join(hex::encode(address))
     }
 

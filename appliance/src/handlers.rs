@@ -77,7 +77,9 @@ impl From<PayError> for Failure {
             PayError::Terms(_) | PayError::Mtu { .. } | PayError::Save(..) => Self::usage(error),
             PayError::Api(e) => e.into(),
             PayError::Chain(e) => e.into(),
-            PayError::Balance { .. } | PayError::NoResult { .. } => Self::refused(error),
+            PayError::Unwanted(_) | PayError::Balance { .. } | PayError::NoResult { .. } => {
+                Self::refused(error)
+            }
             PayError::Evidence(..) => Self::chain(error),
         }
     }

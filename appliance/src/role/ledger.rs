@@ -106,6 +106,7 @@ pub async fn request(chain: &ChainClient, id: B256) -> Result<RequestView, Clien
         price_per_byte: asked.pricePerByte,
         escrow: units(chain.escrow_of(id).await?),
         deadline: asked.deadline,
+        declined: None,
     })
 }
 

@@ -174,7 +174,7 @@ impl Node {
                 let words = self.journal.again(challenge).map_err(|e| e.to_string())?;
                 for kept in &words {
                     // The session may be over, or have them already.
-                    if let Err(error) = self.api.say(challenge, kept).await {
+                    if let Err(error) = self.api.say(&self.network, challenge, kept).await {
                         tracing::info!(%error, what = kept.statement().name(), "said again in vain");
                     }
                 }

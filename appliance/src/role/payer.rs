@@ -56,6 +56,9 @@ pub struct Order {
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub enum PayError {
+    /// Below what the coordinator drives.
+    #[error("the coordinator does not begin such a request: {0}; nothing was locked")]
+    Unwanted(String),
     /// The terms cannot be measured.
     #[error(transparent)]
     Terms(#[from] TermsError),
@@ -118,14 +121,11 @@ pub async fn measure(
 ) -> Result<MeasureResult, PayError> {
     order.terms.check()?;
     let api = Api::new(url)?;
-    let coordinator: Address =
-        api.coordinator()
-            .await?
-            .parse()
-            .map_err(|why| ApiError::Strange {
-                url: url.into(),
-                why,
-            })?;
+    let (coordinator, wanted) = api.coordinator().await?;
+    let coordinator: Address = coordinator.parse().map_err(|why| ApiError::Strange {
+        url: url.into(),
+        why,
+    })?;
     let chain =
         ChainClient::connect_http(&api.rpc_url(), keys.signer(), api.deployment().await?).await?;
     let terms = fitted(&chain, order).await?;
@@ -143,6 +143,10 @@ pub async fn measure(
         deadline: clock::realtime_s() + order.deadline.as_secs(),
         nonce: clock::realtime_ns(),
     };
+    // Before anything is locked. A second later than now: that is when the coordinator sees it, at best.
+    wanted
+        .check(&request, clock::realtime_s() + 1)
+        .map_err(PayError::Unwanted)?;
     let id = ask(&chain, &request, order, progress).await?;
     progress.note(&id.to_string());
     let mut given_up = None;

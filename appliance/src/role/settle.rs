@@ -59,7 +59,7 @@ fn timing(report: &Report) -> Timing {
     }
 }
 
-/// Whether the settlement signature in a reveal or a report is that of its author, as the contract sees it.
+/// Whether the settlement signature in a reveal or a report, itself verified, is that of its author, as the contract sees it.
 /// What is not whole, or nobody's place, is the record's to refuse.
 ///
 /// # Errors
@@ -72,7 +72,7 @@ pub fn check(
     let domain = domain(notice.chain_id, Address::from(notice.contract.0));
     let (what, author, signer) = match (statement, commit) {
         (Statement::Reveal(signed), Some(commit)) if signed.key == notice.prover.key => {
-            let Ok(reveal) = signed.open::<Reveal>() else {
+            let Ok(reveal) = signed.read::<Reveal>() else {
                 return Ok(());
             };
             let signer = recover_commit(
@@ -87,7 +87,7 @@ pub fn check(
             ("reveal.settlement", notice.prover.address, signer)
         }
         (Statement::Report(signed), _) => {
-            let Ok(report) = signed.open::<Report>() else {
+            let Ok(report) = signed.read::<Report>() else {
                 return Ok(());
             };
             let member = notice.challengers.get(usize::from(report.index));

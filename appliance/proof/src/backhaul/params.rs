@@ -344,6 +344,12 @@ impl Terms {
         u64::try_from(all).unwrap_or(u64::MAX)
     }
 
+    /// Bytes that all n offer in D, at the IP layer: what a link of K carries of a phase, however long it takes.
+    pub fn offer_bytes(&self) -> u64 {
+        let bits = u128::from(self.offer_total_bps()) * u128::from(self.duration_ms);
+        u64::try_from(bits / 8_000).unwrap_or(u64::MAX)
+    }
+
     /// Packets one challenger may send at most: its rate until the deadline, rounded up.
     pub fn cap_packets(&self) -> u64 {
         let sent =

@@ -203,6 +203,16 @@ impl Record {
         &self.notice.message.challenge
     }
 
+    /// Whether this is the key of the prover, the coordinator or a challenger.
+    pub fn is_party(&self, key: &VerifyingKey) -> bool {
+        let notice = &self.notice.message;
+        let mut members = notice
+            .challengers
+            .iter()
+            .chain([&notice.prover, &notice.coordinator]);
+        members.any(|m| m.key == *key)
+    }
+
     /// Whether a statement that begins like this is wanted here at all: its author is the party whose word the
     /// kind is, and it is no longer than the terms let it be. A stranger's words are not even read.
     ///

@@ -13,6 +13,7 @@
 
 mod conclude;
 mod hub;
+mod terms;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use plumbline_proof::backhaul::messages::{ChallengeId, Notice};
 use plumbline_trust::Address;
 
 pub use self::hub::{HearError, Hub, Session};
+pub use self::terms::Terms;
 use super::ledger;
 use super::node::member;
 use crate::chain::client::{ClientError, Measurement};
@@ -80,6 +82,16 @@ async fn drive(hub: Arc<Hub>, id: B256) {
         tokio::time::sleep(RETRY).await;
     };
     if asked.request.coordinator != hub.chain.address() {
+        return;
+    }
+    // Of a request that is under way the coordinator has decided before.
+    let created = matches!(hub.chain.state_of(id).await, Ok(State::Created));
+    let within = hub.terms.check(&asked.request, clock::realtime_s());
+    if let Err(why) = within
+        && created
+    {
+        tracing::warn!(%id, why, "a request is not begun: the payer is refunded after the deadline");
+        hub.decline(id.0, why);
         return;
     }
     let began = Instant::now();
