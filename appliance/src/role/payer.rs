@@ -365,10 +365,7 @@ async fn collect(
     let mut document = outcome::from_evidence(record, judgement, &verified.address);
     let asked = burst_bytes.map(|bytes| outcome::sustained(judgement, bytes));
     document.sustained.splice(0..0, asked);
-    let curve = judgement.curve.iter().copied().map(u128::from);
-    let agrees = posted.posted_verdict as u8 == judgement.verdict as u8
-        && curve.eq(posted.curve.iter().copied());
-    if !agrees {
+    if !outcome::is_posted(&posted, judgement) {
         return Err(wrong(format!(
             "the bundle gives {:?} at {} bit/s or more, the contract computed {} at {} bit/s or more",
             judgement.verdict,

@@ -1,6 +1,6 @@
 //! Any bytes, anywhere: an answer always, and a problem that says what is wrong.
 //!
-//! What is behind the door is tried where it is: `proof/src/backhaul/record.rs` with statements of the right authors.
+//! What is behind the door is tried where it is: `appliance/proof/src/backhaul/tests/fuzz.rs` with statements of the right authors.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};

@@ -438,7 +438,7 @@ impl Kind {
     }
 
     /// Domain of the kind's signatures.
-    fn domain(self) -> &'static str {
+    pub(super) fn domain(self) -> &'static str {
         match self {
             Self::Notice => Notice::DOMAIN,
             Self::SeedCommitment => SeedCommitment::DOMAIN,

@@ -512,7 +512,7 @@ mod tests {
     #[test]
     fn a_log_that_lost_the_set_up_which_the_chain_shows_is_told_from_one_that_holds_it() {
         let signed = |body| plumbline_trust::Signed {
-            key: plumbline_trust::VerifyingKey([1; 32]),
+            key: VerifyingKey([1; 32]),
             body: vec![body],
             signature: plumbline_trust::Signature([2; 64]),
         };
