@@ -3,7 +3,7 @@
 //! ```text
 //!   Quota ─► Caller ─┬─ requests       a second, twice as many at once; each entry of a batch is one
 //!                    ├─ reading        time of a core a second: taken as long as a read took
-//!                    └─ transactions   gas of accounts that are not registered: storage is for ever
+//!                    └─ transactions   gas, of newcomers and of the registered: what is written is kept for ever
 //! ```
 //! **Guarantees.** Whoever has nothing left is refused before anything is done for it, and told when to come back.
 //! **Limits.** A read that has begun is not broken off: its gas and its blocks are bounded. **Tests.** Below, and
@@ -17,8 +17,11 @@ use crate::bucket::{Allowance, Bucket};
 const BURST_S: u64 = 2;
 /// … and of reading, which comes in lumps: a list of all participants.
 const READING_BURST_S: u64 = 10;
-/// In so many seconds the gas of newcomers comes back.
-const NEWCOMERS_S: u64 = 600;
+/// In so many seconds the gas of transactions comes back.
+const GAS_S: u64 = 600;
+/// Accounts that are registered, and have a stake to lose, may send so many times the gas of newcomers: by default
+/// as much as seventeen heartbeats a second.
+const REGISTERED: u64 = 100;
 
 /// What one caller may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +40,8 @@ pub struct Quota {
 pub struct Caller {
     requests: Bucket,
     reading: Bucket,
-    transactions: Bucket,
+    newcomers: Bucket,
+    registered: Bucket,
 }
 
 /// Time that a read takes, spent when it ends.
@@ -55,13 +59,17 @@ impl Caller {
                 burst: a_second.saturating_mul(seconds),
             })
         };
+        let gas = |burst: u64| {
+            Bucket::new(Allowance {
+                a_second: (burst / GAS_S).max(1),
+                burst,
+            })
+        };
         Self {
             requests: of(requests, BURST_S),
             reading: of(reading, READING_BURST_S),
-            transactions: Bucket::new(Allowance {
-                a_second: (quota.newcomers_gas / NEWCOMERS_S).max(1),
-                burst: quota.newcomers_gas,
-            }),
+            newcomers: gas(quota.newcomers_gas),
+            registered: gas(quota.newcomers_gas.saturating_mul(REGISTERED)),
         }
     }
 
@@ -87,19 +95,28 @@ impl Caller {
         Reading(self, Instant::now())
     }
 
-    /// A transaction of an account that is not registered, with this gas limit.
+    /// A transaction with this gas limit: of an account that is registered, to the chain's own contracts, or any other.
     ///
     /// # Errors
     /// After how long it may be sent.
-    pub fn transaction(&self, gas: u64) -> Result<(), Duration> {
-        self.transactions.take(gas)
+    pub fn transaction(&self, gas: u64, is_registered: bool) -> Result<(), Duration> {
+        if is_registered {
+            self.registered.take(gas)
+        } else {
+            self.newcomers.take(gas)
+        }
     }
 
     /// Whether it has taken nothing lately.
     pub fn is_fresh(&self) -> bool {
-        [&self.requests, &self.reading, &self.transactions]
-            .iter()
-            .all(|b| b.is_full())
+        [
+            &self.requests,
+            &self.reading,
+            &self.newcomers,
+            &self.registered,
+        ]
+        .iter()
+        .all(|b| b.is_full())
     }
 }
 
@@ -147,8 +164,10 @@ mod tests {
         }
         drop(reading);
         assert!(caller.read().is_err());
-        assert_eq!(caller.transaction(1_000), Ok(()));
-        assert!(caller.transaction(1_000).is_err());
+        assert_eq!(caller.transaction(1_000, false), Ok(()));
+        assert!(caller.transaction(1_000, false).is_err());
+        assert_eq!(caller.transaction(100_000, true), Ok(()));
+        assert!(caller.transaction(1_000, true).is_err());
         assert!(!caller.is_fresh());
     }
 

@@ -8,6 +8,7 @@ use plumbline_contracts::Deployment;
 use plumbline_proof::backhaul::messages::{ChallengeId, Statement};
 use plumbline_trust::NetworkKey;
 use plumbline_trust::encoding::{decode, encode};
+use plumbline_trust::evidence::EVIDENCE_MAX;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
@@ -23,6 +24,9 @@ const SAY_PATIENCE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(200);
 /// Longer than the longest wait that the server grants.
 const TIMEOUT: Duration = Duration::from_secs(45);
+
+/// Longest answer, bytes: a page of a log that holds the longest statement, in hexadecimal, and a little.
+const ANSWER_MAX: usize = 2 * EVIDENCE_MAX + (4 << 20);
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -112,11 +116,20 @@ impl Api {
                 why,
             }
         };
-        let response = request.send().await.map_err(unreachable)?;
+        let mut response = request.send().await.map_err(unreachable)?;
         let status = response.status();
-        let body = response.bytes().await.map_err(unreachable)?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            if body.len() + chunk.len() > ANSWER_MAX {
+                return Err(ApiError::Strange {
+                    url: self.base.clone(),
+                    why: format!("its answer is longer than {ANSWER_MAX} bytes"),
+                });
+            }
+            body.extend_from_slice(&chunk);
+        }
         if status.is_success() {
-            return Ok(body.to_vec());
+            return Ok(body);
         }
         let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         let text = |key: &str| problem.get(key).and_then(|v| v.as_str()).map(str::to_owned);

@@ -37,11 +37,11 @@ fn taught(answer: &Answer) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Text that a request line can carry, percent signs and all.
+/// Text that a request line can carry, percent signs and all. What it cannot carry is no HTTP: a bare 400.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
-        "[!-~&&[^#]]{0,60}",
-        "(after|wait|participant|open|x)=[!-~&&[^#]]{0,30}(&(after|wait|open)=[0-9a-z%]{0,20}){0,3}",
+        "[A-Za-z0-9%&=+.,:;!$'()*@/_~-]{0,60}",
+        "(after|wait|participant|open|x)=[A-Za-z0-9%+.,:;_~-]{0,30}(&(after|wait|open)=[0-9a-z%]{0,20}){0,3}",
         "0x[0-9a-fA-F]{60,68}",
     ]
 }
@@ -71,7 +71,7 @@ fn any_path_and_query_is_answered() {
             _ => taught(&answer),
         }
     });
-    let waits = "[!-~&&[^#&]]{1,20}";
+    let waits = "[A-Za-z0-9%+.,:;_~-]{1,20}";
     run(&waits, |wait| {
         // 30 s would be granted: what is a duration is not tried here.
         prop_assume!(!wait.ends_with('s') && !wait.ends_with('m') && !wait.ends_with('h'));

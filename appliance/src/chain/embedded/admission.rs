@@ -1,13 +1,14 @@
 //! Whose transactions are taken from the network: what they write is kept for ever, and gas costs nothing here.
 //!
 //! ```text
-//!   sender ─┬─ registered, or has a stake ──────────────► taken
-//!           ├─ holds tokens, or is owed some ─┐
-//!           ├─ mints lab tokens ──────────────┴─ to the house's contracts ─► taken, of its address's allowance of gas
+//!   sender ─┬─ registered, or has a stake ─┬─ to the house's contracts ─► taken, a hundred times as much
+//!           │                              └─ anything else ───────────┐
+//!           ├─ holds tokens, or is owed some ─┐                        │
+//!           ├─ mints lab tokens ──────────────┴─ to the house's ───────┴─► taken, of its address's allowance of gas
 //!           └─ anybody else ────────────────────────────► refused, in words
 //! ```
-//! **Guarantees.** Who is not registered writes only what the house's contracts write, as much a second as its address
-//! is allowed; a newcomer can mint, allow, register, ask for a measurement and withdraw. **Limits.** Who has many
+//! **Guarantees.** Nobody writes more than its address is allowed, and who is not registered only what the house's
+//! contracts write; a newcomer can mint, allow, register, ask for a measurement and withdraw. **Limits.** Who has many
 //! addresses has many allowances. Transactions of this process itself are not asked about. **Tests.**
 //! `appliance/tests/door/chain.rs`.
 
@@ -43,17 +44,14 @@ pub(super) fn admit(
     };
     let account = transaction.signer();
     let known = asking.ask(deployment.participants, &Participants::getCall { account })?;
-    if known.is_some_and(|p| p.roles != 0)
-        || asking.some(deployment.vault, &Vault::stakeCall { account })?
-    {
-        return Ok(());
-    }
+    let registered = known.is_some_and(|p| p.roles != 0)
+        || asking.some(deployment.vault, &Vault::stakeCall { account })?;
     let to = transaction.to();
     let ours = deployment
         .contracts()
         .into_iter()
         .any(|(_, c)| Some(c) == to);
-    if !ours {
+    if !registered && !ours {
         return Err(Failure::refused(format!(
             "{account} is not registered: such accounts may call this chain's own contracts only (`plumbline chain status` lists them)"
         )));
@@ -62,7 +60,8 @@ pub(super) fn admit(
         && transaction
             .input()
             .starts_with(&LabToken::mintCall::SELECTOR);
-    if !mints
+    if !registered
+        && !mints
         && !asking.some(deployment.token, &LabToken::balanceOfCall { account })?
         && !asking.some(deployment.vault, &Vault::owedCall { account })?
     {
@@ -70,10 +69,12 @@ pub(super) fn admit(
             "{account} is not registered and has no tokens: be sent some, or, where the token is the lab's, mint them (`plumbline chain faucet`)"
         )));
     }
-    caller.transaction(transaction.gas_limit()).map_err(|wait| {
+    let gas = transaction.gas_limit();
+    let taken = caller.transaction(gas, registered && ours);
+    taken.map_err(|wait| {
+        let advice = if registered { "" } else { ", or register" };
         Failure::limit(format!(
-            "accounts without a registration have sent as much gas from this address as is allowed for now; the gas limit of this transaction is {}; try again in {} s, or register",
-            transaction.gas_limit(),
+            "as much gas was sent from this address as is allowed for now; the gas limit of this transaction is {gas}; try again in {} s{advice}",
             seconds(wait)
         ))
     })

@@ -84,11 +84,8 @@ async fn drive(hub: Arc<Hub>, id: B256) {
     if asked.request.coordinator != hub.chain.address() {
         return;
     }
-    // Of a request that is under way the coordinator has decided before.
-    let created = matches!(hub.chain.state_of(id).await, Ok(State::Created));
-    let within = hub.terms.check(&asked.request, clock::realtime_s());
-    if let Err(why) = within
-        && created
+    if let Err(why) = hub.terms.check(&asked.request, clock::realtime_s())
+        && !is_begun(&hub, id).await
     {
         tracing::warn!(%id, why, "a request is not begun: the payer is refunded after the deadline");
         hub.decline(id.0, why);
@@ -126,6 +123,23 @@ async fn drive(hub: Arc<Hub>, id: B256) {
             }
             None => tokio::time::sleep(wait).await,
         }
+    }
+}
+
+/// Whether a request was taken up by an earlier process: anyone may have had its challengers drawn, and only this
+/// coordinator opens its session.
+async fn is_begun(hub: &Arc<Hub>, id: B256) -> bool {
+    loop {
+        let state = hub.chain.state_of(id).await;
+        let store = hub.store.clone();
+        let kept = tokio::task::spawn_blocking(move || store.session(&id.0)).await;
+        match (state, kept) {
+            (Ok(State::Created), _) => return false,
+            (Ok(State::Selected), Ok(Ok(log))) => return !log.is_empty(),
+            (Ok(state), _) if state != State::Selected => return true,
+            (state, _) => tracing::warn!(%id, ?state, "cannot tell whether the request was begun"),
+        }
+        tokio::time::sleep(RETRY).await;
     }
 }
 
