@@ -37,8 +37,9 @@ const BUFFER: usize = 32 << 10;
 const HEADERS: usize = 64;
 /// Longest that an answer may wait for its reader, ms.
 const STALL: Duration = Duration::from_secs(20);
-/// How long what nobody wants to read is thrown away, so that the answer to it arrives.
+/// How long, and how many bytes of, what nobody wants to read is thrown away, so that the answer to it arrives.
 const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 1 << 20;
 /// Pause after the system has no descriptor left.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
@@ -122,10 +123,14 @@ async fn converse(stream: TcpStream, seat: Seat, router: Router) {
 /// Closes for writing and throws away what still comes: to close with bytes unread would reset the connection, and
 /// with it the answer that says why they were not wanted.
 async fn linger(mut stream: TcpStream) {
-    let mut waste = [0; 4096];
     let drain = async {
         if stream.shutdown().await.is_ok() {
-            while stream.read(&mut waste).await.is_ok_and(|n| n > 0) {}
+            let mut rest = stream.take(LINGER_BYTES);
+            let _gone = tokio::io::copy_buf(
+                &mut tokio::io::BufReader::new(&mut rest),
+                &mut tokio::io::sink(),
+            )
+            .await;
         }
     };
     let _cut = tokio::time::timeout(LINGER, drain).await;

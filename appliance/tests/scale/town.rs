@@ -169,6 +169,12 @@ impl Town {
         Usage::of(self.coordinator.0.id())
     }
 
+    /// The most memory that its process had is what it has now.
+    pub(crate) fn forget_peak(&self) {
+        let file = format!("/proc/{}/clear_refs", self.coordinator.0.id());
+        std::fs::write(file, "5").unwrap();
+    }
+
     /// The bundle that a payer of a round saved.
     pub(crate) fn bundle(&self, round: &str, at: usize) -> PathBuf {
         self.home.path().join(format!("{round}-{at}.bundle"))
