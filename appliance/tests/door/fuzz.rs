@@ -41,7 +41,7 @@ fn taught(answer: &Answer) -> Result<(), TestCaseError> {
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[A-Za-z0-9%&=+.,:;!$'()*@/_~-]{0,60}",
-        "(after|wait|participant|open|x)=[A-Za-z0-9%+.,:;_~-]{0,30}(&(after|wait|open)=[0-9a-z%]{0,20}){0,3}",
+        "(after|participant|open|x)=[A-Za-z0-9%+.,:;_~-]{0,30}(&(after|open)=[0-9a-z%]{0,20}){0,3}",
         "0x[0-9a-fA-F]{60,68}",
     ]
 }
@@ -58,8 +58,6 @@ fn any_path_and_query_is_answered() {
         "/",
     ]);
     run(&(routes, text()), |(route, text)| {
-        // Long polls that are asked for in words would be granted.
-        prop_assume!(!text.contains("wait"));
         let answer = stage.get(2, &format!("{route}{text}"));
         // A read of what there is not is a refusal of the contract, in words; every other has its 4xx.
         match answer.status {
@@ -71,11 +69,9 @@ fn any_path_and_query_is_answered() {
             _ => taught(&answer),
         }
     });
-    let waits = "[A-Za-z0-9%+.,:;_~-]{1,20}";
+    // Without the letters that durations end with: those would be granted.
+    let waits = "[a-gi-ln-rt-z0-9.,:;_~-]{1,20}";
     run(&waits, |wait| {
-        // 30 s would be granted: what is a duration is not tried here.
-        prop_assume!(!wait.ends_with('s') && !wait.ends_with('m') && !wait.ends_with('h'));
-        prop_assume!(!wait.contains(['%', '+']));
         taught(&stage.get(2, &format!("/v1/sessions?after=9&wait={wait}")))
     });
     stage.is_well();
