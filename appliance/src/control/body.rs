@@ -235,7 +235,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new(bytes: Vec<u8>, room: SemaphorePermit<'static>) -> Body {
+    pub(super) fn body(bytes: Vec<u8>, room: SemaphorePermit<'static>) -> Body {
         let all = BODY_TIME + Duration::from_secs(bytes.len() as u64 / LEAST_RATE);
         Body::new(Self {
             rest: bytes.into(),

@@ -34,7 +34,7 @@ async fn file(path: &std::path::Path) -> Served<Option<Response>> {
         .await
         .map_err(|e| Problem::internal(e.to_string()))?;
     let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
-    Ok(Some((kind, Held::new(bytes, room)).into_response()))
+    Ok(Some((kind, Held::body(bytes, room)).into_response()))
 }
 
 pub(super) async fn bundle(

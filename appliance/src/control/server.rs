@@ -1,7 +1,5 @@
 //! The coordinator's HTTP server: routes, bounds, problems. What it serves is `role::coordinator`'s.
 
-#![allow(clippy::result_large_err)] // a problem is made once, on the way out
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -333,7 +331,7 @@ async fn events(
     let page = serde_json::to_vec(&Lines { items, next });
     let page = page.map_err(|e| Problem::internal(e.to_string()))?;
     let kind = [(header::CONTENT_TYPE, "application/json")];
-    Ok((kind, Held::new(page, room)).into_response())
+    Ok((kind, Held::body(page, room)).into_response())
 }
 
 async fn result(State(hub): State<Arc<Hub>>, Path(id): Path<String>) -> Served<Response> {

@@ -93,7 +93,7 @@ fn about(verified: &Verified) -> Vec<Comparison> {
 }
 
 /// Sets one of them beside what another says.
-fn beside(all: &mut [Comparison], what: &str, with: &str, other: impl ToString) {
+fn beside(all: &mut [Comparison], what: &str, with: &str, other: &dyn ToString) {
     let other = other.to_string();
     for c in all.iter_mut().filter(|c| c.what == what) {
         c.with = Some(with.to_owned());
@@ -104,9 +104,9 @@ fn beside(all: &mut [Comparison], what: &str, with: &str, other: impl ToString) 
 }
 
 fn deployed(all: &mut [Comparison], notice: &Notice, deployment: &Deployment) {
-    beside(all, "chain_id", "deployment", deployment.chain_id);
+    beside(all, "chain_id", "deployment", &deployment.chain_id);
     let contract = hexed(deployment.backhaul.as_slice());
-    beside(all, "contract", "deployment", contract);
+    beside(all, "contract", "deployment", &contract);
     // Keys are bound to the participants of this deployment.
     let participants = deployment.participants.into_array();
     if notice.participants.0 != participants

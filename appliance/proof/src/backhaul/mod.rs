@@ -19,6 +19,7 @@ pub mod burst;
 pub mod challenger;
 pub mod coordinator;
 pub mod estimate;
+pub mod head;
 pub mod judge;
 pub mod keystream;
 pub mod leaf;

@@ -39,12 +39,12 @@ fn said(like: &Statement, body: Vec<u8>) -> Statement {
 }
 
 /// What the log makes of it in place of line `at`, and whether the rest can still be judged.
-fn tried(at: usize, statement: Statement) {
+fn tried(at: usize, statement: &Statement) {
     let mut record = match log()[..at].is_empty() {
-        true => return drop(Record::open(&statement).map_err(|e| e.to_string())),
+        true => return drop(Record::open(statement).map_err(|e| e.to_string())),
         false => Record::read(&log()[..at]).unwrap(),
     };
-    if let Err(refusal) = record.absorb(&statement) {
+    if let Err(refusal) = record.absorb(statement) {
         assert!(!refusal.to_string().is_empty() && !refusal.code().is_empty());
         return;
     }
@@ -74,7 +74,7 @@ proptest! {
         at in any::<prop::sample::Index>(), body in prop::collection::vec(any::<u8>(), 0..400)
     ) {
         let at = at.index(log().len());
-        tried(at, said(&log()[at], body));
+        tried(at, &said(&log()[at], body));
     }
 
     #[test]
@@ -91,7 +91,7 @@ proptest! {
         if let Some(cut) = cut {
             body.truncate(cut.index(body.len()));
         }
-        tried(at, said(&log()[at], body));
+        tried(at, &said(&log()[at], body));
     }
 
     #[test]
