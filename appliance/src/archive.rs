@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   PUT, paid by a bond ─► keep: within the limit? ─► part file, synced ─► renamed to its address
-//!   GET ─► find: read, hashed again ─► bytes
+//!   GET ─► path ─► bytes: whoever fetches them hashes them, and knows what was asked for
 //! ```
 //! Nothing is ever removed here: who runs the coordinator may delete files of disputes that are over.
 
@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use plumbline_trust::Digest;
-use plumbline_trust::evidence::Evidence;
 
 /// Most bytes of all evidence together: thousands of bundles, and no way to fill a disk.
 pub const ARCHIVE_MAX: u64 = 4 << 30;
@@ -82,7 +81,8 @@ impl Archive {
         })
     }
 
-    fn path(&self, address: &Digest) -> PathBuf {
+    /// Where the evidence of this address lies, if it is here; damaged on disk, it no longer hashes to its address.
+    pub fn path(&self, address: &Digest) -> PathBuf {
         self.directory.join(hex::encode(address))
     }
 
@@ -110,24 +110,6 @@ impl Archive {
         *used += asked;
         Ok(true)
     }
-
-    /// The evidence with this address; `None` if it is not here or no longer whole.
-    ///
-    /// # Errors
-    /// The disk.
-    pub fn find(&self, address: &Digest) -> Result<Option<Vec<u8>>, ArchiveError> {
-        let path = self.path(address);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(why) => return Err(ArchiveError::Disk { path, why }),
-        };
-        let whole = Evidence::open(&bytes).is_ok_and(|(_, found)| found == *address);
-        if !whole {
-            tracing::warn!(path = %path.display(), "evidence is damaged on disk: not served");
-        }
-        Ok(whole.then_some(bytes))
-    }
 }
 
 const PART: &str = "part";
@@ -152,6 +134,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
     use plumbline_trust::Address;
+    use plumbline_trust::evidence::Evidence;
 
     fn evidence(n: u8) -> (Vec<u8>, Digest) {
         let evidence = Evidence {
@@ -177,25 +160,13 @@ mod tests {
         );
         let full = archive.keep(&at_b, &b).unwrap_err();
         assert!(full.to_string().contains("is full"), "{full}");
-        assert_eq!(archive.find(&at_b).unwrap(), None);
+        assert!(!archive.path(&at_b).exists());
         std::fs::write(directory.join("left.part"), b"half").unwrap();
         let again = Archive::open(directory.clone(), limit).unwrap();
-        assert_eq!(again.find(&at_a).unwrap(), Some(a));
+        assert_eq!(std::fs::read(again.path(&at_a)).unwrap(), a);
         assert!(again.keep(&at_b, &b).is_err());
         assert!(!directory.join("left.part").exists());
         let wider = Archive::open(directory, limit + 1).unwrap();
         assert!(wider.keep(&at_b, &b).unwrap());
-    }
-
-    #[test]
-    fn what_was_damaged_on_disk_is_not_served() {
-        let home = tempfile::tempdir().unwrap();
-        let archive = Archive::open(home.path().to_owned(), 1 << 20).unwrap();
-        let (bytes, address) = evidence(3);
-        archive.keep(&address, &bytes).unwrap();
-        let mut bent = bytes;
-        bent[40] ^= 1;
-        std::fs::write(home.path().join(hex::encode(address)), bent).unwrap();
-        assert_eq!(archive.find(&address).unwrap(), None);
     }
 }

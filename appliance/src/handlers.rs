@@ -1,6 +1,7 @@
 //! What the command line asks of the appliance, done.
 
 mod dispute;
+mod verify;
 
 use std::io::Read as _;
 use std::path::Path;
@@ -16,16 +17,15 @@ use crate::control::client::{Api, ApiError};
 use crate::keyfile::Keys;
 use crate::role::export;
 use crate::role::ledger;
-use crate::role::outcome::{self, units};
+use crate::role::outcome::units;
 use crate::role::payer::{self, Order, PayError};
 use crate::topology;
 use crate::ui::args::{DeployArgs, Format, MeasureArgs, Until};
 use crate::ui::results::{
-    Balance, ChainReplay, ChainStatus, CheckResult, DeploymentView, DisputeView, Done, Draw,
-    EvidenceView, MeasureResult, Participants, Receipt, RequestView, Submitted, VerifyOutcome,
-    VerifyResult,
+    Balance, ChainReplay, ChainStatus, DeploymentView, DisputeView, Done, Draw, EvidenceView,
+    MeasureResult, Participants, Receipt, RequestView, Submitted, VerifyResult,
 };
-use crate::ui::{CopyWork, Failure, Handlers, Progress, StakeWork};
+use crate::ui::{Against, CopyWork, Failure, Handlers, Progress, StakeWork};
 use alloy::primitives::{B256, U256};
 use alloy::signers::local::PrivateKeySigner;
 
@@ -77,7 +77,9 @@ impl From<PayError> for Failure {
             PayError::Terms(_) | PayError::Mtu { .. } | PayError::Save(..) => Self::usage(error),
             PayError::Api(e) => e.into(),
             PayError::Chain(e) => e.into(),
-            PayError::Balance { .. } | PayError::NoResult { .. } => Self::refused(error),
+            PayError::Unwanted(_) | PayError::Balance { .. } | PayError::NoResult { .. } => {
+                Self::refused(error)
+            }
             PayError::Evidence(..) => Self::chain(error),
         }
     }
@@ -131,27 +133,8 @@ impl Handlers for Appliance {
         block_on(done)
     }
 
-    fn verify(&self, bytes: &[u8]) -> Result<VerifyResult, Failure> {
-        let verified = bundle::verify(bytes);
-        let ok = verified.ok();
-        let checks = verified.checks.iter().map(|c| CheckResult {
-            check: c.check.clone(),
-            name: c.name.clone(),
-            ok: c.ok,
-            culprit: c.culprit.clone(),
-            detail: c.detail.clone(),
-        });
-        Ok(VerifyResult {
-            verify: if ok {
-                VerifyOutcome::Ok
-            } else {
-                VerifyOutcome::Failed
-            },
-            verdict: verified.verdict().map(outcome::verdict),
-            measured_bps: verified.judgement.as_ref().map(|j| j.measured_bps),
-            guaranteed_bps: verified.judgement.as_ref().map(|j| j.guaranteed_bps()),
-            checks: checks.collect(),
-        })
+    fn verify(&self, bytes: &[u8], against: &Against) -> Result<VerifyResult, Failure> {
+        block_on(verify::verify(bytes, against))
     }
 
     fn export(&self, bytes: &[u8], format: Format) -> Result<serde_json::Value, Failure> {

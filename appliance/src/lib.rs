@@ -10,6 +10,7 @@
 //! `contracts`. This one says where they run. `ARCHITECTURE.md` has the map.
 
 pub mod archive;
+pub mod bucket;
 pub mod chain;
 pub mod clock;
 pub mod config;

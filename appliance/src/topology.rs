@@ -26,18 +26,21 @@ use tokio::task::JoinSet;
 use crate::archive::{ARCHIVE_MAX, Archive};
 use crate::chain::client::role as bits;
 use crate::chain::{ChainClient, Embedded, Endpoints, Engine, Genesis, Options, rpc};
+use crate::config::units::{Bytes, Rate};
 use crate::config::{self, Config, PathChoice, Role};
-use crate::control::server;
+use crate::control::visitors::Visitors;
+use crate::control::{door, server};
 use crate::datapath::{self, Receiver, ReceiverConfig};
 use crate::host;
 use crate::journal::Journal;
 use crate::keyfile::Keys;
 use crate::metrics::Metrics;
 use crate::privilege;
-use crate::role::challenger::{Budget, Challenger, Limits};
+use crate::role::challenger::Challenger;
 use crate::role::conduct::{Conduct, Honest};
 use crate::role::coordinator::{self, Hub};
 use crate::role::juror::Juror;
+use crate::role::limits::{Budget, Limits};
 use crate::role::node::{self, Joining, Node};
 use crate::role::prover::{Echo, Prover};
 use crate::store::Store;
@@ -256,11 +259,16 @@ async fn coordinate(
         metrics.clone(),
     );
     hub.conduct = conduct;
+    hub.terms = part.terms;
     let hub = Arc::new(hub);
-    let router = server::router(hub.clone());
+    let router = server::router(hub.clone(), &part.limits);
+    let visitors = Visitors::new(part.limits);
+    if let Err(error) = host::open_files(part.limits.connections) {
+        tracing::warn!(%error, connections = part.limits.connections, "fewer connections than coordinator.max_connections: give the unit LimitNOFILE=");
+    }
     tasks.spawn(async move {
-        let ended = axum::serve(listener, router).await;
-        Failure::chain(format!("the HTTP server ended: {ended:?}"))
+        door::serve(listener, router, visitors).await;
+        Failure::chain("the HTTP server ended")
     });
     tasks.spawn(async move {
         coordinator::watch(hub).await;
@@ -393,6 +401,7 @@ async fn take_part(
         data,
         control,
     }) = equipment
+        && let Some(p) = &config.prover
     {
         let prover = Arc::new(Prover {
             alone: tokio::sync::Mutex::new(()),
@@ -402,6 +411,15 @@ async fn take_part(
             data,
             control,
             conduct: conduct.clone(),
+            // One session at a time, no faster than the claim that it registered with.
+            budget: Budget::new(Limits {
+                role: "prover",
+                min_price: p.min_price,
+                rate: Rate(u64::MAX),
+                bytes: Bytes(u64::MAX),
+                bytes_per_day: p.max_bytes_per_day,
+                memory: Bytes(u64::MAX),
+            }),
         });
         let finder = node.clone();
         tasks.spawn(async move {
@@ -434,8 +452,11 @@ async fn take_part(
             control_port: c.control_port,
             conduct,
             budget: Budget::new(Limits {
+                role: "challenger",
+                min_price: c.min_price,
                 rate: c.max_rate,
                 bytes: c.max_bytes,
+                bytes_per_day: c.max_bytes_per_day,
                 memory: c.max_memory,
             }),
         });

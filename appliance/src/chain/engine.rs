@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Embedded, Endpoints, EndpointsError};
+use super::{Caller, Embedded, Endpoints, EndpointsError};
 
 /// What a coordinator settles on.
 #[derive(Clone, Debug)]
@@ -23,14 +23,18 @@ impl Engine {
         }
     }
 
-    /// Answers JSON-RPC, given as bytes. Empty when there is nothing to answer.
+    /// Answers the JSON-RPC of somebody on the network, given as bytes. Empty when there is nothing to answer.
     ///
     /// # Errors
     /// The chain cannot be asked now.
-    pub async fn rpc_bytes(&self, request: &[u8]) -> Result<Vec<u8>, EndpointsError> {
+    pub async fn serve(
+        &self,
+        request: &[u8],
+        caller: &Arc<Caller>,
+    ) -> Result<Vec<u8>, EndpointsError> {
         match self {
-            Self::Embedded(chain) => Ok(chain.rpc_bytes(request).await),
-            Self::Rpc(endpoints) => endpoints.rpc_bytes(request).await,
+            Self::Embedded(chain) => Ok(chain.serve(request, caller).await),
+            Self::Rpc(endpoints) => endpoints.serve(request, caller).await,
         }
     }
 }

@@ -12,6 +12,7 @@
 //! nothing can be undone; elsewhere as [`Finality`] says. What it does not promise: that a single read of
 //! another chain is settled too; it is of that chain's newest block. Tests: `appliance/tests/chain/`.
 
+pub mod caller;
 pub mod client;
 pub mod embedded;
 mod engine;
@@ -19,6 +20,7 @@ pub mod finality;
 pub mod rpc;
 pub mod transport;
 
+pub use caller::Caller;
 pub use client::{ChainClient, ClientError, Sent};
 pub use embedded::{ChainError, Effect, Embedded, Fork, Genesis, Move, Options};
 pub use engine::Engine;

@@ -31,6 +31,8 @@ use plumbline_contracts::Parameters;
 use serde::{Deserialize, Serialize};
 
 use crate::chain::Finality;
+use crate::chain::caller::Quota;
+use crate::role::coordinator::Terms;
 
 pub use mistake::{ConfigErrors, Mistake};
 pub use reader::KnownKey;
@@ -234,8 +236,23 @@ pub enum PathChoice {
 pub struct Coordinator {
     /// Where the HTTP API listens.
     pub listen: SocketAddr,
+    /// What the network may ask of it.
+    pub limits: Limits,
+    /// Which requests it drives.
+    pub terms: Terms,
     /// The chain it hosts, or settles on.
     pub chain: Chain,
+}
+
+/// `[coordinator]`: what the network may ask of its API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once, in all.
+    pub connections: u32,
+    /// Connections at once of one address.
+    pub connections_each: u32,
+    /// What one address may ask for.
+    pub quota: Quota,
 }
 
 /// `[chain]`.
@@ -281,6 +298,10 @@ pub struct Prover {
     pub control_port: u16,
     /// Largest claim it accepts, IP layer.
     pub maximum: Rate,
+    /// Least price of a byte, base units.
+    pub min_price: u128,
+    /// Most bytes a day of all its sessions, IP layer.
+    pub max_bytes_per_day: Bytes,
     /// Receive path.
     pub path: PathChoice,
     /// Receive queues of the interface: a thread each.
@@ -302,8 +323,12 @@ pub struct Challenger {
     pub control_port: u16,
     /// Largest rate that all its sessions together are offered at, IP layer.
     pub max_rate: Rate,
+    /// Least price of a byte, base units.
+    pub min_price: u128,
     /// Most bytes of one session, IP layer.
     pub max_bytes: Bytes,
+    /// Most bytes a day of all its sessions, IP layer.
+    pub max_bytes_per_day: Bytes,
     /// Most memory of the packets that all its sessions together make ahead.
     pub max_memory: Bytes,
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use plumbline_contracts::Parameters;
+use plumbline_proof::backhaul::params::MAX_CHALLENGERS;
 
 use super::reader::Reader;
 use super::rules::{
@@ -12,9 +13,11 @@ use super::rules::{
 };
 use super::units;
 use super::{
-    Chain, Challenger, Config, Coordinator, Engine, LogLevel, Node, PathChoice, Prover, Role,
-    Roles, RpcEngine,
+    Chain, Challenger, Config, Coordinator, Engine, Limits, LogLevel, Node, PathChoice, Prover,
+    Role, Roles, RpcEngine,
 };
+use crate::chain::caller::Quota;
+use crate::role::coordinator::Terms;
 
 /// A node that misses a single heartbeat must not fall out of the live pool.
 const HEARTBEATS_PER_LIVE_INTERVAL: u32 = 2;
@@ -129,6 +132,8 @@ fn engine(r: &mut Reader<'_>, here: &Path, roles: Roles) -> Option<Engine> {
 
 fn coordinator(r: &mut Reader<'_>, here: &Path, roles: Roles) -> Option<Coordinator> {
     let listen = r.or("coordinator.listen", "\"127.0.0.1:7300\"", &Listen);
+    let limits = limits(r);
+    let terms = coordinator_terms(r);
     let engine = engine(r, here, roles);
     // Largest id that wallets written in JavaScript keep exact.
     let chain_id = r.or(
@@ -152,6 +157,8 @@ fn coordinator(r: &mut Reader<'_>, here: &Path, roles: Roles) -> Option<Coordina
     let lab_token = r.or("chain.lab_token", "true", &Flag);
     Some(Coordinator {
         listen: listen?,
+        limits: limits?,
+        terms: terms?,
         chain: Chain {
             engine: engine?,
             chain_id: chain_id?,
@@ -159,6 +166,70 @@ fn coordinator(r: &mut Reader<'_>, here: &Path, roles: Roles) -> Option<Coordina
             parameters: parameters?,
             lab_token: lab_token?,
         },
+    })
+}
+
+/// What the network may ask of the API.
+fn limits(r: &mut Reader<'_>) -> Option<Limits> {
+    // A descriptor each; more than Linux gives a process by default would need words with it.
+    let count = IntegerIn {
+        min: 1,
+        max: 1 << 20,
+    };
+    let connections = r.or("coordinator.max_connections", "1024", &count);
+    let connections_each = r.or("coordinator.max_connections_each", "64", &count);
+    let requests_a_second = r.or("coordinator.max_requests_each", "500", &count);
+    let reading_a_second = r.or(
+        "coordinator.max_reading_each",
+        "\"200ms\"",
+        &DurationIn {
+            min: ms(1),
+            max: secs(1_000),
+            whole_seconds: false,
+        },
+    );
+    let newcomers_gas = r.or(
+        "coordinator.max_newcomers_gas_each",
+        "20000000",
+        &IntegerIn {
+            min: 1_000_000,
+            max: 1u64 << 50,
+        },
+    );
+    Some(Limits {
+        connections: connections?,
+        connections_each: connections_each?,
+        quota: Quota {
+            requests_a_second: requests_a_second?,
+            reading_a_second: reading_a_second?,
+            newcomers_gas: newcomers_gas?,
+        },
+    })
+}
+
+fn coordinator_terms(r: &mut Reader<'_>) -> Option<Terms> {
+    let min_price = r.or("coordinator.min_price", "\"0\"", &Amount);
+    let max_challengers = r.or(
+        "coordinator.max_challengers",
+        "64",
+        &IntegerIn {
+            min: 1,
+            max: MAX_CHALLENGERS,
+        },
+    );
+    let min_deadline = r.or(
+        "coordinator.min_deadline",
+        "\"0s\"",
+        &DurationIn {
+            min: ms(0),
+            max: secs(86_400),
+            whole_seconds: true,
+        },
+    );
+    Some(Terms {
+        min_price: min_price?,
+        max_challengers: max_challengers?,
+        min_deadline_s: min_deadline?.as_secs(),
     })
 }
 
@@ -274,6 +345,8 @@ fn prover(r: &mut Reader<'_>, roles: Roles) -> Option<Prover> {
     let data_port = r.or("prover.data_port", "7301", &PORT);
     let control_port = r.or("prover.control_port", "7302", &PORT);
     let maximum = r.or("prover.maximum", "\"10gbit\"", &RateAboveZero);
+    let min_price = r.or("prover.min_price", "\"0\"", &Amount);
+    let max_day = r.or("prover.max_bytes_per_day", "\"10000gb\"", &BytesAboveZero);
     let path = r.or("prover.path", "\"auto\"", &paths);
     let queues = r.or("prover.queues", "[0]", &QUEUES);
     let busy_poll = r.or("prover.busy_poll", "false", &Flag);
@@ -299,6 +372,8 @@ fn prover(r: &mut Reader<'_>, roles: Roles) -> Option<Prover> {
         data_port: data_port?,
         control_port: control_port?,
         maximum: maximum?,
+        min_price: min_price?,
+        max_bytes_per_day: max_day?,
         path: path?,
         queues: queues?,
         busy_poll: busy_poll?,
@@ -314,6 +389,12 @@ fn challenger(r: &mut Reader<'_>, roles: Roles) -> Option<Challenger> {
     let data_port = r.or("challenger.data_port", "7311", &PORT);
     let control_port = r.or("challenger.control_port", "7312", &PORT);
     let max_rate = r.or("challenger.max_rate", "\"11.5gbit\"", &RateAboveZero);
+    let min_price = r.or("challenger.min_price", "\"0\"", &Amount);
+    let max_day = r.or(
+        "challenger.max_bytes_per_day",
+        "\"10000gb\"",
+        &BytesAboveZero,
+    );
     let max_bytes = r.or("challenger.max_bytes", "\"6gb\"", &BytesAboveZero);
     let max_memory = r.or("challenger.max_memory", "\"256mb\"", &BytesAboveZero);
     distinct_ports(
@@ -328,7 +409,9 @@ fn challenger(r: &mut Reader<'_>, roles: Roles) -> Option<Challenger> {
         data_port: data_port?,
         control_port: control_port?,
         max_rate: max_rate?,
+        min_price: min_price?,
         max_bytes: max_bytes?,
+        max_bytes_per_day: max_day?,
         max_memory: max_memory?,
     })
 }

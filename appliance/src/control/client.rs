@@ -2,15 +2,21 @@
 
 use std::time::Duration;
 
+use axum::body::Bytes;
+use axum::http::header::AUTHORIZATION;
 use plumbline_contracts::Deployment;
 use plumbline_proof::backhaul::messages::{ChallengeId, Statement};
+use plumbline_trust::NetworkKey;
 use plumbline_trust::encoding::{decode, encode};
+use plumbline_trust::evidence::EVIDENCE_MAX;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::journal::Kept;
+use crate::role::coordinator::Terms;
 
-use super::{Lines, Said, SessionSummary, Sessions};
+use super::door::HEAD_TIME;
+use super::{Lines, Permit, SessionSummary, Sessions};
 
 /// How long a statement is offered again while the coordinator does not answer.
 const SAY_PATIENCE: Duration = Duration::from_secs(30);
@@ -18,6 +24,9 @@ const SAY_PATIENCE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(200);
 /// Longer than the longest wait that the server grants.
 const TIMEOUT: Duration = Duration::from_secs(45);
+
+/// Longest answer, bytes: a page of a log that holds the longest statement, in hexadecimal, and a little.
+const ANSWER_MAX: usize = 2 * EVIDENCE_MAX + (4 << 20);
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +61,17 @@ pub enum ApiError {
     },
 }
 
+impl ApiError {
+    /// Whether the same may be answered a moment later.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } => matches!(status, 408 | 429 | 503),
+            Self::Strange { .. } => false,
+        }
+    }
+}
+
 /// A coordinator's API.
 #[derive(Clone, Debug)]
 pub struct Api {
@@ -70,6 +90,8 @@ impl Api {
         let http = reqwest::Client::builder()
             .timeout(TIMEOUT)
             .connect_timeout(Duration::from_secs(5))
+            // Given up before the server does: no request meets a connection that is being closed.
+            .pool_idle_timeout(HEAD_TIME / 2)
             .no_proxy()
             .build()
             .map_err(strange)?;
@@ -94,11 +116,20 @@ impl Api {
                 why,
             }
         };
-        let response = request.send().await.map_err(unreachable)?;
+        let mut response = request.send().await.map_err(unreachable)?;
         let status = response.status();
-        let body = response.bytes().await.map_err(unreachable)?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            if body.len() + chunk.len() > ANSWER_MAX {
+                return Err(ApiError::Strange {
+                    url: self.base.clone(),
+                    why: format!("its answer is longer than {ANSWER_MAX} bytes"),
+                });
+            }
+            body.extend_from_slice(&chunk);
+        }
         if status.is_success() {
-            return Ok(body.to_vec());
+            return Ok(body);
         }
         let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         let text = |key: &str| problem.get(key).and_then(|v| v.as_str()).map(str::to_owned);
@@ -137,17 +168,16 @@ impl Api {
         self.answer(put).await.map(drop)
     }
 
-    /// Who coordinates: its settlement address.
-    pub async fn coordinator(&self) -> Result<String, ApiError> {
-        let version: serde_json::Value = self.get("/v1/version").await?;
-        version
-            .get("address")
-            .and_then(|v| v.as_str())
-            .map(str::to_owned)
-            .ok_or_else(|| ApiError::Strange {
-                url: self.base.clone(),
-                why: "/v1/version names no address".into(),
-            })
+    /// Who coordinates: its settlement address, and which requests it drives.
+    pub async fn coordinator(&self) -> Result<(String, Terms), ApiError> {
+        #[derive(serde::Deserialize)]
+        struct Version {
+            address: String,
+            #[serde(default)]
+            terms: Terms,
+        }
+        let version: Version = self.get("/v1/version").await?;
+        Ok((version.address, version.terms))
     }
 
     /// Sessions in which `participant` takes part and whose request has not ended, once one came or ended
@@ -198,19 +228,23 @@ impl Api {
         ))
     }
 
-    /// Says `statement`; while the coordinator does not answer, again and again for a while.
-    pub async fn say(&self, id: &ChallengeId, kept: &Kept) -> Result<(), ApiError> {
+    /// Says a statement, with its author's permit; while the coordinator does not answer or is busy, again and again
+    /// for a while.
+    pub async fn say(
+        &self,
+        key: &NetworkKey,
+        id: &ChallengeId,
+        kept: &Kept,
+    ) -> Result<(), ApiError> {
         let url = format!("{}/v1/sessions/0x{}/messages", self.base, hex::encode(id));
-        let said = Said {
-            message: hex::encode(encode(kept.statement())),
-        };
+        let statement = Bytes::from(encode(kept.statement()));
+        let permit = Permit::new(key, id, statement.len() as u64).to_string();
         let until = Instant::now() + SAY_PATIENCE;
         loop {
-            match self.answer(self.http.post(&url).json(&said)).await {
+            let post = self.http.post(&url).header(AUTHORIZATION, &permit);
+            match self.answer(post.body(statement.clone())).await {
                 Ok(_) => return Ok(()),
-                Err(ApiError::Unreachable { .. }) if Instant::now() < until => {
-                    tokio::time::sleep(RETRY).await
-                }
+                Err(e) if e.may_pass() && Instant::now() < until => tokio::time::sleep(RETRY).await,
                 Err(e) => return Err(e),
             }
         }

@@ -6,13 +6,26 @@
 //!                                              ├─ /rpc    the chain's JSON-RPC
 //!                                              └─ /healthz /metrics
 //! ```
-//! The server authenticates nothing by itself: what changes state is a signed statement or a signed
-//! transaction, checked where it is understood. Bodies, waits and page sizes are bounded. Control may
-//! stop and a measurement goes on: nodes repeat what was not acknowledged.
+//! What changes state is a signed statement or a signed transaction, checked where it is understood; who hands
+//! over a statement is known before it is read. Connections, requests, bodies, waits and page sizes are bounded.
+//! Control may stop and a measurement goes on: nodes repeat what was not acknowledged.
 
+#![allow(clippy::result_large_err)] // a problem is made once, on the way out
+
+mod body;
 pub mod client;
+pub mod door;
+mod evidence;
+mod messages;
 pub mod server;
+pub mod visitors;
 
+use std::fmt;
+use std::str::FromStr;
+
+use plumbline_proof::backhaul::messages::ChallengeId;
+use plumbline_trust::identity::{Signature, SignedError};
+use plumbline_trust::{NetworkKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 /// Longest a request may wait for news.
@@ -20,12 +33,67 @@ pub const WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(30);
 /// Most log lines in one answer.
 pub const PAGE_LINES: usize = 100;
 
-/// A statement on its way to the coordinator.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Said {
-    /// Hexadecimal borsh of a [`plumbline_proof::backhaul::messages::Statement`].
-    pub message: String,
+/// Bytes of lines after which an answer ends; the first line comes however long it is.
+pub const PAGE_BYTES: u64 = 1 << 20;
+
+/// Who hands over a statement says so ahead of it: read and checked before the statement is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permit {
+    /// The author.
+    pub key: VerifyingKey,
+    /// Over session and length, by that key.
+    pub signature: Signature,
+}
+
+impl Permit {
+    /// What it looks like.
+    pub const FORM: &str = "Plumbline KEY SIGNATURE";
+    /// Domain of its signature.
+    const DOMAIN: &str = "plumbline delivery v1";
+
+    /// For a statement of `length` bytes in the session of `challenge`.
+    pub fn new(key: &NetworkKey, challenge: &ChallengeId, length: u64) -> Self {
+        Self {
+            key: key.verifying(),
+            signature: key.sign(Self::DOMAIN, &signed(challenge, length)),
+        }
+    }
+
+    /// Whether it is for this session and length.
+    ///
+    /// # Errors
+    /// It is not, or nobody's.
+    pub fn verify(&self, challenge: &ChallengeId, length: u64) -> Result<(), SignedError> {
+        let signed = signed(challenge, length);
+        self.key.verify(Self::DOMAIN, &signed, &self.signature)
+    }
+}
+
+fn signed(challenge: &ChallengeId, length: u64) -> Vec<u8> {
+    [&challenge[..], &length.to_le_bytes()].concat()
+}
+
+impl fmt::Display for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Plumbline {} {}", self.key, self.signature)
+    }
+}
+
+impl FromStr for Permit {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut words = text.split(' ');
+        let (Some("Plumbline"), Some(key), Some(signature), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return Err(());
+        };
+        Ok(Self {
+            key: key.parse().map_err(|_| ())?,
+            signature: signature.parse().map_err(|_| ())?,
+        })
+    }
 }
 
 /// One line of a session's log.

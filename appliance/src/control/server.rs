@@ -1,39 +1,34 @@
 //! The coordinator's HTTP server: routes, bounds, problems. What it serves is `role::coordinator`'s.
 
-#![allow(clippy::result_large_err)] // a problem is made once, on the way out
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Query, Request, State};
+use axum::extract::{Extension, MatchedPath, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{Router, get, post, put};
-use plumbline_proof::backhaul::messages::{ChallengeId, Statement};
-use plumbline_proof::backhaul::record::MAX_BODY;
-use plumbline_trust::encoding::{decode, encode};
-use plumbline_trust::evidence::{EVIDENCE_MAX, Evidence};
+use plumbline_proof::backhaul::messages::ChallengeId;
+use plumbline_trust::encoding::encode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
-use super::{Line, Lines, PAGE_LINES, Said, Sessions, WAIT_MAX};
+use super::body::{self, Held, Reader, Room};
+use super::door::{quota, too_many};
+use super::evidence::ANSWERS;
+use super::visitors::Visitor;
+use super::{Line, Lines, PAGE_BYTES, PAGE_LINES, Sessions, WAIT_MAX, evidence, messages};
+use crate::chain::caller::Reading;
+use crate::chain::embedded::MAX_REQUEST_BYTES;
+use crate::config::Limits;
 use crate::config::units::parse_duration;
-use crate::metrics::Algorithm;
 use crate::problem::{Problem, identify};
-use crate::role::coordinator::{HearError, Hub, Session};
+use crate::role::coordinator::{Hub, Session};
 use crate::role::ledger;
 
-/// Largest body of a JSON-RPC call, bytes: a report transaction of 64 challengers is 30 kB.
-const RPC_BODY: usize = 1 << 20;
-
-/// Uploads at once, each of up to [`EVIDENCE_MAX`] in memory.
-static UPLOADS: Semaphore = Semaphore::const_new(2);
-/// Longest time for one of them.
-const UPLOAD_TIME: Duration = Duration::from_secs(60);
+/// Bytes of JSON-RPC requests that lie in memory at once, beside those that are short.
+static RPC: Room = Room::new(16, "JSON-RPC requests");
 
 /// Longest refusal of the router that is passed on, bytes; its sentences have a hundred.
 const WORDS_MAX: usize = 4096;
@@ -58,10 +53,10 @@ const ROUTES: [&str; 16] = [
     "/metrics",
 ];
 
-type Served<T> = Result<T, Problem>;
+pub(super) type Served<T> = Result<T, Problem>;
 
 /// All routes.
-pub fn router(hub: Arc<Hub>) -> Router {
+pub fn router(hub: Arc<Hub>, limits: &Limits) -> Router {
     let api = Router::new()
         .route("/v1/version", get(version))
         .route("/v1/deployment", get(deployment))
@@ -70,23 +65,21 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/v1/sessions", get(sessions))
         .route("/v1/sessions/{id}", get(session))
         .route("/v1/sessions/{id}/events", get(events))
-        // Hexadecimal in JSON: twice the statement and a little.
-        .route(
-            "/v1/sessions/{id}/messages",
-            post(say).layer(DefaultBodyLimit::max(2 * MAX_BODY + 1024)),
-        )
+        .route("/v1/sessions/{id}/messages", post(messages::say))
         .route("/v1/sessions/{id}/result", get(result))
-        .route("/v1/sessions/{id}/bundle", get(bundle))
+        .route("/v1/sessions/{id}/bundle", get(evidence::bundle))
         .route("/v1/requests/{id}", get(request))
-        .route("/v1/disputes/{id}/evidence", put(bring_evidence))
-        .route("/v1/evidence/{address}", get(evidence))
-        .route("/rpc", post(rpc).layer(DefaultBodyLimit::max(RPC_BODY)))
+        .route("/v1/disputes/{id}/evidence", put(evidence::bring))
+        .route("/v1/evidence/{address}", get(evidence::evidence))
+        .route("/rpc", post(rpc))
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics))
         .fallback(async || {
             Problem::not_found("no-such-route", "see /v1/version for what there is")
         });
+    let each = limits.quota.requests_a_second;
     api.layer(middleware::from_fn(explain))
+        .layer(middleware::from_fn_with_state(each, quota))
         .layer(middleware::from_fn_with_state(hub.clone(), measure))
         .layer(middleware::from_fn(identify))
         .with_state(hub)
@@ -155,6 +148,7 @@ async fn version(State(hub): State<Arc<Hub>>) -> Json<Value> {
         "address": hub.chain.address().to_string(),
         "network_key": hub.network.verifying(),
         "chain_id": hub.chain.deployment().chain_id,
+        "terms": hub.terms,
     }))
 }
 
@@ -162,7 +156,11 @@ async fn deployment(State(hub): State<Arc<Hub>>) -> Json<Value> {
     Json(json!(hub.chain.deployment()))
 }
 
-async fn participants(State(hub): State<Arc<Hub>>) -> Served<Json<Value>> {
+async fn participants(
+    State(hub): State<Arc<Hub>>,
+    Extension(visitor): Extension<Arc<Visitor>>,
+) -> Served<Json<Value>> {
+    let _asking = reading(&visitor)?;
     Ok(Json(json!(
         ledger::participants(&hub.chain)
             .await
@@ -170,19 +168,28 @@ async fn participants(State(hub): State<Arc<Hub>>) -> Served<Json<Value>> {
     )))
 }
 
-async fn status(State(hub): State<Arc<Hub>>) -> Served<Json<Value>> {
+async fn status(
+    State(hub): State<Arc<Hub>>,
+    Extension(visitor): Extension<Arc<Visitor>>,
+) -> Served<Json<Value>> {
+    let _asking = reading(&visitor)?;
     Ok(Json(json!(
         ledger::status(&hub.chain).await.map_err(chain_problem)?
     )))
 }
 
-async fn request(State(hub): State<Arc<Hub>>, Path(id): Path<String>) -> Served<Json<Value>> {
+async fn request(
+    State(hub): State<Arc<Hub>>,
+    Extension(visitor): Extension<Arc<Visitor>>,
+    Path(id): Path<String>,
+) -> Served<Json<Value>> {
     let id = challenge(&id)?;
-    Ok(Json(json!(
-        ledger::request(&hub.chain, id.into())
-            .await
-            .map_err(chain_problem)?
-    )))
+    let _asking = reading(&visitor)?;
+    let mut found = ledger::request(&hub.chain, id.into())
+        .await
+        .map_err(chain_problem)?;
+    found.declined = hub.declined(&id);
+    Ok(Json(json!(found)))
 }
 
 async fn healthz(State(hub): State<Arc<Hub>>) -> Response {
@@ -196,7 +203,11 @@ async fn healthz(State(hub): State<Arc<Hub>>) -> Response {
     }
 }
 
-async fn metrics(State(hub): State<Arc<Hub>>) -> Served<Response> {
+async fn metrics(
+    State(hub): State<Arc<Hub>>,
+    Extension(visitor): Extension<Arc<Visitor>>,
+) -> Served<Response> {
+    let _asking = reading(&visitor)?;
     let now = ledger::status(&hub.chain).await.map_err(chain_problem)?;
     hub.metrics.chain(now.height, now.escrow, now.stake);
     let text = hub
@@ -206,11 +217,21 @@ async fn metrics(State(hub): State<Arc<Hub>>) -> Served<Response> {
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
-async fn rpc(State(hub): State<Arc<Hub>>, body: Bytes) -> Response {
-    match hub.engine.rpc_bytes(&body).await {
-        Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
+async fn rpc(
+    State(hub): State<Arc<Hub>>,
+    Extension(visitor): Extension<Arc<Visitor>>,
+    request: Request,
+) -> Served<Response> {
+    let most = MAX_REQUEST_BYTES as u64;
+    if let Some(long) = body::length(request.headers())?.filter(|length| *length > most) {
+        return Err(body::too_large("a JSON-RPC request", long, most));
+    }
+    let reader = Reader::new(request.into_body());
+    let (body, _room) = reader.within(MAX_REQUEST_BYTES, &RPC).await?;
+    match hub.engine.serve(&body, &visitor.caller).await {
+        Ok(answer) => Ok(([(header::CONTENT_TYPE, "application/json")], answer).into_response()),
         // Not an answer of the chain: whoever asked tries again, as if nobody had been there.
-        Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+        Err(error) => Ok((StatusCode::BAD_GATEWAY, error.to_string()).into_response()),
     }
 }
 
@@ -283,7 +304,7 @@ async fn events(
     State(hub): State<Arc<Hub>>,
     Path(id): Path<String>,
     Query(since): Query<Since>,
-) -> Served<Json<Lines>> {
+) -> Served<Response> {
     let session = known(&hub, &id)?;
     let after = usize::try_from(since.after).unwrap_or(usize::MAX);
     let patience = since.patience()?;
@@ -291,7 +312,11 @@ async fn events(
     if *lines.borrow() <= after {
         let _timeout = tokio::time::timeout(patience, lines.wait_for(|n| *n > after)).await;
     }
-    let told = session.told(after, PAGE_LINES);
+    // Told in hexadecimal, of copies: some five times the bytes of the log.
+    let room = ANSWERS
+        .wait(5 * session.weight(after, PAGE_LINES, PAGE_BYTES))
+        .await?;
+    let told = session.told(after, PAGE_LINES, PAGE_BYTES);
     let items: Vec<Line> = told
         .into_iter()
         .map(|s| hub.conduct.tell(&hub.network, s))
@@ -303,46 +328,10 @@ async fn events(
         })
         .collect();
     let next = after + items.len();
-    Ok(Json(Lines { items, next }))
-}
-
-async fn say(
-    State(hub): State<Arc<Hub>>,
-    Path(id): Path<String>,
-    Json(said): Json<Said>,
-) -> Served<Json<Value>> {
-    let session = known(&hub, &id)?;
-    let bytes = hex::decode(&said.message)
-        .map_err(|e| Problem::bad_request("bad-message", format!("message: {e}")))?;
-    let statement: Statement = decode(&bytes).map_err(|e| {
-        Problem::bad_request("bad-message", format!("message is no statement: {e}"))
-    })?;
-    let store = hub.store.clone();
-    let name = statement.name();
-    let heard = tokio::task::spawn_blocking(move || session.hear(&store, statement)).await;
-    let heard = heard.map_err(|e| Problem::internal(e.to_string()))?;
-    hub.metrics.signature(
-        Algorithm::Ed25519,
-        !matches!(&heard, Err(HearError::Refused(r)) if r.code() == "bad-signature"),
-    );
-    heard.map_err(|e| match e {
-        HearError::Refused(refusal) => {
-            let status = match refusal.code() {
-                "bad-signature" | "wrong-author" => StatusCode::FORBIDDEN,
-                "not-canonical" | "bad-field" => StatusCode::UNPROCESSABLE_ENTITY,
-                _ => StatusCode::CONFLICT,
-            };
-            Problem::new(status, refusal.code(), "The statement was not taken")
-                .detail(format!("{name}: {refusal}"))
-        }
-        e => Problem::new(
-            StatusCode::INSUFFICIENT_STORAGE,
-            "not-durable",
-            "The statement could not be kept",
-        )
-        .detail(e.to_string()),
-    })?;
-    Ok(Json(json!({"taken": true})))
+    let page = serde_json::to_vec(&Lines { items, next });
+    let page = page.map_err(|e| Problem::internal(e.to_string()))?;
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    Ok((kind, Held::body(page, room)).into_response())
 }
 
 async fn result(State(hub): State<Arc<Hub>>, Path(id): Path<String>) -> Served<Response> {
@@ -360,105 +349,14 @@ async fn result(State(hub): State<Arc<Hub>>, Path(id): Path<String>) -> Served<R
     Ok(([(header::CONTENT_TYPE, "application/json")], document).into_response())
 }
 
-async fn bundle(State(hub): State<Arc<Hub>>, Path(id): Path<String>) -> Served<Response> {
-    let id = challenge(&id)?;
-    let result = hub
-        .chain
-        .result_of(id.into())
-        .await
-        .map_err(chain_problem)?;
-    let result =
-        result.ok_or_else(|| Problem::not_found("no-bundle", "this request has no result yet"))?;
-    let path = hub.bundle_path(&result.bundle_hash.0);
-    let bytes = tokio::fs::read(&path)
-        .await
-        .map_err(|_| Problem::not_found("no-bundle", "there is no bundle of this request here"))?;
-    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+/// Time that the chain is read for somebody, if it has any left.
+pub(super) fn reading(visitor: &Visitor) -> Served<Reading<'_>> {
+    let words =
+        "this address has used up its time of reading the chain, coordinator.max_reading_each";
+    visitor.caller.read().map_err(|wait| too_many(words, wait))
 }
 
-async fn evidence(State(hub): State<Arc<Hub>>, Path(address): Path<String>) -> Served<Response> {
-    let address = challenge(&address)?;
-    let hub_archive = hub.archive.clone();
-    let kept = tokio::task::spawn_blocking(move || hub_archive.find(&address)).await;
-    let kept = kept.map_err(|e| Problem::internal(e.to_string()))?;
-    let bytes = match kept.map_err(|e| Problem::internal(e.to_string()))? {
-        Some(bytes) => bytes,
-        // A bundle is evidence too.
-        None => tokio::fs::read(hub.bundle_path(&address))
-            .await
-            .map_err(|_| Problem::not_found("no-evidence", "nothing of this address is here"))?,
-    };
-    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
-}
-
-/// Takes the evidence of a dispute. The bond on the chain is the permission, the address there is what is
-/// taken: both are asked for before the body is read.
-async fn bring_evidence(
-    State(hub): State<Arc<Hub>>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Served<Json<Value>> {
-    let id = challenge(&id)?;
-    let _turn = UPLOADS.try_acquire().map_err(|_| {
-        Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "busy",
-            "Others hand over evidence now",
-        )
-        .detail("try again in a moment")
-    })?;
-    let dispute = hub
-        .chain
-        .dispute_of(id.into())
-        .await
-        .map_err(chain_problem)?;
-    if dispute.reporter.is_zero() || dispute.over {
-        return Err(Problem::not_found(
-            "no-such-dispute",
-            "there is no open dispute of this id on the chain",
-        ));
-    }
-    let body = axum::body::to_bytes(request.into_body(), EVIDENCE_MAX);
-    let bytes = tokio::time::timeout(UPLOAD_TIME, body)
-        .await
-        .map_err(|_| Problem::bad_request("too-slow", "the body did not come in time"))?
-        .map_err(|e| {
-            Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too-large",
-                "The body is too large",
-            )
-            .detail(format!("{e}; allowed: {EVIDENCE_MAX} bytes"))
-        })?;
-    let archive = hub.archive.clone();
-    let kept = tokio::task::spawn_blocking(move || -> Served<Value> {
-        let (_, address) = Evidence::open(&bytes)
-            .map_err(|e| Problem::bad_request("bad-evidence", e.to_string()))?;
-        if address != dispute.evidence.0 {
-            return Err(Problem::bad_request(
-                "other-evidence",
-                format!(
-                    "the dispute is about {}, these bytes are 0x{}",
-                    dispute.evidence,
-                    hex::encode(address)
-                ),
-            ));
-        }
-        let new = archive.keep(&address, &bytes).map_err(|e| {
-            Problem::new(
-                StatusCode::INSUFFICIENT_STORAGE,
-                "not-durable",
-                "The evidence could not be kept",
-            )
-            .detail(e.to_string())
-        })?;
-        Ok(json!({"address": format!("0x{}", hex::encode(address)), "new": new}))
-    });
-    let kept = kept.await.map_err(|e| Problem::internal(e.to_string()))?;
-    Ok(Json(kept?))
-}
-
-fn challenge(text: &str) -> Served<ChallengeId> {
+pub(super) fn challenge(text: &str) -> Served<ChallengeId> {
     let mut id = [0; 32];
     hex::decode_to_slice(text.trim_start_matches("0x"), &mut id).map_err(|e| {
         Problem::bad_request(
@@ -469,7 +367,7 @@ fn challenge(text: &str) -> Served<ChallengeId> {
     Ok(id)
 }
 
-fn known(hub: &Hub, id: &str) -> Served<Arc<Session>> {
+pub(super) fn known(hub: &Hub, id: &str) -> Served<Arc<Session>> {
     let id = challenge(id)?;
     hub.session(&id).ok_or_else(|| {
         Problem::not_found("no-such-session", "no session of this request is open here")
@@ -478,7 +376,7 @@ fn known(hub: &Hub, id: &str) -> Served<Arc<Session>> {
 
 // By value: it is a `map_err` adapter.
 #[allow(clippy::needless_pass_by_value)]
-fn chain_problem(error: crate::chain::ClientError) -> Problem {
+pub(super) fn chain_problem(error: crate::chain::ClientError) -> Problem {
     Problem::new(StatusCode::BAD_GATEWAY, "chain", "The chain did not answer")
         .detail(error.to_string())
 }

@@ -9,6 +9,7 @@
 
 mod sys;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustix::process::{getpriority_process, setpriority_process};
 
 /// Nice value of a process that measures: ahead of everything ordinary, behind real-time threads.
@@ -19,6 +20,28 @@ pub const NICE: i32 = -15;
 pub fn take_precedence() -> bool {
     let has = || getpriority_process(None).is_ok_and(|nice| nice <= NICE);
     has() || (setpriority_process(None, NICE).is_ok() && has())
+}
+
+/// Descriptors that a process needs beside its connections: files, sockets, the runtime's own.
+const FILES: u64 = 256;
+
+/// Lets the process open so many connections, as far as the system allows it: most give 1024 files until asked.
+///
+/// # Errors
+/// The system allows fewer.
+pub fn open_files(connections: u32) -> std::io::Result<()> {
+    let wanted = u64::from(connections) + FILES;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft >= wanted {
+        return Ok(());
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard)?;
+    if hard < wanted {
+        return Err(std::io::Error::other(format!(
+            "{wanted} open files are wanted, {hard} allowed"
+        )));
+    }
+    Ok(())
 }
 
 /// Makes the calling thread real-time, ahead of all ordinary threads of its core. It must sleep when it

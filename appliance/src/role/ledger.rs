@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::B256;
 use plumbline_contracts::abi::backhaul::IBackhaul::Request;
+use plumbline_proof::backhaul::messages::Notice;
 use plumbline_proof::backhaul::params::{Direction, Terms, TermsError};
 use plumbline_trust::{Address, VerifyingKey, selection};
 
@@ -32,6 +33,16 @@ pub fn terms(asked: &Request) -> Result<Terms, TermsError> {
         packet_bytes: asked.packetBytes,
     };
     terms.check()
+}
+
+/// Whether a notice is of what the payer asked for on the chain.
+#[must_use]
+pub fn is_asked(asked: &Request, notice: &Notice) -> bool {
+    asked.payer.into_array() == notice.payer.0
+        && asked.prover.into_array() == notice.prover.address.0
+        && asked.coordinator.into_array() == notice.coordinator.address.0
+        && terms(asked) == Ok(notice.terms)
+        && (asked.pricePerByte, asked.deadline) == (notice.price_per_byte, notice.deadline)
 }
 
 /// Height, sums and contracts.
@@ -108,6 +119,7 @@ pub async fn request(chain: &ChainClient, id: B256) -> Result<RequestView, Clien
         price_per_byte: asked.pricePerByte,
         escrow: units(chain.escrow_of(id).await?),
         deadline: asked.deadline,
+        declined: None,
     })
 }
 

@@ -21,6 +21,7 @@ pub mod dispute;
 pub mod export;
 pub mod juror;
 pub mod ledger;
+pub mod limits;
 pub mod node;
 pub mod outcome;
 mod path;

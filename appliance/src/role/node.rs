@@ -174,7 +174,7 @@ impl Node {
                 let words = self.journal.again(challenge).map_err(|e| e.to_string())?;
                 for kept in &words {
                     // The session may be over, or have them already.
-                    if let Err(error) = self.api.say(challenge, kept).await {
+                    if let Err(error) = self.api.say(&self.network, challenge, kept).await {
                         tracing::info!(%error, what = kept.statement().name(), "said again in vain");
                     }
                 }
@@ -321,13 +321,7 @@ impl Node {
     async fn asked(&self, notice: &Notice) -> Result<(u64, State), Doubt> {
         let id = B256::from(notice.challenge);
         let found = self.chain.request_of(id).await?;
-        let asked = found.request;
-        let same = asked.payer.into_array() == notice.payer.0
-            && asked.prover.into_array() == notice.prover.address.0
-            && asked.coordinator.into_array() == notice.coordinator.address.0
-            && ledger::terms(&asked) == Ok(notice.terms)
-            && (asked.pricePerByte, asked.deadline) == (notice.price_per_byte, notice.deadline);
-        if !same {
+        if !ledger::is_asked(&found.request, notice) {
             return Err(Doubt::Differs(
                 "the notice is not what the payer asked for on the chain".into(),
             ));

@@ -22,6 +22,13 @@ use crate::ui::results::{
 /// Buckets that a result tells the sustained rate for, bytes: of a home line, a business line, a large shaper.
 const BURSTS: [u64; 3] = [1_000_000, 10_000_000, 100_000_000];
 
+/// Whether the contract computed from what was posted what the judgement says: verdict and every bound.
+#[must_use]
+pub fn is_posted(posted: &crate::chain::client::Outcome, judgement: &Judgement) -> bool {
+    let curve = judgement.curve.iter().copied().map(u128::from);
+    posted.posted_verdict as u8 == judgement.verdict as u8 && curve.eq(posted.curve.iter().copied())
+}
+
 /// What the line sustains at least, if it has a bucket of `burst_bytes`.
 pub fn sustained(judgement: &Judgement, burst_bytes: u64) -> SustainedView {
     SustainedView {

@@ -56,6 +56,9 @@ pub struct Order {
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub enum PayError {
+    /// Below what the coordinator drives.
+    #[error("the coordinator does not begin such a request: {0}; nothing was locked")]
+    Unwanted(String),
     /// The terms cannot be measured.
     #[error(transparent)]
     Terms(#[from] TermsError),
@@ -118,14 +121,11 @@ pub async fn measure(
 ) -> Result<MeasureResult, PayError> {
     order.terms.check()?;
     let api = Api::new(url)?;
-    let coordinator: Address =
-        api.coordinator()
-            .await?
-            .parse()
-            .map_err(|why| ApiError::Strange {
-                url: url.into(),
-                why,
-            })?;
+    let (coordinator, wanted) = api.coordinator().await?;
+    let coordinator: Address = coordinator.parse().map_err(|why| ApiError::Strange {
+        url: url.into(),
+        why,
+    })?;
     let chain =
         ChainClient::connect_http(&api.rpc_url(), keys.signer(), api.deployment().await?).await?;
     let terms = fitted(&chain, order).await?;
@@ -142,6 +142,10 @@ pub async fn measure(
         pricePerByte: order.price_per_byte,
         deadline: clock::realtime_s() + order.deadline.as_secs(),
     };
+    // Before anything is locked. A second later than now: that is when the coordinator sees it, at best.
+    wanted
+        .check(&request, clock::realtime_s() + 1)
+        .map_err(PayError::Unwanted)?;
     let last = chain.last_request(chain.address()).await?;
     let (id, request) = match unfinished(&chain, last, &request, clock::realtime_s()).await? {
         Some(asked) => {
@@ -394,10 +398,7 @@ async fn collect(
     let mut document = outcome::from_evidence(record, judgement, &verified.address);
     let asked = burst_bytes.map(|bytes| outcome::sustained(judgement, bytes));
     document.sustained.splice(0..0, asked);
-    let curve = judgement.curve.iter().copied().map(u128::from);
-    let agrees = posted.posted_verdict as u8 == judgement.verdict as u8
-        && curve.eq(posted.curve.iter().copied());
-    if !agrees {
+    if !outcome::is_posted(&posted, judgement) {
         return Err(wrong(format!(
             "the bundle gives {:?} at {} bit/s or more, the contract computed {} at {} bit/s or more",
             judgement.verdict,

@@ -93,7 +93,8 @@ impl Before {
     }
 }
 
-/// Whether the settlement signature in a word that begins, a reveal or a report is that of its author, as the contract sees it.
+/// Whether the settlement signature in a word that begins, a reveal or a report, itself verified, is that of its author, as
+/// the contract sees it.
 /// What is not whole, or nobody's place, is the record's to refuse.
 ///
 /// # Errors
@@ -107,7 +108,7 @@ pub fn check(before: &Before, statement: &Statement) -> Result<(), Refusal> {
     let domain = domain(notice.chain_id, Address::from(notice.contract.0));
     let (what, author, signer) = match (statement, commit) {
         (Statement::Reveal(signed), Some(commit)) if signed.key == notice.prover.key => {
-            let Ok(reveal) = signed.open::<Reveal>() else {
+            let Ok(reveal) = signed.read::<Reveal>() else {
                 return Ok(());
             };
             let signer = recover_commit(
@@ -121,8 +122,15 @@ pub fn check(before: &Before, statement: &Statement) -> Result<(), Refusal> {
             );
             ("reveal.settlement", notice.prover.address, signer)
         }
+        // Nothing to compare it with yet, as of when this was asked: the contract would see a junk signature.
+        (Statement::Reveal(_), None) => {
+            return Err(Refusal::TooEarly {
+                what: "reveal",
+                missing: "commit",
+            });
+        }
         (Statement::Ready(signed), _) => {
-            let Ok(ready) = signed.open::<Ready>() else {
+            let Ok(ready) = signed.read::<Ready>() else {
                 return Ok(());
             };
             let at = usize::from(ready.index);
@@ -140,7 +148,7 @@ pub fn check(before: &Before, statement: &Statement) -> Result<(), Refusal> {
             ("ready.settlement", member.address, signer)
         }
         (Statement::Report(signed), _) => {
-            let Ok(report) = signed.open::<Report>() else {
+            let Ok(report) = signed.read::<Report>() else {
                 return Ok(());
             };
             let member = notice.challengers.get(usize::from(report.index));

@@ -313,6 +313,16 @@ pub struct VerifyArgs {
     /// Bundle saved by `plumbline measure --bundle`, or evidence made by `plumbline dispute make`
     #[arg(value_name = "FILE")]
     pub bundle: PathBuf,
+    /// Where the contracts are, from somebody you trust: `plumbline chain deploy --out`, or a coordinator's
+    /// /v1/deployment; chain id and contract of the bundle must be these
+    #[arg(long, value_name = "FILE")]
+    pub deployment: Option<PathBuf>,
+    /// A node of that chain, or a coordinator's /rpc: request, draw, set-up and result of the bundle must be the chain's
+    #[arg(long, value_name = "URL", requires = "deployment")]
+    pub rpc: Option<String>,
+    /// Whose link the bundle must be about: the prover's settlement address
+    #[arg(long, value_name = "ADDRESS")]
+    pub expect_prover: Option<Address>,
     /// How to write the result.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -12,7 +12,8 @@ use crate::keyfile::KeyFileError;
 pub enum Exit {
     /// Done; for `measure`: measured, and the claim holds.
     Ok = 0,
-    /// Measured, and the claim does not hold or could not be measured; for `verify`: a check failed.
+    /// Measured, and the claim does not hold or could not be measured; for `verify`: a check failed, or what it is
+    /// compared with says otherwise.
     Failed = 1,
     /// The command line, the configuration, a key file or this machine is not as it must be.
     Usage = 2,
@@ -45,7 +46,7 @@ impl Exit {
         match self {
             Self::Ok => "Done; for measure: measured, and the claim holds.",
             Self::Failed => {
-                "Measured, and the claim does not hold or could not be measured; for verify: a check failed."
+                "Measured, and the claim does not hold or could not be measured; for verify: a check failed, or what it is compared with says otherwise."
             }
             Self::Usage => {
                 "The command line, the configuration, a key file or this machine is not as it must be."

@@ -31,11 +31,30 @@ pub use progress::{Progress, Silent, Stage, for_terminal};
 use crate::config::{Config, CoordinatorUrl};
 use crate::keyfile::Keys;
 use args::{Command, DeployArgs, Format, MeasureArgs};
+use plumbline_contracts::Deployment;
 use plumbline_trust::identity::Address;
 use results::{
     Balance, ChainReplay, ChainStatus, DeploymentView, DisputeView, Done, Draw, EvidenceView,
     MeasureResult, Participants, Receipt, RequestView, Submitted, VerifyResult,
 };
+
+/// What a bundle is compared with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Against {
+    /// Where the contracts are.
+    pub deployment: Option<Deployment>,
+    /// A node of their chain.
+    pub rpc: Option<String>,
+    /// Whose link it must be.
+    pub prover: Option<Address>,
+}
+
+impl Against {
+    /// Whether there is nothing to compare with.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
 
 /// What the commands need of the appliance. Arguments and keys are checked before any of these is
 /// called; each answers with a result to show, or a [`Failure`] with the exit code of its kind.
@@ -49,8 +68,8 @@ pub trait Handlers {
         keys: Keys,
         progress: &dyn Progress,
     ) -> Result<MeasureResult, Failure>;
-    /// Judges the bytes of a bundle again.
-    fn verify(&self, bundle: &[u8]) -> Result<VerifyResult, Failure>;
+    /// Judges the bytes of a bundle again, and compares what it is about.
+    fn verify(&self, bundle: &[u8], against: &Against) -> Result<VerifyResult, Failure>;
     /// The result of a bundle that holds, in another tool's words.
     fn export(&self, bundle: &[u8], format: Format) -> Result<serde_json::Value, Failure>;
     /// Examines the bytes of evidence.

@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use plumbline::chain::embedded::MAX_REQUEST_BYTES;
+use plumbline::control::Permit;
 use plumbline::keyfile::Keys;
 use plumbline::role::settle::Settler;
 use plumbline_lab::Host;
@@ -16,8 +18,6 @@ use serde_json::{Value, json};
 
 use crate::http::Answer;
 use crate::stage::{REFUSED, Stage, until};
-
-const JSON: &str = "application/json";
 
 /// A refusal as documented: status, media type, code, the request's id and path.
 #[track_caller]
@@ -38,12 +38,35 @@ fn problem(answer: &Answer, status: u16, code: &str) {
     }
 }
 
-fn hexed(statement: &Statement) -> String {
-    let hex: String = encode(statement)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
-    json!({ "message": hex }).to_string()
+/// Hands a statement over with a permit by `key`.
+#[track_caller]
+fn hand(stage: &Stage, door: &str, key: &NetworkKey, statement: &Statement) -> Answer {
+    hand_bytes(stage, door, key, &encode(statement))
+}
+
+#[track_caller]
+fn hand_bytes(stage: &Stage, door: &str, key: &NetworkKey, bytes: &[u8]) -> Answer {
+    let mut id = [0; 32];
+    let text = door.split('/').nth(3).expect("a session's route");
+    for (at, byte) in id.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 + 2 * at..4 + 2 * at], 16).expect("hexadecimal");
+    }
+    let permit = Permit::new(key, &id, bytes.len() as u64);
+    stage.post(door, &format!("authorization: {permit}\r\n"), bytes)
+}
+
+/// Keys of the challengers.
+fn keys(stage: &Stage) -> Vec<Keys> {
+    let paths = (0..4).map(|i| stage.directory.path().join(format!("c{i}.key")));
+    paths
+        .map(|path| Keys::load(&path).expect("a key file"))
+        .collect()
+}
+
+/// Whose statement it is, of the challengers.
+fn author<'a>(keys: &'a [Keys], statement: &Statement) -> &'a NetworkKey {
+    let own = |k: &&Keys| k.network.verifying() == statement.signed().key;
+    &keys.iter().find(own).expect("one of ours said it").network
 }
 
 fn read(line: &Value) -> Statement {
@@ -85,11 +108,11 @@ fn what_is_malformed_or_signed_by_the_wrong_key_changes_nothing() {
         .map(read)
         .collect();
 
-    malformed(&stage, &door);
+    malformed(&stage, &door, &log);
     unsigned(&stage, &door, &log);
     misplaced(&stage, &door, &log);
 
-    let again = stage.post(&door, JSON, &hexed(&log[1]));
+    let again = hand(&stage, &door, author(&keys(&stage), &log[1]), &log[1]);
     assert_eq!(
         again.status, 200,
         "the same words again are no news: {again:?}"
@@ -114,46 +137,47 @@ fn what_is_malformed_or_signed_by_the_wrong_key_changes_nothing() {
 
 /// No statement at all.
 #[track_caller]
-fn malformed(stage: &Stage, door: &str) {
-    problem(&stage.post(door, JSON, "{"), 400, "bad-request");
+fn malformed(stage: &Stage, door: &str, log: &[Statement]) {
+    let keys = keys(stage);
+    let own = author(&keys, &log[1]);
+    problem(&stage.post(door, "", b"x"), 401, "no-permit");
     problem(
-        &stage.post(door, "text/plain", "{\"message\":\"00\"}"),
-        415,
-        "not-json",
+        &stage.post(door, "authorization: Bearer x\r\n", b"x"),
+        401,
+        "no-permit",
     );
+    problem(&hand_bytes(stage, door, own, b""), 400, "bad-message");
     problem(
-        &stage.post(door, JSON, "{\"massage\":\"00\"}"),
-        422,
-        "bad-fields",
-    );
-    problem(
-        &stage.post(door, JSON, "{\"message\":\"0g\"}"),
+        &hand_bytes(stage, door, own, &[0xff; 200]),
         400,
         "bad-message",
     );
+    let whole = encode(&log[1]);
+    let short = &whole[..whole.len() - 1];
+    problem(&hand_bytes(stage, door, own, short), 400, "bad-message");
+    // A permit is for one length.
+    let permit = Permit::new(own, &[0; 32], whole.len() as u64);
+    let more = format!("authorization: {permit}\r\n");
+    problem(&stage.post(door, &more, &whole), 403, "bad-signature");
+    // Longer than any statement of this session, and than this kind.
     problem(
-        &stage.post(door, JSON, "{\"message\":\"\"}"),
-        400,
-        "bad-message",
+        &hand_bytes(stage, door, own, &vec![0; 2 << 20]),
+        413,
+        "too-large",
     );
-    problem(
-        &stage.post(door, JSON, "{\"message\":\"ffffffff\"}"),
-        400,
-        "bad-message",
-    );
+    let mut long = whole.clone();
+    long[33..37].copy_from_slice(&10_000u32.to_le_bytes());
+    long.resize(10_000 + Statement::AROUND, 0);
+    problem(&hand_bytes(stage, door, own, &long), 422, "bad-field");
     let unknown = format!("/v1/sessions/0x{}/messages", "ab".repeat(32));
+    problem(&stage.post(&unknown, "", b"x"), 404, "no-such-session");
     problem(
-        &stage.post(&unknown, JSON, "{\"message\":\"00\"}"),
-        404,
-        "no-such-session",
-    );
-    problem(
-        &stage.post("/v1/sessions/here/messages", JSON, "{\"message\":\"00\"}"),
+        &stage.post("/v1/sessions/here/messages", "", b"x"),
         400,
         "bad-id",
     );
     problem(
-        &stage.post("/healthz", JSON, "{}"),
+        &stage.post("/healthz", "", b"{}"),
         405,
         "method-not-allowed",
     );
@@ -161,7 +185,7 @@ fn malformed(stage: &Stage, door: &str) {
     problem(&stage.get("/v1/sessions?wait=soon"), 400, "bad-wait");
     problem(&stage.get("/v1/sessions?after=-1"), 400, "bad-request");
     problem(
-        &stage.post("/rpc", JSON, &" ".repeat((1 << 20) + 1)),
+        &stage.post("/rpc", "", &vec![b' '; MAX_REQUEST_BYTES + 1]),
         413,
         "too-large",
     );
@@ -173,11 +197,13 @@ fn unsigned(stage: &Stage, door: &str, log: &[Statement]) {
     let Statement::SeedCommitment(said) = &log[1] else {
         panic!("{:?}", log[1])
     };
+    let keys = keys(stage);
+    let own = author(&keys, &log[1]);
     for at in [0, said.body.len() / 2, said.body.len() - 1] {
         let mut bent = said.clone();
         bent.body[at] ^= 1;
         problem(
-            &stage.post(door, JSON, &hexed(&Statement::SeedCommitment(bent))),
+            &hand(stage, door, own, &Statement::SeedCommitment(bent)),
             403,
             "bad-signature",
         );
@@ -195,26 +221,39 @@ fn unsigned(stage: &Stage, door: &str, log: &[Statement]) {
         senders: Vec::new(),
     };
     problem(
-        &stage.post(
+        &hand(
+            stage,
             door,
-            JSON,
-            &hexed(&Statement::Consent(Signed::new(&stranger, &consent))),
+            &stranger,
+            &Statement::Consent(Signed::new(&stranger, &consent)),
         ),
         403,
         "wrong-author",
     );
     problem(
-        &stage.post(
+        &hand(
+            stage,
             door,
-            JSON,
-            &hexed(&Statement::SeedCommitment(Signed::new(&stranger, &message))),
+            &stranger,
+            &Statement::SeedCommitment(Signed::new(&stranger, &message)),
+        ),
+        403,
+        "wrong-author",
+    );
+    // With a party's permit they are a stranger's words all the same.
+    problem(
+        &hand(
+            stage,
+            door,
+            own,
+            &Statement::SeedCommitment(Signed::new(&stranger, &message)),
         ),
         403,
         "wrong-author",
     );
     // A signature for one kind of statement is none for another.
     problem(
-        &stage.post(door, JSON, &hexed(&Statement::Ready(said.clone()))),
+        &hand(stage, door, own, &Statement::Ready(said.clone())),
         403,
         "bad-signature",
     );
@@ -227,17 +266,11 @@ fn misplaced(stage: &Stage, door: &str, log: &[Statement]) {
         panic!("{:?}", log[1])
     };
     let message: SeedCommitment = said.open().expect("it is signed");
-    let keys = (0..4).map(|i| stage.directory.path().join(format!("c{i}.key")));
-    let keys: Vec<Keys> = keys
-        .map(|path| Keys::load(&path).expect("a key file"))
-        .collect();
-    let own = keys
-        .iter()
-        .find(|k| k.network.verifying() == said.key)
-        .expect("one of ours said it");
+    let keys = keys(stage);
+    let own = author(&keys, &log[1]);
     let post = |message: &SeedCommitment| {
-        let statement = Statement::SeedCommitment(Signed::new(&own.network, message));
-        stage.post(door, JSON, &hexed(&statement))
+        let statement = Statement::SeedCommitment(Signed::new(own, message));
+        hand(stage, door, own, &statement)
     };
     problem(
         &post(&SeedCommitment {
@@ -296,5 +329,11 @@ fn misplaced(stage: &Stage, door: &str, log: &[Statement]) {
         problem(&stage.post(door, JSON, &hexed(&ready)), status, code);
     }
     // Only the coordinator opens a session, and not through the door.
-    problem(&stage.post(door, JSON, &hexed(&log[0])), 409, "conflict");
+    let coordinator = stage.directory.path().join("coordinator.key");
+    let coordinator = Keys::load(&coordinator).expect("a key file");
+    problem(
+        &hand(stage, door, &coordinator.network, &log[0]),
+        409,
+        "conflict",
+    );
 }

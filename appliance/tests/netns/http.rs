@@ -55,28 +55,24 @@ impl Answer {
     }
 }
 
-/// Asks `to` from inside `space`; an error if nobody answers.
+/// Asks `to` from inside `space`, with these header lines and this body; an error if nobody answers.
 pub(crate) fn ask(
     space: &Namespace,
     to: SocketAddr,
     method: &str,
     path: &str,
-    body: Option<(&str, &str)>,
+    (more, content): (&str, &[u8]),
 ) -> io::Result<Answer> {
-    let (kind, content) = body.unwrap_or(("", ""));
-    let kind = if kind.is_empty() {
-        String::new()
-    } else {
-        format!("content-type: {kind}\r\n")
-    };
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n{kind}content-length: {}\r\n\r\n{content}",
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n{more}content-length: {}\r\n\r\n",
         content.len()
     );
+    let request = [head.as_bytes(), content].concat();
     let exchange = move || {
         let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(request.as_bytes())?;
+        // What is refused by its head may not be taken whole.
+        let _refused_early = stream.write_all(&request);
         let mut raw = Vec::new();
         // A server that refuses a body may close before it has read all of it: what it said counts.
         match stream.read_to_end(&mut raw) {

@@ -217,7 +217,7 @@ impl Stage {
             self.api(),
             "GET",
             path,
-            None,
+            ("", b""),
         )
         .ok()
     }
@@ -229,15 +229,15 @@ impl Stage {
             .unwrap_or_else(|| panic!("no answer to GET {path}"))
     }
 
-    /// POSTs to the coordinator's API.
+    /// POSTs to the coordinator's API, with these header lines.
     #[track_caller]
-    pub(crate) fn post(&self, path: &str, kind: &str, body: &str) -> Answer {
+    pub(crate) fn post(&self, path: &str, more: &str, body: &[u8]) -> Answer {
         let asked = http::ask(
             &self.lab.namespace(Host::Coordinator),
             self.api(),
             "POST",
             path,
-            Some((kind, body)),
+            (more, body),
         );
         asked.unwrap_or_else(|e| panic!("no answer to POST {path}: {e}"))
     }

@@ -204,7 +204,7 @@ impl Host {
                             let seat = begun.clone();
                             let kept = tokio::task::spawn_blocking(move || seat.keep(s)).await;
                             let kept = kept.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
-                            self.node.api.say(&challenge, &kept).await.map_err(|e| format!("{name}: {e}"))?;
+                            self.node.api.say(&self.node.network, &challenge, &kept).await.map_err(|e| format!("{name}: {e}"))?;
                         }
                         None => return Ok(()),
                     },

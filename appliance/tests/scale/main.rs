@@ -23,8 +23,10 @@ mod host;
 mod link;
 mod report;
 mod scene;
+mod strangers;
 mod town;
 mod usage;
+mod verify;
 
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;

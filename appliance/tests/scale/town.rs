@@ -169,6 +169,17 @@ impl Town {
         Usage::of(self.coordinator.0.id())
     }
 
+    /// The most memory that its process had is what it has now.
+    pub(crate) fn forget_peak(&self) {
+        let file = format!("/proc/{}/clear_refs", self.coordinator.0.id());
+        std::fs::write(file, "5").unwrap();
+    }
+
+    /// The bundle that a payer of a round saved.
+    pub(crate) fn bundle(&self, round: &str, at: usize) -> PathBuf {
+        self.home.path().join(format!("{round}-{at}.bundle"))
+    }
+
     /// CPU time a second of wall time that the coordinator takes with everybody there and nothing
     /// measured; watched while every other host's heartbeat comes.
     pub(crate) async fn at_rest(&self) -> f64 {
@@ -265,7 +276,13 @@ fn coordinator(home: &std::path::Path) -> (Daemon, String) {
         key = "coordinator.key"
         state_dir = "coordinator"
         log.level = "warn"
-        coordinator = {{ listen = "{listen}" }}
+        # All hosts are one address here.
+        [coordinator]
+        listen = "{listen}"
+        max_connections_each = 1024
+        max_requests_each = 1000000
+        max_reading_each = "100s"
+        max_newcomers_gas_each = 1000000000
         [chain]
         block_interval = "100ms"
         dispute_window = "1s"

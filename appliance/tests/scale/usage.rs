@@ -12,6 +12,8 @@ pub(crate) struct Usage {
     pub(crate) cpu_s: f64,
     /// Memory that is resident, bytes.
     pub(crate) rss_bytes: u64,
+    /// The most that was, bytes.
+    pub(crate) peak_bytes: u64,
 }
 
 impl Usage {
@@ -22,14 +24,14 @@ impl Usage {
             std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
         };
         let status = read("status");
-        let resident = status
-            .lines()
-            .find_map(|l| l.strip_prefix("VmRSS:"))
-            .unwrap();
-        let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+        let kib = |name: &str| -> u64 {
+            let found = status.lines().find_map(|l| l.strip_prefix(name)).unwrap();
+            found.trim().trim_end_matches(" kB").parse().unwrap()
+        };
         Self {
             cpu_s: ticks(&read("stat")) as f64 / ticks_a_second() as f64,
-            rss_bytes: kib * 1024,
+            rss_bytes: kib("VmRSS:") * 1024,
+            peak_bytes: kib("VmHWM:") * 1024,
         }
     }
 }

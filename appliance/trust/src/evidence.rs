@@ -18,8 +18,9 @@ use crate::identity::Address;
 
 /// Longest name of a proof, bytes: it is a short string on the chain.
 pub const NAME_MAX: usize = 31;
-/// Longest evidence, bytes: 64 challengers at 10 Gbit/s for 10 s are a bundle of 1 MB; this leaves room.
-pub const EVIDENCE_MAX: usize = 32 << 20;
+/// Longest evidence, bytes: all statements of the largest session at their longest (64 challengers of four million
+/// packets each), which the proof checks when it is built. 64 challengers at 10 Gbit/s for 10 s are a bundle of 1 MB.
+pub const EVIDENCE_MAX: usize = 64 << 20;
 
 const FILE: Container = Container {
     magic: b"PLUMBEVD",

@@ -137,6 +137,11 @@ impl Signed {
     /// Verifies the signature, then decodes: no unauthenticated byte is interpreted.
     pub fn open<M: Message>(&self) -> Result<M, SignedError> {
         self.key.verify(M::DOMAIN, &self.body, &self.signature)?;
+        self.read()
+    }
+
+    /// Decodes only: for bytes whose signature was verified before.
+    pub fn read<M: Message>(&self) -> Result<M, SignedError> {
         crate::encoding::decode(&self.body).map_err(SignedError::Encoding)
     }
 }

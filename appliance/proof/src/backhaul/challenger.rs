@@ -26,7 +26,7 @@ use super::messages::{
 use super::pace;
 use super::params::{AHEAD_MOST_NS, DEADLINE_DURATIONS};
 use super::probes::Probes;
-use super::record::{MAX_RTTS, Record, Refusal, seed_hash};
+use super::record::{Record, Refusal, seed_hash};
 use super::replay;
 use super::rtt;
 use super::sendlog::SendLog;
@@ -418,7 +418,8 @@ impl Challenger {
         );
         if let (Some((_, round_trip)), true) = (opened, header.sent_ns == sent_ns) {
             self.probes.heard_ns = at_ns;
-            if self.probes.answered.len() < MAX_RTTS {
+            let most = self.record.notice.message.terms.echoes_most();
+            if (self.probes.answered.len() as u64) < most {
                 self.probes.round_trips.push((window, round_trip));
                 self.probes.answered.push(sample);
             }

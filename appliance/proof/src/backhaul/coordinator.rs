@@ -9,7 +9,7 @@
 use plumbline_trust::encoding::Digest;
 use plumbline_trust::identity::{NetworkKey, Signed};
 
-use super::messages::{Begun, Consent, Notice, Statement};
+use super::messages::{Begun, Consent, Notice, Statement, Verified};
 use super::params::STEP_TIMEOUT_NS;
 use super::record::{Record, Refusal};
 
@@ -78,19 +78,34 @@ impl Coordinator {
         statement: Statement,
         now_ns: u64,
     ) -> Result<Vec<CoordinatorAction>, Refusal> {
-        if matches!(statement, Statement::Notice(_) | Statement::Begun(_)) {
+        self.record.admits(&statement.head())?;
+        self.hear_verified(Verified::new(statement)?, now_ns)
+    }
+
+    /// The same of a statement whose signature was verified before.
+    pub fn hear_verified(
+        &mut self,
+        verified: Verified,
+        now_ns: u64,
+    ) -> Result<Vec<CoordinatorAction>, Refusal> {
+        let name = verified.statement().name();
+        if matches!(
+            verified.statement(),
+            Statement::Notice(_) | Statement::Begun(_)
+        ) {
             // Only this coordinator says these, and not through the door.
-            return Err(Refusal::Conflict(statement.name()));
+            return Err(Refusal::Conflict(name));
         }
         if self.judged {
             return Err(Refusal::TooEarly {
-                what: statement.name(),
+                what: name,
                 missing: "a new request; this one is judged",
             });
         }
-        if !self.record.absorb(&statement)? {
+        if !self.record.absorb_verified(&verified)? {
             return Ok(Vec::new());
         }
+        let statement = verified.into_statement();
         let revealed = matches!(statement, Statement::Reveal(_));
         self.log.push(statement);
         if revealed {

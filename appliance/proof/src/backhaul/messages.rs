@@ -17,9 +17,10 @@ use std::net::SocketAddr;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use plumbline_trust::encoding::{Digest, domain, hash};
-use plumbline_trust::identity::{Address, Message, Signature, Signed, VerifyingKey};
+use plumbline_trust::identity::{Address, Message, Signature, Signed, SignedError, VerifyingKey};
 use plumbline_trust::selection::Look;
 
+pub use super::head::{Head, Kind};
 use super::params::Terms;
 
 /// Id of a challenge: the contract's request id.
@@ -391,20 +392,50 @@ pub enum Statement {
 }
 
 impl Statement {
+    /// Bytes of a statement beside its message's: the head and the signature.
+    pub const AROUND: usize = Head::BYTES + 64;
+
+    /// Which kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Notice(_) => Kind::Notice,
+            Self::SeedCommitment(_) => Kind::SeedCommitment,
+            Self::Consent(_) => Kind::Consent,
+            Self::Begun(_) => Kind::Begun,
+            Self::Ready(_) => Kind::Ready,
+            Self::Start(_) => Kind::Start,
+            Self::Commit(_) => Kind::Commit,
+            Self::Reveal(_) => Kind::Reveal,
+            Self::Report(_) => Kind::Report,
+            Self::Abort(_) => Kind::Abort,
+        }
+    }
+
     /// Name of the kind, as shown to people.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Notice(_) => "notice",
-            Self::SeedCommitment(_) => "seed-commitment",
-            Self::Consent(_) => "consent",
-            Self::Begun(_) => "begun",
-            Self::Ready(_) => "ready",
-            Self::Start(_) => "start",
-            Self::Commit(_) => "commit",
-            Self::Reveal(_) => "reveal",
-            Self::Report(_) => "report",
-            Self::Abort(_) => "abort",
+        self.kind().name()
+    }
+
+    /// How its bytes begin.
+    pub fn head(&self) -> Head {
+        let signed = self.signed();
+        Head {
+            kind: self.kind(),
+            key: signed.key,
+            // Borsh cannot write a longer one either.
+            body: u32::try_from(signed.body.len()).unwrap_or(u32::MAX),
         }
+    }
+
+    /// Whether its author's signature holds.
+    ///
+    /// # Errors
+    /// It does not, or the key is none.
+    pub fn verify(&self) -> Result<(), SignedError> {
+        let signed = self.signed();
+        signed
+            .key
+            .verify(self.kind().domain(), &signed.body, &signed.signature)
     }
 
     /// The message as signed, whatever its kind.
@@ -433,4 +464,29 @@ pub trait Settlement {
     fn sign_commit(&self, notice: &Notice, commit: &Commit) -> Vec<u8>;
     /// Challenger's signature over a report (its `settlement` field is not yet filled).
     fn sign_report(&self, notice: &Notice, report: &Report) -> Vec<u8>;
+}
+
+/// A statement whose signature was verified: hashing a long one takes a while, so it is done where nobody waits.
+#[derive(Clone, Debug)]
+pub struct Verified(Statement);
+
+impl Verified {
+    /// Verifies the author's signature.
+    ///
+    /// # Errors
+    /// See [`Statement::verify`].
+    pub fn new(statement: Statement) -> Result<Self, SignedError> {
+        statement.verify()?;
+        Ok(Self(statement))
+    }
+
+    /// The statement.
+    pub fn statement(&self) -> &Statement {
+        &self.0
+    }
+
+    /// The statement.
+    pub fn into_statement(self) -> Statement {
+        self.0
+    }
 }

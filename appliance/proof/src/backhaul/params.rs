@@ -52,6 +52,11 @@ pub const PROBE_GAP_LOADED_NS: u64 = 20_000_000;
 /// Probes of all challengers take at most one part in so many of the claim: they are on the link that is
 /// measured, and are not counted.
 pub const PROBE_PART: u64 = 500;
+/// Echoes that a report holds beside those of the flood: probes before it go on for a step's time-out until one is
+/// answered, and those of a flood for as long after it until the commitment comes.
+const ECHOES_BESIDE: u64 = 768;
+/// Most echoes of one report, of the longest phase.
+pub const ECHOES_MOST: u64 = echoes(*DURATION_MS.end());
 /// Bytes of a probe at the IP layer, over IPv6.
 const PROBE_BYTES: u64 = 64 + 48;
 /// An echo that takes longer is lost, ns.
@@ -116,6 +121,12 @@ const _: () = assert!((T_MIN_PERCENT * OFFER_SLOTS).is_multiple_of(100));
 const _: () = assert!(*LEAD_NS.end() < AHEAD_MOST_NS);
 const _: () = assert!(COMMIT_REPEAT_NS < COMMIT_GIVE_UP_NS && DRAIN_QUIET_NS < DRAIN_LIMIT_NS);
 const _: () = assert!(SETTLE_NS + PROBE_GAP_NS < DRAIN_QUIET_NS);
+
+/// Echoes of a phase of this duration and of the time until it is given up, at the smallest gap.
+const fn echoes(duration_ms: u32) -> u64 {
+    let loaded = (DEADLINE_DURATIONS + 1) * duration_ms as u64 * 1_000_000;
+    ECHOES_BESIDE + loaded.div_ceil(PROBE_GAP_LOADED_NS)
+}
 
 /// Why terms were refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -335,6 +346,12 @@ impl Terms {
         u64::try_from(all).unwrap_or(u64::MAX)
     }
 
+    /// Bytes that all n offer in D, at the IP layer: what a link of K carries of a phase, however long it takes.
+    pub fn offer_bytes(&self) -> u64 {
+        let bits = u128::from(self.offer_total_bps()) * u128::from(self.duration_ms);
+        u64::try_from(bits / 8_000).unwrap_or(u64::MAX)
+    }
+
     /// Packets one challenger may send at most: its rate until the deadline, rounded up.
     pub fn cap_packets(&self) -> u64 {
         let sent =
@@ -347,6 +364,12 @@ impl Terms {
         let bits = 8 * PROBE_BYTES * u64::from(self.n) * PROBE_PART;
         let gap = u128::from(bits) * 1_000_000_000 / u128::from(self.claim_bps.max(1));
         u64::try_from(gap).map_or(u64::MAX, |gap| gap.max(PROBE_GAP_LOADED_NS))
+    }
+
+    /// Most echoes that a report may hold: what is answered beyond them is not kept. Bounds the report, and the work of
+    /// whoever checks it.
+    pub fn echoes_most(&self) -> u64 {
+        echoes(self.duration_ms.min(*DURATION_MS.end()))
     }
 
     /// Without an echo for so long a flood stops, ns.

@@ -8,25 +8,19 @@ use plumbline_trust::identity::{Signed, SignedError, VerifyingKey, binding_messa
 use plumbline_trust::selection::Draw;
 
 use super::messages::{
-    ABORT_WORDS_MAX, Abort, Begun, ChallengeId, Commit, Consent, Member, Notice, Ready, Report,
-    Reveal, SeedCommitment, Start, Statement,
+    ABORT_WORDS_MAX, Abort, Begun, ChallengeId, Commit, Consent, Head, Kind, Member, Notice, Ready,
+    Report, Reveal, SeedCommitment, Start, Statement, Verified,
 };
 use super::params::{DEADLINE_DURATIONS, SLICES, TermsError};
 use super::sendlog::BACK_SLOTS;
+use super::sizes;
 use super::uplink;
 
-/// Most probes whose echoes a report may carry: bounds the work of whoever checks it.
-pub const MAX_RTTS: usize = 4096;
 /// Most names of fates and of the packet path in a reveal: far above what there are.
 const WORDS_MOST: usize = 256;
 /// Most probes and acknowledgements that a challenger sends beyond its packets: those of the longest phase, and
 /// every commitment's copy acknowledged.
 const CONTROL_MOST: u64 = 16_384;
-/// Most bytes of any one statement's body: a reveal of 64 bitmaps at the largest cap.
-pub const MAX_BODY: usize = 40 << 20;
-/// Most bytes of the body of a kind that holds no bitmaps: a report of [`MAX_RTTS`] echoes of some 150 bytes each.
-pub const MAX_WORDS: usize = 1 << 20;
-
 /// Why a statement was not taken. The names are the API's error codes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -222,19 +216,67 @@ impl Record {
         &self.notice.message.challenge
     }
 
-    /// Takes one more statement. `Ok(false)`: it was already there, word for word.
-    pub fn absorb(&mut self, statement: &Statement) -> Result<bool, Refusal> {
-        let what = statement.name();
-        let most = match statement {
-            Statement::Reveal(_) => MAX_BODY,
-            _ => MAX_WORDS,
+    /// Whether this is the key of the prover, the coordinator or a challenger.
+    pub fn is_party(&self, key: &VerifyingKey) -> bool {
+        let notice = &self.notice.message;
+        let mut members = notice
+            .challengers
+            .iter()
+            .chain([&notice.prover, &notice.coordinator]);
+        members.any(|m| m.key == *key)
+    }
+
+    /// Whether a statement that begins like this is wanted here at all: its author is the party whose word the
+    /// kind is, and it is no longer than the terms let it be. A stranger's words are not even read.
+    ///
+    /// # Errors
+    /// Who may say it, or how long it may be.
+    pub fn admits(&self, head: &Head) -> Result<(), Refusal> {
+        let what = head.kind.name();
+        let notice = &self.notice.message;
+        let prover = head.key == notice.prover.key;
+        let challenger = notice.challengers.iter().any(|c| c.key == head.key);
+        let (allowed, may) = match head.kind {
+            Kind::Notice | Kind::Begun => ("the coordinator", head.key == notice.coordinator.key),
+            Kind::Consent | Kind::Start | Kind::Commit | Kind::Reveal => ("the prover", prover),
+            Kind::SeedCommitment | Kind::Ready | Kind::Report => ("a challenger", challenger),
+            Kind::Abort => ("the prover or a challenger", prover || challenger),
         };
-        if statement.signed().body.len() > most {
-            return Err(Refusal::Field {
+        if !may {
+            return Err(Refusal::Author {
                 what,
-                why: format!("is longer than {most} bytes"),
+                allowed,
+                key: head.key,
             });
         }
+        let most = sizes::most(head.kind, &notice.terms);
+        if u64::from(head.body) > most {
+            return Err(Refusal::Field {
+                what,
+                why: format!(
+                    "has {} bytes; with these terms at most {most} are taken",
+                    head.body
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes one more statement. `Ok(false)`: it was already there, word for word.
+    pub fn absorb(&mut self, statement: &Statement) -> Result<bool, Refusal> {
+        self.admits(&statement.head())?;
+        statement.verify()?;
+        self.take(statement)
+    }
+
+    /// The same of one whose signature was verified before.
+    pub fn absorb_verified(&mut self, verified: &Verified) -> Result<bool, Refusal> {
+        self.admits(&verified.statement().head())?;
+        self.take(verified.statement())
+    }
+
+    fn take(&mut self, statement: &Statement) -> Result<bool, Refusal> {
+        let what = statement.name();
         if self.abort.is_some() && !matches!(statement, Statement::Notice(_) | Statement::Abort(_))
         {
             return Err(Refusal::TooEarly {
@@ -242,12 +284,11 @@ impl Record {
                 missing: "a new request; the prover gave this one up",
             });
         }
-        self.party(what, statement.signed())?;
         match statement {
             Statement::Notice(s) if *s == self.notice.signed => Ok(false),
             Statement::Notice(_) => Err(Refusal::Conflict(what)),
             Statement::SeedCommitment(s) => {
-                let message: SeedCommitment = s.open()?;
+                let message: SeedCommitment = s.read()?;
                 self.same(what, &message.challenge, 0)?;
                 let at = self.challenger(what, s, message.index)?;
                 uplink::record::seed(&self.notice.message, &message)?;
@@ -256,14 +297,14 @@ impl Record {
                 keep(what, &mut self.seeds[at], s, message)
             }
             Statement::Consent(s) => {
-                let message: Consent = s.open()?;
+                let message: Consent = s.read()?;
                 self.same(what, &message.challenge, 0)?;
                 self.prover(what, s)?;
                 self.consented(&message)?;
                 keep(what, &mut self.consent, s, message)
             }
             Statement::Begun(s) => {
-                let message: Begun = s.open()?;
+                let message: Begun = s.read()?;
                 self.same(what, &message.challenge, 0)?;
                 author(
                     what,
@@ -281,7 +322,7 @@ impl Record {
                 keep(what, &mut self.begun, s, message)
             }
             Statement::Ready(s) => {
-                let message: Ready = s.open()?;
+                let message: Ready = s.read()?;
                 self.same(what, &message.challenge, 0)?;
                 need(what, "the consent", self.consent.as_ref())?;
                 let at = self.challenger(what, s, message.index)?;
@@ -292,7 +333,7 @@ impl Record {
                 Ok(fresh)
             }
             Statement::Start(s) => {
-                let message: Start = s.open()?;
+                let message: Start = s.read()?;
                 self.same(what, &message.challenge, message.phase)?;
                 self.prover(what, s)?;
                 need(what, "the set-up is anchored", self.begun.as_ref())?;
@@ -301,7 +342,7 @@ impl Record {
                 Ok(fresh)
             }
             Statement::Commit(s) => {
-                let message: Commit = s.open()?;
+                let message: Commit = s.read()?;
                 self.same(what, &message.challenge, message.phase)?;
                 self.prover(what, s)?;
                 need(what, "the start", self.start.as_ref())?;
@@ -318,7 +359,7 @@ impl Record {
                 keep(what, &mut self.commit, s, message)
             }
             Statement::Reveal(s) => {
-                let message: Reveal = s.open()?;
+                let message: Reveal = s.read()?;
                 self.same(what, &message.challenge, message.phase)?;
                 self.prover(what, s)?;
                 need(what, "the commitment", self.commit.as_ref())?;
@@ -326,13 +367,14 @@ impl Record {
                 keep(what, &mut self.reveal, s, message)
             }
             Statement::Report(s) => {
-                let message: Report = s.open()?;
+                let message: Report = s.read()?;
                 self.same(what, &message.challenge, message.phase)?;
                 need(what, "the reveal", self.reveal.as_ref())?;
-                if message.rtts.len() > MAX_RTTS {
+                let most = self.notice.message.terms.echoes_most();
+                if message.rtts.len() as u64 > most {
                     return Err(Refusal::Field {
                         what: "report.rtts",
-                        why: format!("has {} entries; at most {MAX_RTTS}", message.rtts.len()),
+                        why: format!("has {} entries; at most {most}", message.rtts.len()),
                     });
                 }
                 if message.sent_back.len() as u64 > BACK_SLOTS {
@@ -389,7 +431,7 @@ impl Record {
     }
 
     fn aborted(&mut self, what: &'static str, signed: &Signed) -> Result<bool, Refusal> {
-        let message: Abort = signed.open()?;
+        let message: Abort = signed.read()?;
         self.same(what, &message.challenge, 0)?;
         let at = match message.index {
             None => {
@@ -427,23 +469,6 @@ impl Record {
             Some(at) => &mut self.out[at],
         };
         keep(what, slot, signed, message)
-    }
-
-    /// A stranger's words are not even read: their signature is not checked, nor what they hold decoded.
-    fn party(&self, what: &'static str, signed: &Signed) -> Result<(), Refusal> {
-        let notice = &self.notice.message;
-        let mut members = notice
-            .challengers
-            .iter()
-            .chain([&notice.prover, &notice.coordinator]);
-        if members.any(|m| m.key == signed.key) {
-            return Ok(());
-        }
-        Err(Refusal::Author {
-            what,
-            allowed: "a party of this session",
-            key: signed.key,
-        })
     }
 
     fn same(&self, what: &'static str, challenge: &ChallengeId, phase: u8) -> Result<(), Refusal> {

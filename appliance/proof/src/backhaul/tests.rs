@@ -1,6 +1,7 @@
 //! A whole proof on virtual time: the four machines, an ideal FIFO link, no kernel.
 
 mod abort;
+mod fuzz;
 mod offence;
 
 use std::net::SocketAddr;

@@ -59,6 +59,9 @@ pub use variables::Held;
 
 /// How long one answer may take, the attempts at several endpoints included.
 const ANSWER: Duration = Duration::from_secs(10);
+/// How long a connection is kept that nothing is asked on: coordinators close theirs after 15 s, and no request may
+/// meet one that is being closed.
+pub(in crate::chain) const IDLE: Duration = Duration::from_secs(5);
 /// What the embedded engine calls itself.
 const EMBEDDED: &str = "embedded";
 /// First and longest pause between two looks for a receipt: an embedded chain has it at once, others make
@@ -156,6 +159,7 @@ impl ChainClient {
         let parsed = reqwest::Url::parse(url).map_err(|e| malformed(e.to_string()))?;
         let http = reqwest::Client::builder()
             .timeout(ANSWER)
+            .pool_idle_timeout(IDLE)
             // A chain on a measurement's own network is never behind a web proxy.
             .no_proxy()
             .build()

@@ -19,6 +19,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::chain::client::IDLE;
+
 use super::copy::{Copy, CopyError};
 use super::disk::Founding;
 use super::export::{Frame, Watch};
@@ -159,6 +161,7 @@ impl Upstream {
     pub fn http(url: &str) -> Result<Self, FollowError> {
         let client = reqwest::Client::builder()
             .timeout(ANSWER)
+            .pool_idle_timeout(IDLE)
             // A chain on a measurement's own network is never behind a web proxy.
             .no_proxy()
             .build();

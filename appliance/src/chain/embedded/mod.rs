@@ -25,6 +25,7 @@
 //!
 //! Tests: beside each module, `rpc` over the in-process transport, and `appliance/tests/chain/`.
 
+mod admission;
 mod answers;
 mod audit;
 mod copy;

@@ -4,6 +4,7 @@
 //! is on disk. Only the newest state is kept: a call as of another block is refused and says so.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use alloy::consensus::transaction::{Recovered, SignerRecoverable};
 use alloy::consensus::{Transaction as _, TxEnvelope};
@@ -11,12 +12,18 @@ use alloy::eips::eip2718::Decodable2718;
 use alloy::eips::{BlockId, BlockNumberOrTag, Typed2718};
 use alloy::primitives::{Address, B256, Bytes, U64, U256};
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::disk::Snapshot;
 use super::execute::Place;
 use super::message::{Answer, Failure, Parameters, result};
-use super::{Embedded, reads};
+use super::{Embedded, admission, reads};
+use crate::chain::caller::{Caller, seconds};
 
+/// Reads of the network at once: one core is left to whoever measures.
+static READERS: Semaphore = Semaphore::const_new(2);
+/// Longest wait for one of them.
+const TURN_TIME: Duration = Duration::from_secs(5);
 /// Longest request, in bytes: a deployment of the largest contract that the EVM allows, in hex, fits twice.
 pub const MAX_REQUEST_BYTES: usize = 256 << 10;
 /// Most requests of a batch.
@@ -34,6 +41,15 @@ impl Embedded {
     /// Answers a request, or a batch of them, given as bytes: what an HTTP server hands in and out.
     /// Empty when there is nothing to answer (notifications only).
     pub async fn rpc_bytes(self: &Arc<Self>, request: &[u8]) -> Vec<u8> {
+        self.bytes(request, None).await
+    }
+
+    /// The same for somebody on the network, who is served within its quota.
+    pub async fn serve(self: &Arc<Self>, request: &[u8], caller: &Arc<Caller>) -> Vec<u8> {
+        self.bytes(request, Some(caller)).await
+    }
+
+    async fn bytes(self: &Arc<Self>, request: &[u8], caller: Option<&Arc<Caller>>) -> Vec<u8> {
         let answer = if request.len() > MAX_REQUEST_BYTES {
             let told = format!(
                 "the request has {} bytes; at most {MAX_REQUEST_BYTES} are allowed",
@@ -42,7 +58,7 @@ impl Embedded {
             nobody(Failure::limit(told))
         } else {
             match serde_json::from_slice(request) {
-                Ok(request) => self.rpc(request).await,
+                Ok(request) => self.rpc_as(request, caller).await,
                 Err(e) => nobody(Failure::new(-32700, e.to_string())),
             }
         };
@@ -54,6 +70,10 @@ impl Embedded {
 
     /// Answers a request, or a batch of them. `null` when there is nothing to answer.
     pub async fn rpc(self: &Arc<Self>, request: Value) -> Value {
+        self.rpc_as(request, None).await
+    }
+
+    async fn rpc_as(self: &Arc<Self>, request: Value, caller: Option<&Arc<Caller>>) -> Value {
         match request {
             Value::Array(batch) if batch.is_empty() => {
                 nobody(Failure::malformed("the batch is empty"))
@@ -68,7 +88,7 @@ impl Embedded {
             Value::Array(batch) => {
                 let mut answers = Vec::with_capacity(batch.len());
                 for request in batch {
-                    let answer = self.one(request).await;
+                    let answer = self.one(request, caller).await;
                     if !answer.is_null() {
                         answers.push(answer);
                     }
@@ -79,11 +99,11 @@ impl Embedded {
                     Value::Array(answers)
                 }
             }
-            request => self.one(request).await,
+            request => self.one(request, caller).await,
         }
     }
 
-    async fn one(self: &Arc<Self>, request: Value) -> Value {
+    async fn one(self: &Arc<Self>, request: Value, caller: Option<&Arc<Caller>>) -> Value {
         let Value::Object(mut request) = request else {
             return nobody(Failure::malformed("a request is a JSON object"));
         };
@@ -99,7 +119,7 @@ impl Embedded {
             Some(_) => Err(Failure::parameters("params is a list")),
         };
         let answer = match parameters {
-            Ok(list) => self.answer(method, Parameters(list)).await,
+            Ok(list) => self.answer(method, Parameters(list), caller).await,
             Err(failure) => Err(failure),
         };
         match id {
@@ -109,22 +129,48 @@ impl Embedded {
         }
     }
 
-    async fn answer(self: &Arc<Self>, method: String, parameters: Parameters) -> Answer {
+    async fn answer(
+        self: &Arc<Self>,
+        method: String,
+        parameters: Parameters,
+        caller: Option<&Arc<Caller>>,
+    ) -> Answer {
+        // Whoever has no quota left is told so before anything is done; each entry of a batch is a request.
+        let turn = match caller {
+            Some(caller) => Some(turn(caller).await?),
+            None => None,
+        };
         if method == "eth_sendRawTransaction" {
-            return self.send(parameters.get(0, "transaction")?).await;
+            return self.send(parameters.get(0, "transaction")?, turn).await;
         }
         let chain = Arc::clone(self);
         // Reads take disk and EVM time; they must not hold up the runtime's own threads.
-        tokio::task::spawn_blocking(move || chain.read(&method, &parameters))
-            .await
-            .unwrap_or_else(|e| Err(Failure::new(-32603, e.to_string())))
+        tokio::task::spawn_blocking(move || {
+            metered(turn.as_ref(), || chain.read(&method, &parameters))
+        })
+        .await
+        .unwrap_or_else(|e| Err(Failure::new(-32603, e.to_string())))
     }
 
-    async fn send(&self, raw: Bytes) -> Answer {
-        let transaction = decode(&raw, self.deployment.chain_id)?;
-        let hash = *transaction.inner().tx_hash();
-        // Sent again after an answer was lost: it is in the chain already.
-        if self.disk.snapshot()?.find(hash)?.is_none() {
+    async fn send(self: &Arc<Self>, raw: Bytes, turn: Option<Turn>) -> Answer {
+        let chain = Arc::clone(self);
+        let looked = tokio::task::spawn_blocking(move || {
+            metered(turn.as_ref(), || {
+                let transaction = decode(&raw, chain.deployment.chain_id)?;
+                let snapshot = chain.disk.snapshot()?;
+                let hash = *transaction.inner().tx_hash();
+                // Sent again after an answer was lost: it is in the chain already.
+                let is_new = snapshot.find(hash)?.is_none();
+                if let Some((caller, _)) = turn.as_ref().filter(|_| is_new) {
+                    admission::admit(&snapshot, &chain.deployment, &transaction, caller)?;
+                }
+                Ok((hash, is_new.then_some(transaction)))
+            })
+        });
+        let (hash, new) = looked
+            .await
+            .unwrap_or_else(|e| Err(Failure::new(-32603, e.to_string())))?;
+        if let Some(transaction) = new {
             self.sequencer.submit(transaction).await?;
         }
         result(&hash)
@@ -196,6 +242,34 @@ impl Embedded {
             )),
         }
     }
+}
+
+/// A caller's turn in the small pool that serves the network.
+type Turn = (Arc<Caller>, SemaphorePermit<'static>);
+
+/// A turn, once the caller may ask and a thread of the pool is free.
+async fn turn(caller: &Arc<Caller>) -> Result<Turn, Failure> {
+    let wait = |wait| {
+        Failure::limit(format!(
+            "this address asks for more than its share; ask again in {} s",
+            seconds(wait)
+        ))
+    };
+    caller.request(1).map_err(wait)?;
+    drop(caller.read().map_err(wait)?);
+    match tokio::time::timeout(TURN_TIME, READERS.acquire()).await {
+        Ok(Ok(permit)) => Ok((Arc::clone(caller), permit)),
+        _ => Err(Failure::limit("others are served now; ask again in 1 s")),
+    }
+}
+
+/// Does `work` on the caller's time, if there is one.
+fn metered<T>(
+    turn: Option<&Turn>,
+    work: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let _reading = turn.map(|(caller, _)| caller.spending());
+    work()
 }
 
 fn envelope(id: &Value, answer: &Answer) -> Value {

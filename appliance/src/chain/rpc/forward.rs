@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Endpoints, EndpointsError};
+use crate::chain::caller::{Caller, seconds};
 use crate::chain::embedded::{MAX_BATCH, MAX_REQUEST_BYTES};
 
 /// What a coordinator answers by itself: when a block counts as settled.
@@ -49,7 +50,7 @@ impl Endpoints {
     ///
     /// # Errors
     /// No endpoint answers: whoever asked can try again later.
-    pub async fn rpc_bytes(&self, request: &[u8]) -> Result<Vec<u8>, EndpointsError> {
+    pub async fn serve(&self, request: &[u8], caller: &Caller) -> Result<Vec<u8>, EndpointsError> {
         let answer = if request.len() > MAX_REQUEST_BYTES {
             let told = format!(
                 "the request has {} bytes; at most {MAX_REQUEST_BYTES} are allowed",
@@ -58,8 +59,8 @@ impl Endpoints {
             refusal(&Value::Null, LIMIT, &told)
         } else {
             match serde_json::from_slice(request) {
-                Ok(Value::Array(batch)) => self.batch(batch).await?,
-                Ok(one) => self.one(one).await?,
+                Ok(Value::Array(batch)) => self.batch(batch, caller).await?,
+                Ok(one) => self.one(one, caller).await?,
                 Err(e) => refusal(&Value::Null, NOT_JSON, &e.to_string()),
             }
         };
@@ -70,7 +71,7 @@ impl Endpoints {
         })
     }
 
-    async fn batch(&self, batch: Vec<Value>) -> Result<Value, EndpointsError> {
+    async fn batch(&self, batch: Vec<Value>, caller: &Caller) -> Result<Value, EndpointsError> {
         if batch.is_empty() {
             return Ok(refusal(&Value::Null, MALFORMED, "the batch is empty"));
         }
@@ -83,7 +84,7 @@ impl Endpoints {
         }
         let mut answers = Vec::with_capacity(batch.len());
         for request in batch {
-            let answer = self.one(request).await?;
+            let answer = self.one(request, caller).await?;
             if !answer.is_null() {
                 answers.push(answer);
             }
@@ -95,7 +96,7 @@ impl Endpoints {
         })
     }
 
-    async fn one(&self, request: Value) -> Result<Value, EndpointsError> {
+    async fn one(&self, request: Value, caller: &Caller) -> Result<Value, EndpointsError> {
         let id = request.get("id").cloned();
         let answer = match request.get("method").and_then(Value::as_str) {
             // Whoever sent it meant something: this is no notification.
@@ -107,6 +108,13 @@ impl Endpoints {
                 json!({ "jsonrpc": "2.0", "id": id, "result": self.finality() })
             }
             Some(method) if METHODS.contains(&method) => {
+                if let Err(wait) = caller.request(1) {
+                    let told = format!(
+                        "this address asks for more than its share; ask again in {} s",
+                        seconds(wait)
+                    );
+                    return Ok(refusal(&id.unwrap_or_default(), LIMIT, &told));
+                }
                 let answer = self.exchange(request.to_string().as_bytes()).await?;
                 if id.is_none() {
                     return Ok(Value::Null);
@@ -131,10 +139,12 @@ fn refusal(id: &Value, code: i64, message: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chain::caller::Quota;
     use crate::chain::finality::Finality;
     use crate::chain::rpc::Options;
     use crate::chain::rpc::endpoint::Endpoint;
     use std::sync::Arc;
+    use std::time::Duration;
 
     /// Nobody listens there: what is answered is answered without a node.
     fn alone() -> Endpoints {
@@ -147,8 +157,16 @@ mod tests {
         }
     }
 
+    fn caller() -> Caller {
+        Caller::new(Quota {
+            requests_a_second: 1_000,
+            reading_a_second: Duration::from_secs(1),
+            newcomers_gas: 1,
+        })
+    }
+
     async fn ask(request: &str) -> Value {
-        let answer = alone().rpc_bytes(request.as_bytes()).await.unwrap();
+        let answer = alone().serve(request.as_bytes(), &caller()).await.unwrap();
         serde_json::from_slice(&answer).unwrap_or_default()
     }
 
@@ -174,7 +192,11 @@ mod tests {
     #[tokio::test]
     async fn a_chain_that_cannot_be_reached_is_no_answer() {
         let request = br#"{"id":1,"method":"eth_chainId"}"#;
-        let told = alone().rpc_bytes(request).await.unwrap_err().to_string();
+        let told = alone()
+            .serve(request, &caller())
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(told.contains("http://127.0.0.1:9"), "{told}");
     }
 }

@@ -11,7 +11,6 @@
 
 mod answer;
 mod control;
-mod limits;
 mod uplink;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -32,10 +31,9 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use self::control::Control;
-pub use self::limits::{Budget, Limits};
-use self::limits::{Share, Taken};
 use self::uplink::Ear;
 use super::conduct::{Conduct, Speaker};
+use super::limits::{Budget, Share, Taken};
 use super::node::{self, Node};
 use super::path;
 use crate::clock;
@@ -102,7 +100,7 @@ impl Challenger {
             loop {
                 tokio::select! {
                     statement = said.recv() => match statement {
-                        Some(s) => self.node.api.say(&challenge, &s).await.map_err(|e| e.to_string())?,
+                        Some(s) => self.node.api.say(&self.node.network, &challenge, &s).await.map_err(|e| e.to_string())?,
                         // The session thread has ended, and everything it said is delivered.
                         None => return Ok(()),
                     },
@@ -189,7 +187,8 @@ impl Session {
         let (machine, first) = Machine::new(notice, key, secrets, addresses.0, addresses.1)
             .map_err(|e| e.to_string())?;
         let data = Arc::new(data);
-        let terms = machine.record().notice.message.terms;
+        let notice = &machine.record().notice.message;
+        let (terms, price) = (notice.terms, notice.price_per_byte);
         let up = terms.direction == Direction::Up;
         let rate = terms.offer_each_bps();
         let shape = Shape::new(terms.size().payload(), rate, RING_BYTES);
@@ -197,6 +196,7 @@ impl Session {
             .cap_packets()
             .saturating_mul(terms.packet_bytes.into());
         let share = role.budget.take(Share {
+            price,
             rate: Rate(rate),
             bytes: Bytes(bytes),
             memory: Bytes(if up { 0 } else { shape.bytes() as u64 }),
@@ -372,14 +372,27 @@ impl Session {
                 }
                 ChallengerAction::Prepare(train, count) => self.prepare(train, count)?,
                 ChallengerAction::Send(to, datagram) => self.control.send(to, &datagram),
-                ChallengerAction::Flood(plan) => self.flood(plan)?,
-                ChallengerAction::Count(counting) => self.count(*counting)?,
+                ChallengerAction::Flood(plan) => {
+                    self.spent();
+                    self.flood(plan)?;
+                }
+                ChallengerAction::Count(counting) => {
+                    self.spent();
+                    self.count(*counting)?;
+                }
                 ChallengerAction::Stop => self.halt.store(true, Ordering::Relaxed),
                 ChallengerAction::Done => done = true,
                 ChallengerAction::Fail(why) => return Err(why),
             }
         }
         Ok(done)
+    }
+
+    /// From here on packets are sent or received.
+    fn spent(&mut self) {
+        if let Ok(share) = &mut self.share {
+            share.used();
+        }
     }
 
     fn prepare(&self, mut train: Box<Train>, count: usize) -> Result<(), String> {

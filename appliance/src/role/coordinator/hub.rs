@@ -1,6 +1,6 @@
 //! What the coordinator knows: the sessions, and who waits for news of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use plumbline_contracts::State;
 use plumbline_contracts::abi::backhaul::IBackhaul::Submission;
 use plumbline_proof::backhaul::coordinator::{Coordinator as Machine, CoordinatorAction};
-use plumbline_proof::backhaul::messages::{ChallengeId, Consent, Notice, Statement};
+use plumbline_proof::backhaul::messages::{ChallengeId, Consent, Notice, Statement, Verified};
 use plumbline_proof::backhaul::record::Refusal;
-use plumbline_trust::{Digest, NetworkKey};
+use plumbline_trust::{Digest, NetworkKey, VerifyingKey};
 use tokio::sync::{Notify, watch};
 
+use super::Terms;
 use crate::archive::Archive;
 use crate::chain::{ChainClient, Engine};
 use crate::clock;
@@ -29,6 +30,9 @@ const SESSIONS_MAX: usize = 1024;
 /// Sessions that are over kept in memory, for who still lists or reads them: nobody needs them any more, and
 /// each holds its whole log. Results and bundles are served from disk.
 const OVER_MAX: usize = 32;
+
+/// Requests that are not begun, kept for who asks why.
+const DECLINED_MAX: usize = 1024;
 
 /// Why a statement was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +73,17 @@ pub struct Session {
     /// Wakes the task that drives this session.
     pub wake: Notify,
     pending: Mutex<Vec<CoordinatorAction>>,
+    /// Who hands over a long statement now.
+    speaking: Mutex<Vec<VerifyingKey>>,
+}
+
+/// A party's turn to hand over a long statement.
+pub struct Turn(Arc<Session>, VerifyingKey);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.speaking().retain(|key| *key != self.1);
+    }
 }
 
 /// The coordinator's memory, shared by the HTTP server and the tasks that drive sessions.
@@ -91,6 +106,10 @@ pub struct Hub {
     pub metrics: Arc<Metrics>,
     /// How it behaves.
     pub conduct: Arc<dyn Conduct>,
+    /// Which requests it drives.
+    pub terms: Terms,
+    /// Those that it does not, and why: the last ones.
+    declined: Mutex<VecDeque<(ChallengeId, String)>>,
     sessions: Mutex<BTreeMap<ChallengeId, Arc<Session>>>,
     changes: watch::Sender<u64>,
 }
@@ -116,6 +135,8 @@ impl Hub {
             archive: Arc::new(archive),
             metrics,
             conduct: Arc::new(Honest),
+            terms: Terms::default(),
+            declined: Mutex::default(),
             sessions: Mutex::new(BTreeMap::new()),
             changes: watch::Sender::new(1),
         }
@@ -163,6 +184,7 @@ impl Hub {
             machine: Mutex::new(machine),
             wake: Notify::new(),
             pending: Mutex::new(Vec::new()),
+            speaking: Mutex::new(Vec::new()),
         });
         let mut sessions = self.sessions();
         if sessions.len() >= SESSIONS_MAX {
@@ -177,6 +199,22 @@ impl Hub {
     /// The session of a challenge, while it is in memory.
     pub fn session(&self, id: &ChallengeId) -> Option<Arc<Session>> {
         self.sessions().get(id).cloned()
+    }
+
+    /// A request that is not begun, for these reasons.
+    pub fn decline(&self, id: ChallengeId, why: String) {
+        let mut declined = self.declined.lock().unwrap_or_else(PoisonError::into_inner);
+        if declined.len() >= DECLINED_MAX {
+            declined.pop_front();
+        }
+        declined.push_back((id, why));
+    }
+
+    /// Why a request is not begun, if it is one of the last of those.
+    pub fn declined(&self, id: &ChallengeId) -> Option<String> {
+        let declined = self.declined.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = declined.iter().find(|(known, _)| known == id);
+        found.map(|(_, why)| why.clone())
     }
 
     /// How many sessions are in memory.
@@ -290,24 +328,41 @@ impl Session {
         look(&self.machine())
     }
 
-    /// Takes a statement: on disk before it is acknowledged. Blocks for a commit of the store.
+    /// Takes a statement whose signature was verified: on disk before it is acknowledged. Blocks for a commit of
+    /// the store.
     ///
     /// # Errors
     /// The protocol's refusal, or the store's.
-    pub fn hear(&self, store: &Store, statement: Statement) -> Result<(), HearError> {
+    pub fn hear(&self, store: &Store, verified: Verified) -> Result<(), HearError> {
         // What the contract will check is checked at the door, without holding the session: one bad signature
         // on the chain would be one report less, without a word to its author.
+        let statement = verified.statement();
         let signs = matches!(
             statement,
             Statement::Ready(_) | Statement::Reveal(_) | Statement::Report(_)
         );
         if signs {
             let before = self.read(|m| Before::of(m.record()));
-            settle::check(&before, &statement)?;
+            settle::check(&before, statement)?;
         }
         self.change(store, |machine| {
-            machine.hear(statement, clock::realtime_ns())
+            machine.hear_verified(verified, clock::realtime_ns())
         })
+    }
+
+    /// A party's turn to hand over a long statement, until it is dropped; `None` while it has one.
+    pub fn turn(self: &Arc<Self>, key: &VerifyingKey) -> Option<Turn> {
+        let mut speaking = self.speaking();
+        if speaking.contains(key) {
+            return None;
+        }
+        speaking.push(*key);
+        drop(speaking);
+        Some(Turn(self.clone(), *key))
+    }
+
+    fn speaking(&self) -> MutexGuard<'_, Vec<VerifyingKey>> {
+        self.speaking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts our own word that the set-up is anchored into the log.
@@ -373,11 +428,38 @@ impl Session {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lines of the log that are on disk, from line `after` on: what may be told.
-    pub fn told(&self, after: usize, most: usize) -> Vec<Statement> {
+    /// Bytes of the lines that [`told`](Self::told) would tell.
+    pub fn weight(&self, after: usize, most: usize, bytes: u64) -> u64 {
+        self.page(after, most, bytes, |s| s.signed().body.len() as u64)
+            .into_iter()
+            .sum()
+    }
+
+    /// Lines of the log that are on disk, from line `after` on: what may be told. At most so many, and so many
+    /// bytes; the first however long it is.
+    pub fn told(&self, after: usize, most: usize, bytes: u64) -> Vec<Statement> {
+        self.page(after, most, bytes, Statement::clone)
+    }
+
+    fn page<T>(
+        &self,
+        after: usize,
+        most: usize,
+        bytes: u64,
+        of: impl Fn(&Statement) -> T,
+    ) -> Vec<T> {
         let durable = *self.lines.borrow();
         let count = durable.saturating_sub(after).min(most);
-        self.read(|m| m.log().iter().skip(after).take(count).cloned().collect())
+        let mut length = 0;
+        self.read(|m| {
+            let lines = m.log().iter().skip(after).take(count);
+            let fitting = lines.take_while(|s| {
+                let is_first = length == 0;
+                length += s.signed().body.len() as u64;
+                is_first || length <= bytes
+            });
+            fitting.map(of).collect()
+        })
     }
 
     /// What is to be done now. Nothing while a statement is not on disk yet: its writer wakes us.
@@ -430,7 +512,7 @@ mod tests {
     #[test]
     fn a_log_that_lost_the_set_up_which_the_chain_shows_is_told_from_one_that_holds_it() {
         let signed = |body| plumbline_trust::Signed {
-            key: plumbline_trust::VerifyingKey([1; 32]),
+            key: VerifyingKey([1; 32]),
             body: vec![body],
             signature: plumbline_trust::Signature([2; 64]),
         };

@@ -15,6 +15,7 @@
 mod bonds;
 mod conclude;
 mod hub;
+mod terms;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use plumbline_proof::backhaul::messages::{ChallengeId, Notice};
 use plumbline_trust::Address;
 
 pub use self::hub::{HearError, Hub, Session};
+pub use self::terms::Terms;
 use super::ledger;
 use super::node::member;
 use crate::chain::client::{ClientError, Measurement};
@@ -84,6 +86,13 @@ async fn drive(hub: Arc<Hub>, id: B256) {
     if asked.request.coordinator != hub.chain.address() {
         return;
     }
+    if let Err(why) = hub.terms.check(&asked.request, clock::realtime_s())
+        && !is_begun(&hub, id).await
+    {
+        tracing::warn!(%id, why, "a request is not begun: the payer is refunded after the deadline");
+        hub.decline(id.0, why);
+        return;
+    }
     let began = Instant::now();
     let (mut under_way, mut retry) = (false, RETRY);
     let mut pursued = false;
@@ -117,6 +126,23 @@ async fn drive(hub: Arc<Hub>, id: B256) {
             }
             None => tokio::time::sleep(wait).await,
         }
+    }
+}
+
+/// Whether a request was taken up by an earlier process: anyone may have had its challengers drawn, and only this
+/// coordinator opens its session.
+async fn is_begun(hub: &Arc<Hub>, id: B256) -> bool {
+    loop {
+        let state = hub.chain.state_of(id).await;
+        let store = hub.store.clone();
+        let kept = tokio::task::spawn_blocking(move || store.session(&id.0)).await;
+        match (state, kept) {
+            (Ok(State::Created), _) => return false,
+            (Ok(State::Selected), Ok(Ok(log))) => return !log.is_empty(),
+            (Ok(state), _) if state != State::Selected => return true,
+            (state, _) => tracing::warn!(%id, ?state, "cannot tell whether the request was begun"),
+        }
+        tokio::time::sleep(RETRY).await;
     }
 }
 

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use plumbline_proof::backhaul::messages::{ChallengeId, ECHO_DOMAIN, session_of};
-use plumbline_proof::backhaul::record::MAX_RTTS;
+use plumbline_proof::backhaul::params::ECHOES_MOST;
 use plumbline_proof::backhaul::rtt::sealed;
 use plumbline_trust::NetworkKey;
 use plumbline_trust::encoding::encode;
@@ -61,7 +61,7 @@ pub struct Guests {
 impl Guests {
     /// Echoes sent to them.
     pub fn echoed(&self) -> u64 {
-        let answered = |peer: &Peer| peer.echoed.load(Ordering::Relaxed).min(MAX_RTTS as u64);
+        let answered = |peer: &Peer| peer.echoed.load(Ordering::Relaxed).min(ECHOES_MOST);
         self.peers.iter().flatten().map(answered).sum()
     }
 }
@@ -194,7 +194,7 @@ impl Worker {
         guests.received.fetch_add(1, Ordering::Relaxed);
         match header.kind {
             _ if !whole => {}
-            Kind::Probe if peer.echoed.fetch_add(1, Ordering::Relaxed) < MAX_RTTS as u64 => {
+            Kind::Probe if peer.echoed.fetch_add(1, Ordering::Relaxed) < ECHOES_MOST => {
                 let echo = sealed(
                     Kind::Echo,
                     &guests.challenge,

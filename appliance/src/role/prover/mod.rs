@@ -34,9 +34,11 @@ pub use self::echo::Echo;
 use self::echo::{Guests, Peer};
 pub use self::sink::{Committed, Outgoing, Sink, Steps};
 use super::conduct::{Armed, Conduct, Speaker};
+use super::limits::{Budget, Share};
 use super::node::{self, Follow, Node};
 use crate::clock;
 use crate::config::Role;
+use crate::config::units::{Bytes, Rate};
 use crate::datapath::{
     Counters, PathInfo, Receiver, Sender, SessionHandle, SessionSink, SessionSpec,
 };
@@ -71,6 +73,8 @@ pub struct Prover {
     pub control: SocketAddr,
     /// How it behaves.
     pub conduct: Arc<dyn Conduct>,
+    /// What it lends its sessions.
+    pub budget: Arc<Budget>,
     /// Held by the session that is measured.
     pub alone: tokio::sync::Mutex<()>,
 }
@@ -135,16 +139,32 @@ impl Prover {
             let last = machine.give_up(key, ANOTHER);
             return self.act(seat, &machine, last, &mut None).await;
         };
+        let share = Share {
+            price: machine.record().notice.message.price_per_byte,
+            rate: Rate(terms.offer_total_bps()),
+            bytes: Bytes(terms.offer_bytes()),
+            memory: Bytes(0),
+        };
+        // Given back at once if it comes to nothing.
+        let mut share = match self.budget.take(share) {
+            Ok(share) => share,
+            Err(why) => {
+                let last = machine.give_up(key, &why);
+                return self.act(seat, &machine, last, &mut None).await;
+            }
+        };
         if let Err(narrow) = self.receiver.carries(terms.packet_bytes) {
             let last = machine.give_up(key, &narrow.to_string());
             return self.act(seat, &machine, last, &mut None).await;
         }
         if terms.direction == Direction::Up {
             let sending = self.run_uplink(seat, &mut machine, follow);
-            return match tokio::time::timeout(lifetime, sending).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(format!("no end after {} s", lifetime.as_secs())),
-            };
+            let outcome = tokio::time::timeout(lifetime, sending).await;
+            if machine.record().start.is_some() {
+                share.used();
+            }
+            return outcome
+                .unwrap_or_else(|_| Err(format!("no end after {} s", lifetime.as_secs())));
         }
         let mut live: Option<Live> = None;
         let running = self.run(seat, &mut machine, follow, &mut live);
@@ -153,6 +173,9 @@ impl Prover {
             // Ended early: consent is withdrawn, the sink and its counts are dropped.
             self.echo.dismiss(&live.guests);
             live.handle.close().map_err(|e| e.to_string())?;
+        }
+        if machine.record().start.is_some() {
+            share.used();
         }
         outcome.unwrap_or_else(|_| Err(format!("no end after {} s", lifetime.as_secs())))
     }
@@ -264,7 +287,11 @@ impl Prover {
         let kept = kept
             .map_err(|e| e.to_string())?
             .map_err(|e| e.to_string())?;
-        let said = self.node.api.say(seat.challenge(), &kept).await;
+        let said = self
+            .node
+            .api
+            .say(&self.node.network, seat.challenge(), &kept)
+            .await;
         said.map_err(|e| e.to_string())
     }
 

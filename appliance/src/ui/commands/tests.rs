@@ -10,7 +10,7 @@ use crate::config::{Config, CoordinatorUrl};
 use crate::keyfile::Keys;
 use crate::ui::args::{DeployArgs, Format, MeasureArgs};
 use crate::ui::results::*;
-use crate::ui::{Cli, CopyWork, Exit, Failure, Handlers, Progress, StakeWork, execute};
+use crate::ui::{Against, Cli, CopyWork, Exit, Failure, Handlers, Progress, StakeWork, execute};
 
 /// Refuses everything, and keeps what it was asked for.
 #[derive(Default)]
@@ -35,8 +35,13 @@ impl Handlers for Refusing {
     ) -> Result<MeasureResult, Failure> {
         self.refuse(&format!("measure {}", args.claim))
     }
-    fn verify(&self, bundle: &[u8]) -> Result<VerifyResult, Failure> {
-        self.refuse(&format!("verify {} bytes", bundle.len()))
+    fn verify(&self, bundle: &[u8], against: &Against) -> Result<VerifyResult, Failure> {
+        let with = if against.is_nothing() {
+            ""
+        } else {
+            " and compare"
+        };
+        self.refuse(&format!("verify {} bytes{with}", bundle.len()))
     }
     fn export(&self, bundle: &[u8], format: Format) -> Result<serde_json::Value, Failure> {
         self.refuse(&format!("export {} bytes {format:?}", bundle.len()))
@@ -144,6 +149,14 @@ fn each_command_reaches_its_handler_with_what_was_said() {
             "measure 1500mbit",
         ),
         (format!("plumbline verify {}", at("b")), "verify 5 bytes"),
+        (
+            format!(
+                "plumbline verify {} --expect-prover 0x{}",
+                at("b"),
+                "01".repeat(20)
+            ),
+            "verify 5 bytes and compare",
+        ),
         (
             format!("plumbline export {} --format tr471", at("b")),
             "export 5 bytes Tr471",

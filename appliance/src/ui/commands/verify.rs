@@ -1,4 +1,5 @@
-//! `plumbline verify` and `plumbline export`: offline; needs the file and nothing else.
+//! `plumbline verify` and `plumbline export`: offline, and need the file and nothing else; `verify` compares it with a
+//! chain if it is given one.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -6,10 +7,10 @@ use std::path::Path;
 
 use plumbline_trust::evidence::Evidence;
 
-use crate::ui::Handlers;
 use crate::ui::args::{ExportArgs, VerifyArgs};
 use crate::ui::exit::{Exit, Failure};
 use crate::ui::output::{self, Style};
+use crate::ui::{Against, Handlers};
 
 /// Largest bundle read: a hundred times the largest that a coordinator makes (64 challengers at
 /// 10 Gbit/s for 10 s are about 1 MB of bitmaps), and no way to fill memory.
@@ -21,14 +22,38 @@ pub(crate) fn execute(
     style: Style,
 ) -> Result<Exit, Failure> {
     let bytes = read(&args.bundle)?;
+    let against = against(args)?;
     if Evidence::begins(&bytes) {
+        if !against.is_nothing() {
+            return Err(Failure::usage(
+                "--deployment, --rpc and --expect-prover are for bundles; evidence is compared with the chain by `plumbline dispute show` and by jurors",
+            ));
+        }
         let result = handlers.examine(&bytes)?;
         output::print(&result, args.output.json, style)?;
         return Ok(result.exit());
     }
-    let result = handlers.verify(&bytes)?;
+    let result = handlers.verify(&bytes, &against)?;
     output::print(&result, args.output.json, style)?;
     Ok(result.exit())
+}
+
+fn against(args: &VerifyArgs) -> Result<Against, Failure> {
+    let deployment = args.deployment.as_deref().map(|path| {
+        let refuse = |why: String| {
+            Failure::usage(format!(
+                "--deployment {}: {why}; allowed: a file that `plumbline chain deploy --out` wrote, or what a coordinator's /v1/deployment answers",
+                path.display()
+            ))
+        };
+        let text = std::fs::read_to_string(path).map_err(|e| refuse(e.to_string()))?;
+        serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))
+    });
+    Ok(Against {
+        deployment: deployment.transpose()?,
+        rpc: args.rpc.clone(),
+        prover: args.expect_prover,
+    })
 }
 
 pub(crate) fn export(args: &ExportArgs, handlers: &impl Handlers) -> Result<Exit, Failure> {

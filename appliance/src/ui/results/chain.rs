@@ -199,6 +199,9 @@ pub struct RequestView {
     pub escrow: u128,
     /// When it ends, seconds since 1970.
     pub deadline: u64,
+    /// Why the coordinator that was asked does not begin it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declined: Option<String>,
 }
 
 /// A direction's number in words.

@@ -19,7 +19,7 @@ pub use measure::{
     PaidRole, PaidView, RttView, SettlementView, SustainedView, Verdict, XskView,
 };
 pub use ready::Ready;
-pub use verify::{CheckResult, VerifyOutcome, VerifyResult};
+pub use verify::{ChainOutcome, CheckResult, Comparison, VerifyOutcome, VerifyResult};
 
 /// Token amounts are decimal strings in JSON: its numbers are floats to many readers.
 pub(crate) mod decimal {

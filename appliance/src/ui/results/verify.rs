@@ -1,4 +1,4 @@
-//! Result of `plumbline verify`: every named check, and whom it blames.
+//! Result of `plumbline verify`: every named check, and whom it blames; and what was compared with what.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,34 @@ pub struct CheckResult {
     pub detail: String,
 }
 
+/// Whether a chain says the same as a bundle. That a bundle holds says only that its author did not contradict itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChainOutcome {
+    /// Nobody asked one: anybody can invent a bundle that holds.
+    NotCompared,
+    /// It says the same.
+    Agrees,
+    /// It says otherwise, or the bundle does not get that far.
+    Differs,
+}
+
+/// What a bundle says it is about, and whether something else says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// `chain_id`, `contract`, `request`, `prover`, `draw`, `setup`, `result` or `bundle_hash`.
+    pub what: String,
+    /// What the bundle says.
+    pub bundle: String,
+    /// `chain`, `deployment` or `expectation`; nothing if it was not compared.
+    pub with: Option<String>,
+    /// Whether it is the same; nothing if it was not compared.
+    pub same: Option<bool>,
+    /// What the other says, where it is not the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other: Option<String>,
+}
+
 /// A bundle judged again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifyResult {
@@ -42,6 +70,10 @@ pub struct VerifyResult {
     pub measured_bps: Option<u64>,
     /// Guaranteed estimate, bits a second; `None` likewise.
     pub guaranteed_bps: Option<u64>,
+    /// Whether a chain says the same.
+    pub chain: ChainOutcome,
+    /// What it is about, and with what each was compared.
+    pub compared: Vec<Comparison>,
     /// Every check made.
     pub checks: Vec<CheckResult>,
 }
@@ -49,9 +81,23 @@ pub struct VerifyResult {
 impl VerifyResult {
     /// How the command ends.
     pub fn exit(&self) -> Exit {
+        let differs = |c: &Comparison| c.same == Some(false);
         match self.verify {
-            VerifyOutcome::Ok => Exit::Ok,
-            VerifyOutcome::Failed => Exit::Failed,
+            VerifyOutcome::Ok if !self.compared.iter().any(differs) => Exit::Ok,
+            _ => Exit::Failed,
+        }
+    }
+}
+
+impl ChainOutcome {
+    fn render(self, style: Style) -> String {
+        match self {
+            Self::NotCompared => {
+                "not compared with any chain: anybody can invent a bundle that holds; --deployment and --rpc compare it"
+                    .to_owned()
+            }
+            Self::Agrees => style.good("agrees"),
+            Self::Differs => style.bad("DIFFERS"),
         }
     }
 }
@@ -78,7 +124,21 @@ impl Show for VerifyResult {
             ),
             ("measured", self.measured_bps.map_or_else(unknown, rate)),
             ("guaranteed", self.guaranteed_bps.map_or_else(unknown, rate)),
+            ("chain", self.chain.render(style)),
         ]);
+        let about = self.compared.iter().map(|c| {
+            let found = match (&c.with, c.same) {
+                (Some(with), Some(true)) => format!("as the {with} says"),
+                (Some(with), _) => format!(
+                    "{} from the {with}: {}",
+                    style.bad("DIFFERS"),
+                    c.other.as_deref().unwrap_or_default()
+                ),
+                (None, _) => "not compared".to_owned(),
+            };
+            vec![c.what.clone(), c.bundle.clone(), found]
+        });
+        let about = table(&["about", "in the bundle", ""], &[], about);
         let rows = self.checks.iter().map(|c| {
             vec![
                 c.check.clone(),
@@ -89,7 +149,7 @@ impl Show for VerifyResult {
             ]
         });
         format!(
-            "{head}\n\n{}",
+            "{head}\n\n{about}\n\n{}",
             table(&["check", "name", "", "culprit", "detail"], &[], rows)
         )
     }
@@ -103,6 +163,11 @@ mod tests {
     fn json_is_that_of_the_contract_and_words_name_the_culprit() {
         let json = serde_json::json!({
             "verify": "failed", "verdict": "Pass", "measured_bps": 990_000_000u64, "guaranteed_bps": null,
+            "chain": "not_compared",
+            "compared": [
+                {"what": "prover", "bundle": "0x01", "with": "expectation", "same": false, "other": "0x02"},
+                {"what": "request", "bundle": "0x07", "with": null, "same": null},
+            ],
             "checks": [
                 {"check": "V1", "name": "signatures", "ok": true, "culprit": null, "detail": "7 hold"},
                 {"check": "V3", "name": "openings", "ok": false, "culprit": "prover", "detail": "C_2 differs"},
@@ -118,8 +183,31 @@ mod tests {
             "not reached",
             "FAILS",
             "prover",
+            "not compared with any chain",
+            "from the expectation: 0x02",
         ] {
             assert!(shown.contains(words), "{words:?} is not in\n{shown}");
         }
+    }
+    #[test]
+    fn a_bundle_that_holds_and_is_not_what_was_expected_fails() {
+        let compared = |same| VerifyResult {
+            verify: VerifyOutcome::Ok,
+            verdict: None,
+            measured_bps: None,
+            guaranteed_bps: None,
+            chain: ChainOutcome::NotCompared,
+            compared: vec![Comparison {
+                what: "prover".into(),
+                bundle: "0x01".into(),
+                with: Some("expectation".into()),
+                same,
+                other: None,
+            }],
+            checks: Vec::new(),
+        };
+        assert_eq!(compared(Some(true)).exit(), Exit::Ok);
+        assert_eq!(compared(None).exit(), Exit::Ok);
+        assert_eq!(compared(Some(false)).exit(), Exit::Failed);
     }
 }

@@ -1,5 +1,6 @@
 //! Challengers that lie, hold back, repeat or send nothing of worth.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use plumbline::config::CoordinatorUrl;
@@ -37,10 +38,16 @@ pub(super) struct Corrupt {
     attack: Attack,
     /// Where it says what the product's own role would not.
     coordinator: CoordinatorUrl,
+    /// What it says it with.
+    network: Arc<NetworkKey>,
 }
 
 /// Its conduct, if challengers commit this attack.
-pub(super) fn conduct(attack: Attack, coordinator: &CoordinatorUrl) -> Option<Corrupt> {
+pub(super) fn conduct(
+    attack: Attack,
+    coordinator: &CoordinatorUrl,
+    network: &Arc<NetworkKey>,
+) -> Option<Corrupt> {
     let theirs = matches!(
         attack,
         Attack::Withhold
@@ -57,6 +64,7 @@ pub(super) fn conduct(attack: Attack, coordinator: &CoordinatorUrl) -> Option<Co
     theirs.then(|| Corrupt {
         attack,
         coordinator: coordinator.clone(),
+        network: network.clone(),
     })
 }
 
@@ -91,7 +99,11 @@ impl Corrupt {
         let member = notice.challengers.get(usize::from(index))?;
         let abort = Abort::new(&notice.challenge, Some(index), "back to back with a Ready");
         let said = Statement::Abort(Signed::new(speaker.network, &abort));
-        let (url, challenge) = (self.coordinator.clone(), notice.challenge);
+        let (url, key, challenge) = (
+            self.coordinator.clone(),
+            self.network.clone(),
+            notice.challenge,
+        );
         let kept = Journal::in_memory(&member.address)
             .and_then(|journal| journal.keep(&challenge, said))
             .ok()?;
@@ -99,8 +111,8 @@ impl Corrupt {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            let said =
-                runtime.block_on(async { Api::new(url.as_str())?.say(&challenge, &kept).await });
+            let api = Api::new(url.as_str());
+            let said = runtime.block_on(async { api?.say(&key, &challenge, &kept).await });
             if let Err(error) = said {
                 tracing::warn!(%error, "the abort was not taken");
             }
@@ -192,7 +204,8 @@ mod tests {
         let of = |attack| {
             let mut chunk = honest.clone();
             let nowhere = "http://127.0.0.1:1".parse().unwrap();
-            conduct(attack, &nowhere)
+            let key = Arc::new(NetworkKey::from_secret(&[7; 32]));
+            conduct(attack, &nowhere, &key)
                 .unwrap()
                 .packets(&mut chunk, length, 0);
             let ends = chunk.chunks(length).map(|p| (p[0], p[HEADER_LEN]));

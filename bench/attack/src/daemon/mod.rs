@@ -136,7 +136,8 @@ fn prepare(args: &Run) -> Result<(Config, Keys, Arc<dyn Conduct>)> {
     let attack = args.attack.attack;
     let node = config.node.as_ref();
     let conduct: Option<Arc<dyn Conduct>> = if config.roles.has(Role::Challenger) {
-        let theirs = node.and_then(|node| challenger::conduct(attack, &node.coordinator));
+        let theirs =
+            node.and_then(|node| challenger::conduct(attack, &node.coordinator, &keys.network));
         theirs.map(|c| Arc::new(c) as Arc<dyn Conduct>)
     } else if config.roles.has(Role::Prover) {
         prover::conduct(attack, accomplices).map(|c| Arc::new(c) as Arc<dyn Conduct>)
