@@ -68,7 +68,7 @@ async fn what_a_governor_cannot_do_is_refused_by_name(on: On) {
     assert_eq!(told, "OwnableUnauthorizedAccount");
     let vault = w.chain.deployment().vault;
     assert_eq!(refused(governor.retire(vault).await), "NotAdmitted");
-    assert_eq!(w.payer.variables().await.unwrap().len(), 14);
+    assert_eq!(w.payer.variables().await.unwrap().len(), 15);
 }
 
 async fn a_retired_proof_begins_nothing_and_pays_out_all(on: On) {
