@@ -32,7 +32,7 @@ const ROOMY: u64 = Fork::MOVE_GAS / 4;
 /// Jurors in the pools whose draw must fit.
 const JURORS: [usize; 2] = [100, 1_000];
 /// What a draw of challengers may take, beside what each seat may.
-const SELECT: (u64, u64) = (300_000, 30_000);
+const SELECT: (u64, u64) = (300_000, 36_000);
 /// Largest transaction that every chain takes (EIP-7825), less the quarter that clients add to an estimate.
 const EVERYWHERE: u64 = (1 << 24) / 5 * 4;
 /// Most seats of a jury: the bound of the chain variable.

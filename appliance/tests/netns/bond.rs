@@ -125,7 +125,11 @@ impl Liar {
     fn ask<T: serde::de::DeserializeOwned>(stage: &Stage, method: &str, params: &Value) -> T {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
         let answer = stage
-            .post("/rpc", "application/json", &body.to_string())
+            .post(
+                "/rpc",
+                "content-type: application/json\r\n",
+                body.to_string().as_bytes(),
+            )
             .json();
         assert!(answer.get("error").is_none(), "{method}: {answer}");
         serde_json::from_value(answer["result"].clone()).unwrap()

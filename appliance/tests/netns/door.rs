@@ -307,7 +307,10 @@ fn misplaced(stage: &Stage, door: &str, log: &[Statement]) {
     );
     // A Ready by which the chain would name nobody. One that the contract takes is only too early here.
     let notice: Notice = log[0].signed().open().expect("it is signed");
-    let settler = Settler::new(own.signer());
+    let whole = keys
+        .iter()
+        .find(|k| k.network.verifying() == own.verifying());
+    let settler = Settler::new(whole.expect("one of ours").signer());
     let other = SeedCommitment {
         seed_hash: [1; 32],
         ..message.clone()
@@ -325,8 +328,8 @@ fn misplaced(stage: &Stage, door: &str, log: &[Statement]) {
             reached: None,
             settlement,
         };
-        let ready = Statement::Ready(Signed::new(&own.network, &ready));
-        problem(&stage.post(door, JSON, &hexed(&ready)), status, code);
+        let ready = Statement::Ready(Signed::new(own, &ready));
+        problem(&hand(stage, door, own, &ready), status, code);
     }
     // Only the coordinator opens a session, and not through the door.
     let coordinator = stage.directory.path().join("coordinator.key");
