@@ -3,7 +3,8 @@
 use alloy::primitives::{Address, B256, U256};
 use alloy::signers::SignerSync;
 use plumbline::chain::ChainClient;
-use plumbline::chain::client::{Offence, Ruling, Stage, role, vote_hash};
+use plumbline::chain::client::{ClientError, Offence, Ruling, Stage, role, vote_hash};
+use plumbline::config::units::SOURCE_MAX;
 use plumbline_contracts::abi::backhaul::IBackhaul::{SignedCommit, SignedReport};
 use plumbline_contracts::{
     State, Timing, Verdict, commit_digest, counts_hash, domain, report_digest,
@@ -23,6 +24,10 @@ on_both_engines!(
     an_honest_majority_upholds_and_the_liar_and_the_silent_lose,
     a_false_alarm_costs_its_bond_and_the_result_stands,
     a_jury_without_majority_is_hung_and_costs_nobody_but_the_silent,
+    what_a_jury_could_not_get_costs_the_reporter_and_nobody_who_said_so,
+    evidence_is_judged_once_whatever_the_salt_and_again_only_if_it_was_not_judged,
+    nobody_is_punished_twice_in_one_matter_by_whatever_way,
+    the_source_stands_by_the_disputes_id,
     without_jurors_a_dispute_ends_and_nothing_stays_locked,
     disputes_and_votes_that_cannot_be_are_refused_by_name,
     the_jury_is_drawn_by_stake_as_anyone_can_repeat_and_never_from_the_parties,
@@ -265,24 +270,44 @@ pub(crate) struct Trial {
     accused: Address,
 }
 
+/// Announces and brings evidence about `id`; the dispute's id.
+async fn bring(
+    reporter: &ChainClient,
+    id: B256,
+    accused: Address,
+    evidence: B256,
+    salt: B256,
+) -> Result<B256, ClientError> {
+    let backhaul = reporter.deployment().backhaul;
+    reporter
+        .announce_dispute(backhaul, id, accused, evidence, salt)
+        .await
+        .unwrap();
+    let brought = reporter.dispute(backhaul, id, accused, evidence, salt, "");
+    brought.await.map(|(dispute, _)| dispute)
+}
+
 /// A dispute against the coordinator of `id`, its jury drawn from `count` jurors.
 pub(crate) async fn trial(w: &World, id: B256, count: u8) -> Trial {
     let jurors = jurors(w, count).await;
+    try_by(w, id, &jurors).await
+}
+
+/// The same, by these jurors.
+async fn try_by(w: &World, id: B256, jurors: &[ChainClient]) -> Trial {
     let reporter = reporter(w).await;
-    let backhaul = w.chain.deployment().backhaul;
     let accused = w.coordinator.address();
-    reporter
-        .announce_dispute(backhaul, id, accused, EVIDENCE, SALT)
-        .await
-        .unwrap();
-    let (dispute, _) = reporter
-        .dispute(backhaul, id, accused, EVIDENCE, SALT)
-        .await
-        .unwrap();
+    let brought = bring(&reporter, id, accused, EVIDENCE, SALT).await;
+    let dispute = brought.unwrap();
     assert_eq!(w.payer.state_of(id).await.unwrap(), State::Disputed);
+    drawn(w, dispute, jurors, accused).await
+}
+
+/// A dispute that was brought, its jury drawn from `jurors`.
+async fn drawn(w: &World, dispute: B256, jurors: &[ChainClient], accused: Address) -> Trial {
     let case = w.payer.dispute_of(dispute).await.unwrap().caseId;
     assert_eq!(refused(w.payer.draw_jury(case).await), "BeaconNotReady");
-    for juror in &jurors {
+    for juror in jurors {
         juror.beat(&seeds(juror)).await.unwrap();
     }
     w.payer.draw_jury(case).await.unwrap();
@@ -293,6 +318,7 @@ pub(crate) async fn trial(w: &World, id: B256, count: u8) -> Trial {
         let seat = jurors.iter().find(|j| j.address() == *address).unwrap();
         seats.push(w.chain.client(seat.signer().clone()).await);
     }
+    let reporter = w.chain.client(key(60)).await;
     Trial {
         dispute,
         case,
@@ -335,6 +361,7 @@ impl Trial {
 
 pub(crate) const UPHELD: Option<Ruling> = Some(Ruling::Upheld);
 pub(crate) const REJECTED: Option<Ruling> = Some(Ruling::Rejected);
+const UNAVAILABLE: Option<Ruling> = Some(Ruling::Unavailable);
 
 async fn an_honest_majority_upholds_and_the_liar_and_the_silent_lose(on: On) {
     let w = World::new(on, 5).await;
@@ -398,6 +425,8 @@ async fn a_jury_without_majority_is_hung_and_costs_nobody_but_the_silent(on: On)
     for votes in [
         [UPHELD, UPHELD, REJECTED, REJECTED, None],
         [UPHELD, UPHELD, None, None, None],
+        [UPHELD, UPHELD, REJECTED, REJECTED, UNAVAILABLE],
+        [UNAVAILABLE, UNAVAILABLE, REJECTED, UPHELD, None],
     ] {
         let w = World::new(on, 5).await;
         let id = w.reported(1).await;
@@ -417,6 +446,161 @@ async fn a_jury_without_majority_is_hung_and_costs_nobody_but_the_silent(on: On)
     }
 }
 
+/// A day later, with time for a second dispute after the first.
+async fn with_time(on: On) -> World {
+    let w = World::new(on, 5).await;
+    let governor = w.chain.client(key(1)).await;
+    governor.schedule("dispute_window_s", 300).await.unwrap();
+    w.clock.pass(parameters().notice_s);
+    tick(&w.payer).await;
+    w.beat().await;
+    w
+}
+
+async fn what_a_jury_could_not_get_costs_the_reporter_and_nobody_who_said_so(on: On) {
+    let w = World::new(on, 5).await;
+    let id = w.reported(1).await;
+    let t = trial(&w, id, 5).await;
+    let before = w.payer.totals().await.unwrap();
+    let votes = [UNAVAILABLE, UPHELD, UNAVAILABLE, UNAVAILABLE, None];
+    t.vote(&w, &votes).await;
+    let p = parameters();
+    let case = w.payer.case_of(t.case).await.unwrap().unwrap();
+    assert_eq!(case.ruling, Ruling::Unavailable);
+    for (seat, vote) in t.seats.iter().zip(votes) {
+        let said_so = vote == UNAVAILABLE;
+        let owed = w.payer.owed(seat.address()).await.unwrap();
+        assert_eq!(owed, U256::from(if said_so { p.juror_fee } else { 0 }));
+    }
+    let after = w.payer.totals().await.unwrap();
+    let lost = p.dispute_bond + 2 * p.juror_penalty;
+    assert_eq!(after.burnt - before.burnt, U256::from(lost));
+    assert_eq!(before.stake - after.stake, U256::from(2 * p.juror_penalty));
+    let owed = w.payer.owed(t.reporter.address()).await.unwrap();
+    assert_eq!(owed, U256::from(2 * p.juror_fee));
+    let outcome = w.payer.result_of(id).await.unwrap().unwrap();
+    assert_eq!(outcome.verdict, Verdict::Pass);
+    w.payer.finalize(id).await.unwrap();
+    assert_eq!(w.payer.owed(t.accused).await.unwrap(), U256::from(FEE));
+    w.assert_conserved().await;
+}
+
+async fn evidence_is_judged_once_whatever_the_salt_and_again_only_if_it_was_not_judged(on: On) {
+    let w = with_time(on).await;
+    let id = w.reported(1).await;
+    let jurors = jurors(&w, 7).await;
+    let reporter = reporter(&w).await;
+    let accused = w.coordinator.address();
+    let proof = w.chain.deployment().backhaul;
+    let last = || w.payer.last_dispute(proof, id, accused, EVIDENCE);
+    assert_eq!(last().await.unwrap(), None);
+    let mut ids = Vec::new();
+    let rounds = [
+        [UPHELD, UPHELD, REJECTED, REJECTED, UNAVAILABLE],
+        [UNAVAILABLE; 5],
+        [REJECTED; 5],
+    ];
+    for votes in rounds {
+        let t = try_by(&w, id, &jurors).await;
+        // Nobody shops for a jury: neither with another salt, nor as somebody else.
+        let again = bring(&reporter, id, accused, EVIDENCE, B256::ZERO).await;
+        assert_eq!(refused(again), "DisputeExists");
+        let other = bring(&w.payer, id, accused, EVIDENCE, B256::ZERO).await;
+        assert_eq!(refused(other), "DisputeExists");
+        t.vote(&w, &votes).await;
+        assert_eq!(last().await.unwrap(), Some(t.dispute));
+        ids.push(t.dispute);
+    }
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 3, "each attempt has its id");
+    // Once judged, never again; other evidence is another matter.
+    let again = bring(&reporter, id, accused, EVIDENCE, B256::repeat_byte(1)).await;
+    assert_eq!(refused(again), "DisputeExists");
+    let other = B256::repeat_byte(0xe6);
+    let told = refused(bring(&reporter, id, accused, other, SALT).await);
+    assert_eq!(told, "DisputeWindowClosed", "only the time is over");
+    w.assert_conserved().await;
+}
+
+async fn nobody_is_punished_twice_in_one_matter_by_whatever_way(on: On) {
+    let w = with_time(on).await;
+    let id = w.reported(1).await;
+    let jurors = jurors(&w, 7).await;
+    let t = try_by(&w, id, &jurors).await;
+    t.vote(&w, &[UPHELD; 5]).await;
+    let (taken, _) = price_of_offence();
+    let left = U256::from(STAKE - taken);
+    let stake = |who| w.payer.stake_of(who);
+    assert_eq!(stake(t.accused).await.unwrap(), left);
+    for (evidence, salt) in [(EVIDENCE, 1), (B256::repeat_byte(0xe6), 2)] {
+        let again = bring(
+            &t.reporter,
+            id,
+            t.accused,
+            evidence,
+            B256::repeat_byte(salt),
+        )
+        .await;
+        assert_eq!(refused(again), "AlreadyPunished");
+    }
+
+    // Proven in one step while a jury is out: what the jury upholds takes nothing more.
+    w.coordinator.top_up(U256::from(taken)).await.unwrap();
+    w.beat().await;
+    let id = w.reported(2).await;
+    let (backhaul, prover) = (w.chain.deployment().backhaul, w.prover.address());
+    let dispute = bring(&t.reporter, id, prover, EVIDENCE, SALT)
+        .await
+        .unwrap();
+    let offence = two_commits(&w, id, &[1_600; 5], &[1_601, 1_599, 1_600, 1_600, 1_600]).encode();
+    let announced = t.reporter.announce_proof(backhaul, &offence, SALT);
+    announced.await.unwrap();
+    t.reporter.prove(backhaul, offence, SALT).await.unwrap();
+    assert_eq!(stake(prover).await.unwrap(), left);
+    let second = drawn(&w, dispute, &jurors, prover).await;
+    second.vote(&w, &[UPHELD; 5]).await;
+    assert_eq!(stake(prover).await.unwrap(), left, "once");
+    let again = bring(&t.reporter, id, prover, B256::ZERO, SALT).await;
+    assert_eq!(refused(again), "AlreadyPunished");
+    // And what a jury punished is not proven again.
+    w.prover.top_up(U256::from(taken)).await.unwrap();
+    w.beat().await;
+    let id = w.reported(3).await;
+    let dispute = bring(&t.reporter, id, prover, EVIDENCE, SALT)
+        .await
+        .unwrap();
+    let third = drawn(&w, dispute, &jurors, prover).await;
+    third.vote(&w, &[UPHELD; 5]).await;
+    assert_eq!(stake(prover).await.unwrap(), left);
+    let offence = two_commits(&w, id, &[1_600; 5], &[1_601, 1_599, 1_600, 1_600, 1_600]).encode();
+    let announced = t.reporter.announce_proof(backhaul, &offence, SALT);
+    announced.await.unwrap();
+    let told = refused(t.reporter.prove(backhaul, offence, SALT).await);
+    assert_eq!(told, "AlreadyPunished");
+    w.assert_conserved().await;
+}
+
+async fn the_source_stands_by_the_disputes_id(on: On) {
+    let w = World::new(on, 5).await;
+    let id = w.reported(1).await;
+    let reporter = reporter(&w).await;
+    let (backhaul, accused) = (w.chain.deployment().backhaul, w.coordinator.address());
+    reporter
+        .announce_dispute(backhaul, id, accused, EVIDENCE, SALT)
+        .await
+        .unwrap();
+    let longest = format!("http://192.0.2.1/{}", "e".repeat(SOURCE_MAX - 17));
+    let longer = format!("{longest}e");
+    let refusal = reporter.dispute(backhaul, id, accused, EVIDENCE, SALT, &longer);
+    assert_eq!(refused(refusal.await), "SourceTooLong");
+    let brought = reporter.dispute(backhaul, id, accused, EVIDENCE, SALT, &longest);
+    let (dispute, _) = brought.await.unwrap();
+    let found = w.payer.dispute_of(dispute).await.unwrap();
+    assert_eq!(found.source, longest);
+    assert_eq!(found.evidence, EVIDENCE);
+}
+
 async fn without_jurors_a_dispute_ends_and_nothing_stays_locked(on: On) {
     let w = World::new(on, 5).await;
     let backhaul = w.chain.deployment().backhaul;
@@ -430,10 +614,8 @@ async fn without_jurors_a_dispute_ends_and_nothing_stays_locked(on: On) {
             .announce_dispute(backhaul, id, accused, EVIDENCE, salt)
             .await
             .unwrap();
-        let brought = reporter
-            .dispute(backhaul, id, accused, EVIDENCE, salt)
-            .await;
-        let (dispute, _) = brought.unwrap();
+        let brought = reporter.dispute(backhaul, id, accused, EVIDENCE, salt, "");
+        let (dispute, _) = brought.await.unwrap();
         let case = w.payer.dispute_of(dispute).await.unwrap().caseId;
         if drawn {
             w.beat().await;
@@ -459,18 +641,9 @@ async fn without_jurors_a_dispute_ends_and_nothing_stays_locked(on: On) {
 async fn disputes_and_votes_that_cannot_be_are_refused_by_name(on: On) {
     let w = World::new(on, 5).await;
     let id = w.reported(1).await;
-    let backhaul = w.chain.deployment().backhaul;
     let reporter = reporter(&w).await;
     let stranger = Address::repeat_byte(9);
-    let bring = async |accused: Address| {
-        reporter
-            .announce_dispute(backhaul, id, accused, EVIDENCE, SALT)
-            .await
-            .unwrap();
-        reporter
-            .dispute(backhaul, id, accused, EVIDENCE, SALT)
-            .await
-    };
+    let bring = async |accused| bring(&reporter, id, accused, EVIDENCE, SALT).await;
     assert_eq!(refused(bring(stranger).await), "NotAParty");
     let t = trial(&w, id, 6).await;
     assert_eq!(refused(bring(w.prover.address()).await), "WrongState");

@@ -60,9 +60,10 @@ impl Handlers for Refusing {
         _: &CoordinatorUrl,
         _: Keys,
         evidence: &[u8],
+        source: &str,
         _: &(dyn Fn(&str) + Sync),
     ) -> Result<Submitted, Failure> {
-        self.refuse(&format!("submit {} bytes", evidence.len()))
+        self.refuse(&format!("submit {} bytes, {source:?}", evidence.len()))
     }
     fn dispute_show(&self, _: &CoordinatorUrl, id: &[u8; 32]) -> Result<DisputeView, Failure> {
         self.refuse(&format!("show {}", id[31]))
