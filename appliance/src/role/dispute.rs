@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256, U256};
-use plumbline_contracts::{Ruling, Stage};
+use plumbline_contracts::{Deployment, Ruling, Stage};
 use plumbline_proof::backhaul;
 use plumbline_proof::backhaul::offence::{self, Posted};
 use plumbline_proof::evidence::examine;
@@ -134,9 +134,9 @@ pub async fn judge(chain: &ChainClient, evidence: &Evidence) -> Result<Finding, 
 ///
 /// # Errors
 /// In words: there is no such proof here.
-pub(super) fn contract_of(chain: &ChainClient, proof: &str) -> Result<Address, String> {
+pub(super) fn contract_of(deployment: &Deployment, proof: &str) -> Result<Address, String> {
     match proof {
-        backhaul::NAME => Ok(chain.deployment().backhaul),
+        backhaul::NAME => Ok(deployment.backhaul),
         other => Err(format!("there is no proof named {other:?} here")),
     }
 }
@@ -195,7 +195,7 @@ pub async fn bring(
     told: &(dyn Fn(&str) + Sync),
 ) -> Result<Brought, DisputeError> {
     let (evidence, address) = Evidence::open(bytes)?;
-    let proof = contract_of(chain, &evidence.proof).map_err(DisputeError::Differs)?;
+    let proof = contract_of(&chain.deployment(), &evidence.proof).map_err(DisputeError::Differs)?;
     agrees(chain, &evidence).await?;
     let finding = examine(&evidence);
     if !finding.holds {

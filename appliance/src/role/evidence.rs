@@ -164,3 +164,137 @@ async fn give(place: &Api, id: [u8; 32], address: Digest, bytes: &[u8]) -> Resul
         sleep(AGAIN.0).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use plumbline_trust::Address;
+    use plumbline_trust::evidence::EVIDENCE_MAX;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Longest that something may take here that happens at once.
+    const SOON: Duration = Duration::from_secs(60);
+
+    fn evidence(proof: &str) -> (Vec<u8>, Digest) {
+        let subject = Evidence {
+            proof: proof.into(),
+            subject: [1; 32],
+            accused: Address([2; 20]),
+            exhibits: vec![3; 1_000],
+        };
+        subject.seal()
+    }
+
+    /// A server that answers each request with these bytes, `times` over; how often it was asked.
+    async fn serve(answer: Vec<u8>, times: usize) -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                let answer = answer.clone();
+                tokio::spawn(async move {
+                    let mut request = [0; 4_096];
+                    let _read = stream.read(&mut request).await;
+                    for _ in 0..times {
+                        if stream.write_all(&answer).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        (url, asked)
+    }
+
+    fn ok(body: &[u8]) -> Vec<u8> {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
+        [head.as_bytes(), body].concat()
+    }
+
+    fn places(bases: &[&str]) -> Places {
+        let own = Api::new(bases[0]).unwrap();
+        Places {
+            coordinators: bases.iter().map(|base| own.at(base)).collect(),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_lies_redirects_hangs_or_sends_without_end_hides_nothing() {
+        let (bytes, address) = evidence("backhaul");
+        let (other, _) = evidence("other");
+        let mut bent = bytes.clone();
+        bent[40] ^= 1;
+        let (good, asked) = serve(ok(&bytes), 1).await;
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let silent = format!("http://{}", silent.local_addr().unwrap());
+        let (lies, _) = serve(ok(&other), 1).await;
+        let (bends, _) = serve(ok(&bent), 1).await;
+        let moved = format!(
+            "HTTP/1.1 302 Found\r\nlocation: {good}/\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        let (redirects, sent_on) = serve(moved.into_bytes(), 1).await;
+        let (endless, _) = serve(
+            [&b"HTTP/1.1 200 OK\r\n\r\n"[..], &[0; 65_536]].concat(),
+            4_096,
+        )
+        .await;
+        let hostile = [&*silent, &*lies, &*bends, &*endless];
+        // Whoever has none of it learns nothing from them, and is sent nowhere.
+        let none = places(&hostile).find(&redirects, address, Duration::from_secs(3));
+        assert!(none.await.is_none());
+        assert!(sent_on.load(Ordering::SeqCst) > 0);
+        assert_eq!(asked.load(Ordering::SeqCst), 0, "a redirect was followed");
+        // One honest place among them is enough, wherever it is.
+        for (at, base) in [(&*good, &*silent), (&*redirects, &*good)] {
+            let mut all = hostile.to_vec();
+            all.push(base);
+            let found = places(&all).find(at, address, SOON).await;
+            let found = found.unwrap();
+            assert_eq!(found.bytes[..], bytes[..]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_evidence_or_too_long_is_not_there() {
+        let (no_name, address) = evidence("");
+        let (url, asked) = serve(ok(&no_name), 1).await;
+        let found = places(&[&url]).find("", address, Duration::from_secs(2));
+        assert!(found.await.is_none());
+        assert!(asked.load(Ordering::SeqCst) > 0);
+        let (url, _) = serve(ok(&vec![0; EVIDENCE_MAX + 1]), 1).await;
+        let api = Api::new(&url).unwrap();
+        let refused = api.file(&url).await;
+        assert!(
+            matches!(refused, Err(ApiError::Strange { .. })),
+            "{refused:?}"
+        );
+        let (url, _) = serve(ok(&vec![0; EVIDENCE_MAX]), 1).await;
+        assert_eq!(api.file(&url).await.unwrap().len(), EVIDENCE_MAX);
+    }
+
+    #[tokio::test]
+    async fn it_is_given_to_those_who_lack_it_and_who_hangs_is_left() {
+        let (bytes, address) = evidence("backhaul");
+        let (has, _) = serve(ok(&[]), 1).await;
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let silent = format!("http://{}", silent.local_addr().unwrap());
+        let bytes = Arc::from(bytes);
+        let given =
+            places(&[&has, &silent]).hand_on([7; 32], address, &bytes, Duration::from_secs(2));
+        let given = given.await;
+        assert_eq!(given.len(), 2);
+        for (place, given) in given {
+            assert_eq!(given.is_ok(), place == has, "{place}: {given:?}");
+        }
+    }
+}

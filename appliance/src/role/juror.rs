@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use alloy::primitives::B256;
 use plumbline_contracts::abi::disputes::Disputes::Dispute;
-use plumbline_contracts::{Ruling, Stage};
+use plumbline_contracts::{Deployment, Ruling, Stage};
 use plumbline_trust::NetworkKey;
 use plumbline_trust::evidence::{Evidence, Finding};
 use tokio::task::JoinSet;
@@ -166,7 +166,7 @@ impl Juror {
         // While others can still vote on it.
         let others = places.hand_on(id.0, case.evidence.0, &bytes, until);
         let vote = async {
-            let finding = match about(&self.chain, dispute, &evidence) {
+            let finding = match about(&self.chain.deployment(), dispute, &evidence) {
                 Err(why) => Finding::nothing(why),
                 Ok(()) => dispute::judge(&self.chain, &evidence).await?,
             };
@@ -279,8 +279,8 @@ impl Juror {
 
 /// Whether the evidence is about what the dispute is about: what truly convicts one party of one measurement
 /// says nothing of another.
-fn about(chain: &ChainClient, dispute: &Dispute, evidence: &Evidence) -> Result<(), String> {
-    let same = dispute::contract_of(chain, &evidence.proof) == Ok(dispute.proof)
+fn about(deployment: &Deployment, dispute: &Dispute, evidence: &Evidence) -> Result<(), String> {
+    let same = dispute::contract_of(deployment, &evidence.proof) == Ok(dispute.proof)
         && evidence.subject == dispute.subject.0
         && evidence.accused.0 == dispute.accused.into_array();
     if same {
@@ -295,4 +295,44 @@ fn about(chain: &ChainClient, dispute: &Dispute, evidence: &Evidence) -> Result<
         dispute.subject,
         dispute.proof
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::Address;
+    use plumbline_contracts::deploy;
+    use plumbline_trust::identity;
+
+    use super::*;
+
+    #[test]
+    fn what_convicts_one_says_nothing_of_another() {
+        let plan = deploy::plan(Address::ZERO, 0, 1, &deploy::Parameters::default());
+        let deployment = plan.deployment;
+        let evidence = Evidence {
+            proof: "backhaul".into(),
+            subject: [1; 32],
+            accused: identity::Address([2; 20]),
+            exhibits: Vec::new(),
+        };
+        let brought = Dispute {
+            proof: deployment.backhaul,
+            subject: B256::repeat_byte(1),
+            accused: Address::repeat_byte(2),
+            ..Dispute::default()
+        };
+        assert_eq!(about(&deployment, &brought, &evidence), Ok(()));
+        let mut others = vec![brought.clone(), brought.clone(), brought.clone()];
+        others[0].proof = deployment.jury;
+        others[1].subject = B256::repeat_byte(3);
+        others[2].accused = Address::repeat_byte(3);
+        for other in others {
+            assert!(about(&deployment, &other, &evidence).is_err(), "{other:?}");
+        }
+        let alien = Evidence {
+            proof: "weather".into(),
+            ..evidence
+        };
+        assert!(about(&deployment, &brought, &alien).is_err());
+    }
 }

@@ -5,10 +5,12 @@ use alloy::signers::SignerSync;
 use plumbline::chain::ChainClient;
 use plumbline::chain::client::{ClientError, Offence, Ruling, Stage, role, vote_hash};
 use plumbline::config::units::SOURCE_MAX;
+use plumbline::role::dispute as court;
 use plumbline_contracts::abi::backhaul::IBackhaul::{SignedCommit, SignedReport};
 use plumbline_contracts::{
     State, Timing, Verdict, commit_digest, counts_hash, domain, report_digest,
 };
+use plumbline_proof::backhaul::offence;
 use plumbline_trust::{Address as Account, selection};
 
 use crate::stand::{On, on_both_engines};
@@ -28,6 +30,7 @@ on_both_engines!(
     evidence_is_judged_once_whatever_the_salt_and_again_only_if_it_was_not_judged,
     nobody_is_punished_twice_in_one_matter_by_whatever_way,
     the_source_stands_by_the_disputes_id,
+    what_cannot_be_compared_with_the_chain_convicts_nobody,
     without_jurors_a_dispute_ends_and_nothing_stays_locked,
     disputes_and_votes_that_cannot_be_are_refused_by_name,
     the_jury_is_drawn_by_stake_as_anyone_can_repeat_and_never_from_the_parties,
@@ -599,6 +602,32 @@ async fn the_source_stands_by_the_disputes_id(on: On) {
     let found = w.payer.dispute_of(dispute).await.unwrap();
     assert_eq!(found.source, longest);
     assert_eq!(found.evidence, EVIDENCE);
+}
+
+async fn what_cannot_be_compared_with_the_chain_convicts_nobody(on: On) {
+    let w = World::new(on, 5).await;
+    let id = w.reported(1).await;
+    let accused = Account(w.coordinator.address().into_array());
+    let (made, _) = court::make(&w.payer, id, accused, vec![0; 100])
+        .await
+        .unwrap();
+    let mut unreadable = made.clone();
+    unreadable.exhibits.push(0);
+    let mut unknown = made.clone();
+    unknown.proof = "weather".into();
+    let said = court::posted(&w.payer, id).await.unwrap();
+    let mut lower = said.clone();
+    lower.lower_bps -= 1;
+    let untrue = offence::accuse(id.0, accused, lower, vec![0; 100]);
+    for (evidence, words) in [
+        (made, "not the one that was posted"),
+        (unreadable, "exhibits"),
+        (unknown, "no proof named"),
+        (untrue, "are others"),
+    ] {
+        let finding = court::judge(&w.payer, &evidence).await.unwrap();
+        assert!(!finding.holds && finding.why.contains(words), "{finding:?}");
+    }
 }
 
 async fn without_jurors_a_dispute_ends_and_nothing_stays_locked(on: On) {
