@@ -22,6 +22,7 @@ use plumbline_contracts::{Deployment, Ruling, Stage};
 use plumbline_trust::NetworkKey;
 use plumbline_trust::evidence::{Evidence, Finding};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::dispute::{self, DisputeError, Step};
 use super::evidence::{Found, Places};
@@ -145,6 +146,7 @@ impl Juror {
         if now > case.commit_until {
             return Ok(Act::Waits(0));
         }
+        let began = Instant::now();
         let due = case.commit_until - case.commit_seconds / KEPT;
         let left = Duration::from_secs(due.saturating_sub(now));
         // Who comes late looks all the same, and keeps half of what is left.
@@ -162,8 +164,8 @@ impl Juror {
             let why = "the evidence is nowhere".to_owned();
             return self.cast(dispute.caseId, Ruling::Unavailable, why).await;
         };
-        let until = Duration::from_secs(case.commit_until - now);
         // While others can still vote on it.
+        let until = Duration::from_secs(case.commit_until - now).saturating_sub(began.elapsed());
         let others = places.hand_on(id.0, case.evidence.0, &bytes, until);
         let vote = async {
             let finding = match about(&self.chain.deployment(), dispute, &evidence) {

@@ -4,13 +4,10 @@ use alloy::primitives::{Address, B256, U256};
 use alloy::signers::SignerSync;
 use plumbline::chain::ChainClient;
 use plumbline::chain::client::{ClientError, Offence, Ruling, Stage, role, vote_hash};
-use plumbline::config::units::SOURCE_MAX;
-use plumbline::role::dispute as court;
 use plumbline_contracts::abi::backhaul::IBackhaul::{SignedCommit, SignedReport};
 use plumbline_contracts::{
     State, Timing, Verdict, commit_digest, counts_hash, domain, report_digest,
 };
-use plumbline_proof::backhaul::offence;
 use plumbline_trust::{Address as Account, selection};
 
 use crate::stand::{On, on_both_engines};
@@ -26,18 +23,13 @@ on_both_engines!(
     an_honest_majority_upholds_and_the_liar_and_the_silent_lose,
     a_false_alarm_costs_its_bond_and_the_result_stands,
     a_jury_without_majority_is_hung_and_costs_nobody_but_the_silent,
-    what_a_jury_could_not_get_costs_the_reporter_and_nobody_who_said_so,
-    evidence_is_judged_once_whatever_the_salt_and_again_only_if_it_was_not_judged,
-    nobody_is_punished_twice_in_one_matter_by_whatever_way,
-    the_source_stands_by_the_disputes_id,
-    what_cannot_be_compared_with_the_chain_convicts_nobody,
     without_jurors_a_dispute_ends_and_nothing_stays_locked,
     disputes_and_votes_that_cannot_be_are_refused_by_name,
     the_jury_is_drawn_by_stake_as_anyone_can_repeat_and_never_from_the_parties,
 );
 
 pub(crate) const SALT: B256 = B256::repeat_byte(0x5a);
-const EVIDENCE: B256 = B256::repeat_byte(0xe5);
+pub(crate) const EVIDENCE: B256 = B256::repeat_byte(0xe5);
 /// Of the prover: two commitments of different counts.
 pub(crate) fn two_commits(w: &World, id: B256, first: &[u32], second: &[u32]) -> Offence {
     let d = w.chain.deployment();
@@ -107,7 +99,7 @@ pub(crate) async fn reporter(w: &World) -> ChainClient {
 }
 
 /// Stake that an offence costs, and the reporter's share of it.
-fn price_of_offence() -> (u128, u128) {
+pub(crate) fn price_of_offence() -> (u128, u128) {
     let p = parameters();
     let taken = STAKE * u128::from(p.offence_percent) / 100;
     (taken, taken * u128::from(p.reporter_percent) / 100)
@@ -249,7 +241,7 @@ async fn what_is_no_offence_is_refused(on: On) {
 }
 
 /// Jurors with one and with four tickets, live.
-async fn jurors(w: &World, count: u8) -> Vec<ChainClient> {
+pub(crate) async fn jurors(w: &World, count: u8) -> Vec<ChainClient> {
     let mut list = Vec::new();
     for number in 0..count {
         let client = w.chain.client(key(70 + number)).await;
@@ -268,13 +260,13 @@ async fn jurors(w: &World, count: u8) -> Vec<ChainClient> {
 pub(crate) struct Trial {
     pub(crate) dispute: B256,
     pub(crate) case: B256,
-    seats: Vec<ChainClient>,
+    pub(crate) seats: Vec<ChainClient>,
     pub(crate) reporter: ChainClient,
-    accused: Address,
+    pub(crate) accused: Address,
 }
 
 /// Announces and brings evidence about `id`; the dispute's id.
-async fn bring(
+pub(crate) async fn bring(
     reporter: &ChainClient,
     id: B256,
     accused: Address,
@@ -297,7 +289,7 @@ pub(crate) async fn trial(w: &World, id: B256, count: u8) -> Trial {
 }
 
 /// The same, by these jurors.
-async fn try_by(w: &World, id: B256, jurors: &[ChainClient]) -> Trial {
+pub(crate) async fn try_by(w: &World, id: B256, jurors: &[ChainClient]) -> Trial {
     let reporter = reporter(w).await;
     let accused = w.coordinator.address();
     let brought = bring(&reporter, id, accused, EVIDENCE, SALT).await;
@@ -307,7 +299,12 @@ async fn try_by(w: &World, id: B256, jurors: &[ChainClient]) -> Trial {
 }
 
 /// A dispute that was brought, its jury drawn from `jurors`.
-async fn drawn(w: &World, dispute: B256, jurors: &[ChainClient], accused: Address) -> Trial {
+pub(crate) async fn drawn(
+    w: &World,
+    dispute: B256,
+    jurors: &[ChainClient],
+    accused: Address,
+) -> Trial {
     let case = w.payer.dispute_of(dispute).await.unwrap().caseId;
     assert_eq!(refused(w.payer.draw_jury(case).await), "BeaconNotReady");
     for juror in jurors {
@@ -364,7 +361,7 @@ impl Trial {
 
 pub(crate) const UPHELD: Option<Ruling> = Some(Ruling::Upheld);
 pub(crate) const REJECTED: Option<Ruling> = Some(Ruling::Rejected);
-const UNAVAILABLE: Option<Ruling> = Some(Ruling::Unavailable);
+pub(crate) const UNAVAILABLE: Option<Ruling> = Some(Ruling::Unavailable);
 
 async fn an_honest_majority_upholds_and_the_liar_and_the_silent_lose(on: On) {
     let w = World::new(on, 5).await;
@@ -446,187 +443,6 @@ async fn a_jury_without_majority_is_hung_and_costs_nobody_but_the_silent(on: On)
         assert_eq!(verdict, Verdict::Pass);
         w.payer.finalize(id).await.unwrap();
         w.assert_conserved().await;
-    }
-}
-
-/// A day later, with time for a second dispute after the first.
-async fn with_time(on: On) -> World {
-    let w = World::new(on, 5).await;
-    let governor = w.chain.client(key(1)).await;
-    governor.schedule("dispute_window_s", 300).await.unwrap();
-    w.clock.pass(parameters().notice_s);
-    tick(&w.payer).await;
-    w.beat().await;
-    w
-}
-
-async fn what_a_jury_could_not_get_costs_the_reporter_and_nobody_who_said_so(on: On) {
-    let w = World::new(on, 5).await;
-    let id = w.reported(1).await;
-    let t = trial(&w, id, 5).await;
-    let before = w.payer.totals().await.unwrap();
-    let votes = [UNAVAILABLE, UPHELD, UNAVAILABLE, UNAVAILABLE, None];
-    t.vote(&w, &votes).await;
-    let p = parameters();
-    let case = w.payer.case_of(t.case).await.unwrap().unwrap();
-    assert_eq!(case.ruling, Ruling::Unavailable);
-    for (seat, vote) in t.seats.iter().zip(votes) {
-        let said_so = vote == UNAVAILABLE;
-        let owed = w.payer.owed(seat.address()).await.unwrap();
-        assert_eq!(owed, U256::from(if said_so { p.juror_fee } else { 0 }));
-    }
-    let after = w.payer.totals().await.unwrap();
-    let lost = p.dispute_bond + 2 * p.juror_penalty;
-    assert_eq!(after.burnt - before.burnt, U256::from(lost));
-    assert_eq!(before.stake - after.stake, U256::from(2 * p.juror_penalty));
-    let owed = w.payer.owed(t.reporter.address()).await.unwrap();
-    assert_eq!(owed, U256::from(2 * p.juror_fee));
-    let outcome = w.payer.result_of(id).await.unwrap().unwrap();
-    assert_eq!(outcome.verdict, Verdict::Pass);
-    w.payer.finalize(id).await.unwrap();
-    assert_eq!(w.payer.owed(t.accused).await.unwrap(), U256::from(FEE));
-    w.assert_conserved().await;
-}
-
-async fn evidence_is_judged_once_whatever_the_salt_and_again_only_if_it_was_not_judged(on: On) {
-    let w = with_time(on).await;
-    let id = w.reported(1).await;
-    let jurors = jurors(&w, 7).await;
-    let reporter = reporter(&w).await;
-    let accused = w.coordinator.address();
-    let proof = w.chain.deployment().backhaul;
-    let last = || w.payer.last_dispute(proof, id, accused, EVIDENCE);
-    assert_eq!(last().await.unwrap(), None);
-    let mut ids = Vec::new();
-    let rounds = [
-        [UPHELD, UPHELD, REJECTED, REJECTED, UNAVAILABLE],
-        [UNAVAILABLE; 5],
-        [REJECTED; 5],
-    ];
-    for votes in rounds {
-        let t = try_by(&w, id, &jurors).await;
-        // Nobody shops for a jury: neither with another salt, nor as somebody else.
-        let again = bring(&reporter, id, accused, EVIDENCE, B256::ZERO).await;
-        assert_eq!(refused(again), "DisputeExists");
-        let other = bring(&w.payer, id, accused, EVIDENCE, B256::ZERO).await;
-        assert_eq!(refused(other), "DisputeExists");
-        t.vote(&w, &votes).await;
-        assert_eq!(last().await.unwrap(), Some(t.dispute));
-        ids.push(t.dispute);
-    }
-    ids.sort();
-    ids.dedup();
-    assert_eq!(ids.len(), 3, "each attempt has its id");
-    // Once judged, never again; other evidence is another matter.
-    let again = bring(&reporter, id, accused, EVIDENCE, B256::repeat_byte(1)).await;
-    assert_eq!(refused(again), "DisputeExists");
-    let other = B256::repeat_byte(0xe6);
-    let told = refused(bring(&reporter, id, accused, other, SALT).await);
-    assert_eq!(told, "DisputeWindowClosed", "only the time is over");
-    w.assert_conserved().await;
-}
-
-async fn nobody_is_punished_twice_in_one_matter_by_whatever_way(on: On) {
-    let w = with_time(on).await;
-    let id = w.reported(1).await;
-    let jurors = jurors(&w, 7).await;
-    let t = try_by(&w, id, &jurors).await;
-    t.vote(&w, &[UPHELD; 5]).await;
-    let (taken, _) = price_of_offence();
-    let left = U256::from(STAKE - taken);
-    let stake = |who| w.payer.stake_of(who);
-    assert_eq!(stake(t.accused).await.unwrap(), left);
-    for (evidence, salt) in [(EVIDENCE, 1), (B256::repeat_byte(0xe6), 2)] {
-        let again = bring(
-            &t.reporter,
-            id,
-            t.accused,
-            evidence,
-            B256::repeat_byte(salt),
-        )
-        .await;
-        assert_eq!(refused(again), "AlreadyPunished");
-    }
-
-    // Proven in one step while a jury is out: what the jury upholds takes nothing more.
-    w.coordinator.top_up(U256::from(taken)).await.unwrap();
-    w.beat().await;
-    let id = w.reported(2).await;
-    let (backhaul, prover) = (w.chain.deployment().backhaul, w.prover.address());
-    let dispute = bring(&t.reporter, id, prover, EVIDENCE, SALT)
-        .await
-        .unwrap();
-    let offence = two_commits(&w, id, &[1_600; 5], &[1_601, 1_599, 1_600, 1_600, 1_600]).encode();
-    let announced = t.reporter.announce_proof(backhaul, &offence, SALT);
-    announced.await.unwrap();
-    t.reporter.prove(backhaul, offence, SALT).await.unwrap();
-    assert_eq!(stake(prover).await.unwrap(), left);
-    let second = drawn(&w, dispute, &jurors, prover).await;
-    second.vote(&w, &[UPHELD; 5]).await;
-    assert_eq!(stake(prover).await.unwrap(), left, "once");
-    let again = bring(&t.reporter, id, prover, B256::ZERO, SALT).await;
-    assert_eq!(refused(again), "AlreadyPunished");
-    // And what a jury punished is not proven again.
-    w.prover.top_up(U256::from(taken)).await.unwrap();
-    w.beat().await;
-    let id = w.reported(3).await;
-    let dispute = bring(&t.reporter, id, prover, EVIDENCE, SALT)
-        .await
-        .unwrap();
-    let third = drawn(&w, dispute, &jurors, prover).await;
-    third.vote(&w, &[UPHELD; 5]).await;
-    assert_eq!(stake(prover).await.unwrap(), left);
-    let offence = two_commits(&w, id, &[1_600; 5], &[1_601, 1_599, 1_600, 1_600, 1_600]).encode();
-    let announced = t.reporter.announce_proof(backhaul, &offence, SALT);
-    announced.await.unwrap();
-    let told = refused(t.reporter.prove(backhaul, offence, SALT).await);
-    assert_eq!(told, "AlreadyPunished");
-    w.assert_conserved().await;
-}
-
-async fn the_source_stands_by_the_disputes_id(on: On) {
-    let w = World::new(on, 5).await;
-    let id = w.reported(1).await;
-    let reporter = reporter(&w).await;
-    let (backhaul, accused) = (w.chain.deployment().backhaul, w.coordinator.address());
-    reporter
-        .announce_dispute(backhaul, id, accused, EVIDENCE, SALT)
-        .await
-        .unwrap();
-    let longest = format!("http://192.0.2.1/{}", "e".repeat(SOURCE_MAX - 17));
-    let longer = format!("{longest}e");
-    let refusal = reporter.dispute(backhaul, id, accused, EVIDENCE, SALT, &longer);
-    assert_eq!(refused(refusal.await), "SourceTooLong");
-    let brought = reporter.dispute(backhaul, id, accused, EVIDENCE, SALT, &longest);
-    let (dispute, _) = brought.await.unwrap();
-    let found = w.payer.dispute_of(dispute).await.unwrap();
-    assert_eq!(found.source, longest);
-    assert_eq!(found.evidence, EVIDENCE);
-}
-
-async fn what_cannot_be_compared_with_the_chain_convicts_nobody(on: On) {
-    let w = World::new(on, 5).await;
-    let id = w.reported(1).await;
-    let accused = Account(w.coordinator.address().into_array());
-    let (made, _) = court::make(&w.payer, id, accused, vec![0; 100])
-        .await
-        .unwrap();
-    let mut unreadable = made.clone();
-    unreadable.exhibits.push(0);
-    let mut unknown = made.clone();
-    unknown.proof = "weather".into();
-    let said = court::posted(&w.payer, id).await.unwrap();
-    let mut lower = said.clone();
-    lower.lower_bps -= 1;
-    let untrue = offence::accuse(id.0, accused, lower, vec![0; 100]);
-    for (evidence, words) in [
-        (made, "not the one that was posted"),
-        (unreadable, "exhibits"),
-        (unknown, "no proof named"),
-        (untrue, "are others"),
-    ] {
-        let finding = court::judge(&w.payer, &evidence).await.unwrap();
-        assert!(!finding.holds && finding.why.contains(words), "{finding:?}");
     }
 }
 

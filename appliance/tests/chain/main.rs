@@ -24,6 +24,7 @@ mod estimator;
 mod flow;
 mod follow;
 mod governance;
+mod judges;
 mod keep;
 mod platter;
 mod power;
