@@ -495,10 +495,8 @@ async fn false_alarm(
     let file = Arc::from(bytes);
     let given = places.hand_on(alarm.0, address, &file, PATIENCE);
     let held = given.await.into_iter().filter(|(_, given)| given.is_ok());
-    assert_eq!(
-        held.map(|(place, _)| place).collect::<Vec<_>>(),
-        [court.url.clone()]
-    );
+    let held: Vec<String> = held.map(|(place, _)| place).collect();
+    assert_eq!(held, [court.url.as_str()]);
     alarm
 }
 

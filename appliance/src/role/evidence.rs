@@ -250,8 +250,9 @@ mod tests {
         .await;
         let hostile = [&*silent, &*lies, &*bends, &*endless];
         // Whoever has none of it learns nothing from them, and is sent nowhere.
-        let none = places(&hostile).find(&redirects, address, Duration::from_secs(3));
-        assert!(none.await.is_none());
+        let none = places(&hostile);
+        let none = none.find(&redirects, address, Duration::from_secs(3)).await;
+        assert!(none.is_none());
         assert!(sent_on.load(Ordering::SeqCst) > 0);
         assert_eq!(asked.load(Ordering::SeqCst), 0, "a redirect was followed");
         // One honest place among them is enough, wherever it is.
@@ -268,8 +269,9 @@ mod tests {
     async fn what_is_no_evidence_or_too_long_is_not_there() {
         let (no_name, address) = evidence("");
         let (url, asked) = serve(ok(&no_name), 1).await;
-        let found = places(&[&url]).find("", address, Duration::from_secs(2));
-        assert!(found.await.is_none());
+        let place = places(&[&url]);
+        let found = place.find("", address, Duration::from_secs(2)).await;
+        assert!(found.is_none());
         assert!(asked.load(Ordering::SeqCst) > 0);
         let (url, _) = serve(ok(&vec![0; EVIDENCE_MAX + 1]), 1).await;
         let api = Api::new(&url).unwrap();
@@ -289,8 +291,8 @@ mod tests {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let silent = format!("http://{}", silent.local_addr().unwrap());
         let bytes = Arc::from(bytes);
-        let given =
-            places(&[&has, &silent]).hand_on([7; 32], address, &bytes, Duration::from_secs(2));
+        let places = places(&[&has, &silent]);
+        let given = places.hand_on([7; 32], address, &bytes, Duration::from_secs(2));
         let given = given.await;
         assert_eq!(given.len(), 2);
         for (place, given) in given {
