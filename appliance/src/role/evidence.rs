@@ -8,7 +8,7 @@
 //!                     └──────────── those that lack it ◄── handed on by reporters and jurors ◄────────┘
 //! ```
 //! Claim: whoever withholds it, lies, redirects, hangs or sends without end costs the others nothing but a
-//! place among [`AT_ONCE`] for [`PATIENCE`]; of an answer nothing is used but bytes that hash to the address.
+//! place among `AT_ONCE` for `PATIENCE`; of an answer nothing is used but bytes that hash to the address.
 //! What it does not promise: that a URL is harmless to whom it names. It is asked for with a plain GET, as
 //! by anybody; a juror's host should see no service that acts on one. Tests: here, and `tests/court.rs`.
 

@@ -157,8 +157,11 @@ fn each_command_reaches_its_handler_with_what_was_said() {
             "make 7 9 None",
         ),
         (
-            format!("plumbline dispute submit {} {url} --key {key}", at("b")),
-            "submit 5 bytes",
+            format!(
+                "plumbline dispute submit {} {url} --key {key} --source http://b/e",
+                at("b")
+            ),
+            "submit 5 bytes, \"http://b/e\"",
         ),
         (format!("plumbline dispute show {id} {url}"), "show 7"),
         (
