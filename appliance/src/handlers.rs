@@ -174,9 +174,10 @@ impl Handlers for Appliance {
         coordinator: &CoordinatorUrl,
         keys: Keys,
         evidence: &[u8],
+        source: &str,
         told: &(dyn Fn(&str) + Sync),
     ) -> Result<Submitted, Failure> {
-        block_on(dispute::submit(coordinator, &keys, evidence, told))
+        block_on(dispute::submit(coordinator, &keys, evidence, source, told))
     }
 
     fn dispute_show(

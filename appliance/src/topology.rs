@@ -433,12 +433,12 @@ async fn take_part(
         });
     }
     if config.roles.has(Role::Juror) {
-        let juror = Juror {
+        let juror = Arc::new(Juror {
             chain: node.chain.clone(),
             api: node.api.clone(),
             network: node.network.clone(),
             journal: node.journal.clone(),
-        };
+        });
         tasks.spawn(async move {
             juror.watch().await;
             Failure::chain("the juror ended")

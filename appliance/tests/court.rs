@@ -6,6 +6,8 @@
 //!        │        └── plumbline dispute make | submit | show, plumbline verify, chain draw
 //!        └── here: a payer, a prover, a challenger, and another coordinator that posts a bundle which does not
 //!            replay
+//!   a second coordinator daemon on the first one's chain, and the reporter's own HTTP server: where evidence is had
+//!   from that the accused withholds
 //! ```
 //! What a jury does that is not honest is in `tests/chain/disputes.rs`; here everyone votes what the verifier says.
 
@@ -26,10 +28,12 @@ use plumbline::chain::client::{ClientError, Registration, Ruling, Seeds, role};
 use plumbline::control::client::{Api, ApiError};
 use plumbline::keyfile::Keys;
 use plumbline::role::dispute;
+use plumbline::role::evidence::Places;
 use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission, Timing as Posted};
 use plumbline_contracts::{Deployment, Timing, Verdict, commit_digest, domain, report_digest};
 use plumbline_proof::backhaul::bundle::{self, Bundle};
 use plumbline_proof::backhaul::judge::{self, Judgement};
+use plumbline_trust::evidence::Evidence;
 use serde_json::Value;
 
 const STAKE: u128 = 1_000_000;
@@ -90,12 +94,17 @@ struct Court {
     _coordinator: Daemon,
 }
 
+/// An address that nobody listens at.
+fn free() -> std::net::SocketAddr {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap()
+}
+
 impl Court {
-    async fn open() -> Self {
+    /// Whose jurors have so long to commit to their votes.
+    async fn open(jury_commit: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let listen = free.local_addr().unwrap();
-        drop(free);
+        let listen = free();
         let config = format!(
             r#"
             roles = ["coordinator"]
@@ -109,7 +118,7 @@ impl Court {
             live_interval = "5s"
             jury_size = {JURORS}
             jury_draw = "60s"
-            jury_commit = "5s"
+            jury_commit = "{jury_commit}"
             jury_reveal = "8s"
             unbonding = "1h"
             "#
@@ -167,6 +176,29 @@ impl Court {
             client.register(&registration).await.unwrap();
         }
         client
+    }
+
+    /// Another coordinator on the same chain.
+    fn second(&self) -> (Daemon, Api) {
+        let deployment = serde_json::to_string(&self.deployment).unwrap();
+        std::fs::write(self.path("deployment.json"), deployment).unwrap();
+        let listen = free();
+        let config = format!(
+            r#"
+            roles = ["coordinator"]
+            key = "second.key"
+            state_dir = "second"
+            log.level = "warn"
+            coordinator = {{ listen = "{listen}" }}
+            [chain]
+            engine = "rpc"
+            rpc = ["{}/rpc"]
+            deployment = "deployment.json"
+            "#,
+            self.url
+        );
+        let daemon = run(&write(self.home.path(), "second", &config));
+        (daemon, Api::new(&format!("http://{listen}")).unwrap())
     }
 
     fn juror(&self, number: usize) -> Daemon {
@@ -308,27 +340,35 @@ struct Parties {
     liar: ChainClient,
 }
 
+impl Parties {
+    /// All registered; the challenger's heart beats as long as the task.
+    async fn enter(court: &Court, liar: &Keys) -> (Self, tokio::task::JoinHandle<()>) {
+        let any = PrivateKeySigner::random;
+        let parties = Self {
+            payer: court.enter(any(), 0).await,
+            prover: court.enter(any(), role::PROVER).await,
+            challenger: Arc::new(court.enter(any(), role::CHALLENGER).await),
+            liar: court.enter(liar.signer(), role::COORDINATOR).await,
+        };
+        let beating = parties.challenger.clone();
+        let heart = tokio::spawn(async move {
+            let seeds = Seeds::new([3; 32]);
+            loop {
+                beating.beat(&seeds).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+        });
+        (parties, heart)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_false_bundle_costs_its_coordinator_and_a_false_alarm_its_bond() {
-    let court = Court::open().await;
+    let court = Court::open("5s").await;
     let url = court.url.clone();
     let mut jurors: Vec<Daemon> = (0..JURORS).map(|n| court.juror(n)).collect();
     let liar_keys = Keys::create(&court.path("liar.key")).unwrap();
-    let any = PrivateKeySigner::random;
-    let parties = Parties {
-        payer: court.enter(any(), 0).await,
-        prover: court.enter(any(), role::PROVER).await,
-        challenger: Arc::new(court.enter(any(), role::CHALLENGER).await),
-        liar: court.enter(liar_keys.signer(), role::COORDINATOR).await,
-    };
-    let beating = parties.challenger.clone();
-    let heart = tokio::spawn(async move {
-        let seeds = Seeds::new([3; 32]);
-        loop {
-            beating.beat(&seeds).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
-    });
+    let (parties, heart) = Parties::enter(&court, &liar_keys).await;
     let (false_bytes, address) = false_bundle(&liar_keys);
     std::fs::write(court.path("false.bundle"), &false_bytes).unwrap();
     let id = reported(&court, &parties, address).await;
@@ -447,15 +487,105 @@ async fn false_alarm(
     id: B256,
     bytes: &[u8],
 ) -> B256 {
-    let (_, address) = plumbline_trust::evidence::Evidence::open(bytes).unwrap();
-    let (proof, accused) = (court.deployment.backhaul, parties.prover.address());
-    let (hash, salt) = (B256::from(address), B256::repeat_byte(1));
+    let accused = parties.prover.address();
+    let alarm = accuse(reporter, id, accused, bytes, "").await;
+    let places = Places::of(reporter, &court.api).await.unwrap();
+    let address = Evidence::open(bytes).unwrap().1;
+    let file = Arc::from(bytes);
+    let given = places.hand_on(alarm.0, address, &file, PATIENCE);
+    let held = given.await.into_iter().filter(|(_, given)| given.is_ok());
+    let held: Vec<String> = held.map(|(place, _)| place).collect();
+    assert_eq!(held, [court.url.as_str()]);
+    alarm
+}
+
+/// Brings evidence and hands it to nobody.
+async fn accuse(
+    reporter: &ChainClient,
+    id: B256,
+    accused: Address,
+    bytes: &[u8],
+    source: &str,
+) -> B256 {
+    let (proof, salt) = (reporter.deployment().backhaul, B256::repeat_byte(1));
+    let hash = B256::from(Evidence::open(bytes).unwrap().1);
     let announced = reporter.announce_dispute(proof, id, accused, hash, salt);
     announced.await.unwrap();
-    let brought = reporter.dispute(proof, id, accused, hash, salt).await;
-    let (alarm, _) = brought.unwrap();
-    dispute::hand_over(&court.api, alarm, bytes).await.unwrap();
-    alarm
+    let brought = reporter.dispute(proof, id, accused, hash, salt, source);
+    brought.await.unwrap().0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evidence_that_the_accused_withholds_is_had_from_others_or_costs_its_bond() {
+    let court = Court::open("16s").await;
+    let (_second, second) = court.second();
+    let _jurors: Vec<Daemon> = (0..JURORS).map(|n| court.juror(n)).collect();
+    let liar_keys = Keys::create(&court.path("liar.key")).unwrap();
+    let (parties, heart) = Parties::enter(&court, &liar_keys).await;
+    // Whoever asks the liar is connected and waits.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nowhere = format!("http://{}", silent.local_addr().unwrap());
+    parties.liar.set_endpoint(&nowhere).await.unwrap();
+    let liar = parties.liar.address();
+    let reporter = court.enter(PrivateKeySigner::random(), 0).await;
+    let (bundle, posted) = false_bundle(&liar_keys);
+    let evidence = async |id: B256| {
+        let accused = plumbline_trust::Address(liar.into_array());
+        let made = dispute::make(&reporter, id, accused, bundle.clone()).await;
+        let (evidence, finding) = made.unwrap();
+        assert!(finding.holds, "{}", finding.why);
+        evidence.seal()
+    };
+
+    // Nowhere: the bond is burnt, and nobody who said so loses anything.
+    let id = reported(&court, &parties, posted).await;
+    let (bytes, address) = evidence(id).await;
+    let first = accuse(&reporter, id, liar, &bytes, &nowhere).await;
+    let view = court.once(&first.to_string(), |v| v["over"] == true).await;
+    assert_eq!(view["ruling"], "unavailable", "{view}");
+    assert_eq!(ballots(&view), ["unavailable"; JURORS], "{view}");
+    let totals = reporter.totals().await.unwrap();
+    let bond = reporter.variable("dispute_bond").await.unwrap();
+    assert_eq!(totals.burnt, bond, "burnt, and no stake is");
+    let whole = U256::from(STAKE);
+    assert_eq!(reporter.stake_of(liar).await.unwrap(), whole);
+
+    // Brought again, and at a coordinator that no juror calls its own: they find it and hand it on.
+    let again = accuse(&reporter, id, liar, &bytes, "").await;
+    assert_ne!(again, first);
+    assert!(!court.api.has_evidence(&address).await);
+    second.put_evidence(&again.0, &bytes).await.unwrap();
+    let view = court.once(&again.to_string(), |v| v["over"] == true).await;
+    assert_eq!(view["ruling"], "upheld", "{view}");
+    assert_eq!(ballots(&view), ["upheld"; JURORS], "{view}");
+    assert_eq!(court.api.evidence(&address).await.unwrap(), bytes);
+    assert_eq!(
+        reporter.stake_of(liar).await.unwrap(),
+        whole / U256::from(2)
+    );
+
+    // At the reporter's own server alone.
+    parties.liar.top_up(whole / U256::from(2)).await.unwrap();
+    let id = reported(&court, &parties, posted).await;
+    let (bytes, address) = evidence(id).await;
+    let served = bytes.clone();
+    let file = axum::routing::get(async move || served);
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let source = format!("http://{}/evidence", server.local_addr().unwrap());
+    let routes = axum::Router::new().route("/evidence", file);
+    let server = tokio::spawn(async move { axum::serve(server, routes).await });
+    let third = accuse(&reporter, id, liar, &bytes, &source).await;
+    let view = court.once(&third.to_string(), |v| v["over"] == true).await;
+    assert_eq!(view["ruling"], "upheld", "{view}");
+    assert_eq!(view["source"], source, "{view}");
+    assert_eq!(ballots(&view), ["upheld"; JURORS], "{view}");
+    // Handed on: now the coordinators have it too.
+    for api in [&court.api, &second] {
+        assert_eq!(api.evidence(&address).await.unwrap(), bytes);
+    }
+    assert!(reporter.conserved().await.unwrap());
+    server.abort();
+    heart.abort();
 }
 
 /// Nothing is stored that no bond was paid for, and nothing but what it was paid for.

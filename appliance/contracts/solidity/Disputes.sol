@@ -17,8 +17,13 @@ import {Vault} from "./Vault.sol";
 ///
 /// Evidence is first announced by a hash and shown in a later block, so that whoever sees it in the queue
 /// cannot take it for its own. A dispute costs a bond: back if the evidence holds or the jury is hung,
-/// burnt if it does not. The guilty loses a part of its stake, the reporter gets a share of that, the rest
-/// is burnt, so that accusing oneself does not pay.
+/// burnt if it does not or if the jury could not get it. The guilty loses a part of its stake, the reporter
+/// gets a share of that, the rest is burnt, so that accusing oneself does not pay.
+///
+/// Nobody is punished twice in one matter, by whichever way and with whatever evidence. One piece of evidence
+/// against one accused is judged once. What was not judged can be brought again, each time for another bond
+/// and another jury: where the jury was hung, and where the evidence was nowhere, or the accused could have it
+/// "brought" by a friend who shows it to nobody, and be safe from it for ever.
 contract Disputes is ReentrancyGuardTransient {
     /// @notice One dispute.
     struct Dispute {
@@ -40,10 +45,15 @@ contract Disputes is ReentrancyGuardTransient {
         bytes32 evidence;
         /// the jury's case
         bytes32 caseId;
+        /// where its reporter says that the evidence is, a URL; may be empty. Nobody need believe it: the bytes
+        /// are compared with `evidence`
+        string source;
     }
 
     /// @notice Separates the ids of this contract from all other hashes.
-    bytes32 public constant DOMAIN = keccak256("plumbline dispute v1");
+    bytes32 public constant DOMAIN = keccak256("plumbline dispute v2");
+    /// @notice Longest URL of evidence, bytes.
+    uint256 public constant MAX_SOURCE = 256;
 
     /// @notice Where bonds lie.
     Vault public immutable VAULT;
@@ -58,13 +68,16 @@ contract Disputes is ReentrancyGuardTransient {
 
     /// @notice Block in which an account announced a hash; zero: never.
     mapping(address account => mapping(bytes32 hash => uint256 number)) public announcedIn;
-    /// @notice Whether an offence was punished: nobody loses twice for the same.
-    mapping(bytes32 offence => bool done) public isPunished;
+    /// @notice Whether somebody was punished in a matter: {chargeOf}.
+    mapping(bytes32 charge => bool done) public isPunished;
     mapping(bytes32 id => Dispute) private _disputes;
+    /// @dev How often one piece of evidence was brought against one accused.
+    mapping(bytes32 matter => uint256 count) private _attempts;
 
     /// @notice `account` holds evidence.
     event Announced(address indexed account, bytes32 indexed hash);
-    /// @notice `reporter` accuses `accused`; the evidence is what hashes to `evidence` (BLAKE3).
+    /// @notice `reporter` accuses `accused`; the evidence is what hashes to `evidence` (BLAKE3). Its source is in
+    /// {get}.
     event Disputed(
         bytes32 indexed id,
         bytes32 indexed subject,
@@ -86,16 +99,18 @@ contract Disputes is ReentrancyGuardTransient {
     error NotAProof(address proof);
     /// @notice This evidence was not announced by its reporter, or only in this block.
     error NotAnnounced(address reporter, bytes32 hash);
-    /// @notice This dispute was brought before.
+    /// @notice This evidence is being judged, or was: the dispute `id`.
     error DisputeExists(bytes32 id);
+    /// @notice The URL of the evidence is longer than it can be.
+    error SourceTooLong(uint256 length, uint256 max);
     /// @notice No such dispute.
     error UnknownDispute(bytes32 id);
     /// @notice The dispute is over.
     error AlreadyConcluded(bytes32 id);
     /// @notice The jury is still out.
     error JuryOut(bytes32 id, bytes32 caseId);
-    /// @notice This offence was punished before.
-    error AlreadyPunished(bytes32 offence);
+    /// @notice The accused was punished in this matter before: {chargeOf}.
+    error AlreadyPunished(bytes32 charge);
 
     /// @param vault where bonds lie; this contract must be one of its modules
     /// @param registry which proofs there are
@@ -123,19 +138,24 @@ contract Disputes is ReentrancyGuardTransient {
     /// @param subject what it is about
     /// @param accused whom it accuses
     /// @param evidence hash of the evidence: BLAKE3
-    /// @param salt as announced
+    /// @param salt as announced; it hides the announcement and changes nothing else
+    /// @param source URL of the evidence, or nothing
     /// @return id names the dispute
-    function dispute(IProof proof, bytes32 subject, address accused, bytes32 evidence, bytes32 salt)
-        external
-        nonReentrant
-        returns (bytes32 id)
-    {
+    function dispute(
+        IProof proof,
+        bytes32 subject,
+        address accused,
+        bytes32 evidence,
+        bytes32 salt,
+        string calldata source
+    ) external nonReentrant returns (bytes32 id) {
         require(REGISTRY.isKnown(address(proof)), NotAProof(address(proof)));
+        require(bytes(source).length <= MAX_SOURCE, SourceTooLong(bytes(source).length, MAX_SOURCE));
         _requireAnnounced(disputeHash(proof, subject, accused, evidence, salt));
-        // With the salt: what hung for want of jurors can be brought again.
-        id = keccak256(abi.encode(DOMAIN, block.chainid, address(this), proof, subject, accused, evidence, salt));
+        bytes32 charge = chargeOf(proof, subject, accused);
+        require(!isPunished[charge], AlreadyPunished(charge));
+        id = _begin(_matterOf(proof, subject, accused, evidence));
         Dispute storage d = _disputes[id];
-        require(d.reporter == address(0), DisputeExists(id));
         d.reporter = msg.sender;
         d.proof = proof;
         d.accused = accused;
@@ -143,6 +163,7 @@ contract Disputes is ReentrancyGuardTransient {
         d.reporterPercent = uint8(PARAMETERS.get("reporter_percent"));
         d.subject = subject;
         d.evidence = evidence;
+        d.source = source;
 
         address[] memory parties = proof.contest(subject, accused);
         address[] memory excluded = new address[](parties.length + 2);
@@ -168,12 +189,15 @@ contract Disputes is ReentrancyGuardTransient {
         d.over = true;
         bool upheld = ruling == Jury.Ruling.Upheld;
         uint256 taken = 0;
-        if (upheld) {
+        // Unless it was proven in one step while the jury was out.
+        bytes32 charge = chargeOf(d.proof, d.subject, d.accused);
+        if (upheld && !isPunished[charge]) {
+            isPunished[charge] = true;
             taken = _punish(d.accused, d.reporter, d.stakePercent, d.reporterPercent, "judged evidence");
         }
         d.proof.ruled(d.subject, d.accused, upheld);
         emit Concluded(id, ruling, taken);
-        if (ruling == Jury.Ruling.Rejected) VAULT.burn(id);
+        if (ruling == Jury.Ruling.Rejected || ruling == Jury.Ruling.Unavailable) VAULT.burn(id);
         else VAULT.refund(id, d.reporter);
     }
 
@@ -190,9 +214,9 @@ contract Disputes is ReentrancyGuardTransient {
         require(REGISTRY.isKnown(address(proof)), NotAProof(address(proof)));
         _requireAnnounced(proofHash(proof, evidence, salt));
         (bytes32 subject, address guilty, bytes32 offence) = proof.offenceOf(evidence);
-        bytes32 key = keccak256(abi.encode(proof, subject, guilty, offence));
-        require(!isPunished[key], AlreadyPunished(key));
-        isPunished[key] = true;
+        bytes32 charge = chargeOf(proof, subject, guilty);
+        require(!isPunished[charge], AlreadyPunished(charge));
+        isPunished[charge] = true;
         taken = _punish(
             guilty, msg.sender, PARAMETERS.get("offence_percent"), PARAMETERS.get("reporter_percent"), offence
         );
@@ -214,6 +238,22 @@ contract Disputes is ReentrancyGuardTransient {
         return keccak256(abi.encode(proof, keccak256(evidence), salt));
     }
 
+    /// @notice Names what somebody can be punished for once: its part in `subject`.
+    function chargeOf(IProof proof, bytes32 subject, address accused) public pure returns (bytes32 charge) {
+        return keccak256(abi.encode(proof, subject, accused));
+    }
+
+    /// @notice The dispute in which this evidence was brought last; zero if it never was.
+    function lastOf(IProof proof, bytes32 subject, address accused, bytes32 evidence)
+        external
+        view
+        returns (bytes32 id)
+    {
+        bytes32 matter = _matterOf(proof, subject, accused, evidence);
+        uint256 attempt = _attempts[matter];
+        return attempt == 0 ? bytes32(0) : _idOf(matter, attempt);
+    }
+
     /// @notice All that is known of a dispute; all zero if there is none.
     function get(bytes32 id) external view returns (Dispute memory found) {
         return _disputes[id];
@@ -224,6 +264,32 @@ contract Disputes is ReentrancyGuardTransient {
     function _requireAnnounced(bytes32 hash) private view {
         uint256 number = announcedIn[msg.sender][hash];
         require(number != 0 && number < block.number, NotAnnounced(msg.sender, hash));
+    }
+
+    /// @dev The id of the next attempt, if there can be one.
+    function _begin(bytes32 matter) private returns (bytes32 id) {
+        uint256 attempt = _attempts[matter];
+        if (attempt != 0) {
+            bytes32 last = _idOf(matter, attempt);
+            Dispute storage d = _disputes[last];
+            Jury.Ruling ruling = JURY.rulingOf(d.caseId);
+            bool unjudged = ruling == Jury.Ruling.Hung || ruling == Jury.Ruling.Unavailable;
+            require(d.over && unjudged, DisputeExists(last));
+        }
+        _attempts[matter] = ++attempt;
+        return _idOf(matter, attempt);
+    }
+
+    function _matterOf(IProof proof, bytes32 subject, address accused, bytes32 evidence)
+        private
+        pure
+        returns (bytes32 matter)
+    {
+        return keccak256(abi.encode(proof, subject, accused, evidence));
+    }
+
+    function _idOf(bytes32 matter, uint256 attempt) private view returns (bytes32 id) {
+        return keccak256(abi.encode(DOMAIN, block.chainid, address(this), matter, attempt));
     }
 
     function _punish(

@@ -19,7 +19,8 @@ interface IProof {
     /// such a subject at all.
     function faulted(bytes32 subject, address guilty) external;
 
-    /// @notice Checks evidence that needs no judge. Reverts if it shows nothing.
+    /// @notice Checks evidence that needs no judge. Reverts if it shows nothing. Whoever was punished in a
+    /// subject, by a jury or by this, is not punished in it again.
     /// @param evidence in the proof's own encoding
     /// @return subject what it is about
     /// @return guilty whose signatures it holds

@@ -13,13 +13,25 @@ import {Vault} from "./Vault.sol";
 /// the case was opened, with randomness that comes after it. Each runs the pure verifier on the same bytes, commits to its vote, and reveals
 /// it when nobody can follow it any more:
 ///
-///     Open ──draw──► Drawn ── commit ──┊── reveal ──┊──settle──► Settled: Upheld | Rejected | Hung
+///     Open ──draw──► Drawn ── commit ──┊── reveal ──┊──settle──► Settled: Upheld | Rejected | Unavailable | Hung
 ///      └──too few live, or nobody drew in time───────────────────────────►  Hung
 ///
 /// More than half of the seats must reveal, and more than half of the revealed votes agree, or the case is
 /// hung. Who votes with the majority is paid; the minority and the silent lose stake. An honest juror needs
 /// no judgement: the verdict is a pure function of the evidence. What it does not promise: anything once
 /// more than half of the drawn stake lies together.
+///
+/// `Unavailable` is the vote of a juror that looked for the evidence until late in the time to commit, where its
+/// reporter says it is and at every coordinator, and found it nowhere. Who must show something and does not
+/// loses: the caller takes it as it takes `Rejected`, and may let the same evidence be brought again.
+///
+///  - The accused alone cannot bring it about: it is one of many places. Whoever holds the evidence hands it
+///    in, and jurors hand on what they find.
+///  - A reporter that shows it to some jurors in good time has shown it to all, as those hand it on. One that
+///    shows it to some in the last moments splits the jury: the few lose the penalty, or the case is hung. It
+///    risks its bond for that, and cannot choose the ruling by it.
+///  - A juror that never looks and votes `Unavailable` loses the penalty wherever others found the evidence; it
+///    is paid where most are as idle. That is the majority of the drawn stake again.
 ///
 /// Every case ends without anyone's leave: {settle} is open to all once its time has come.
 contract Jury is ReentrancyGuardTransient {
@@ -36,7 +48,8 @@ contract Jury is ReentrancyGuardTransient {
         None,
         Upheld,
         Rejected,
-        Hung
+        Hung,
+        Unavailable
     }
 
     /// @notice One case.
@@ -123,7 +136,9 @@ contract Jury is ReentrancyGuardTransient {
     /// @notice `juror` revealed its vote.
     event Revealed(bytes32 indexed id, address indexed juror, Ruling vote);
     /// @notice The case is over.
-    event Settled(bytes32 indexed id, Ruling ruling, uint256 upheld, uint256 rejected, uint256 silent);
+    event Settled(
+        bytes32 indexed id, Ruling ruling, uint256 upheld, uint256 rejected, uint256 unavailable, uint256 silent
+    );
     /// @notice `juror` is paid for its vote.
     event Paid(bytes32 indexed id, address indexed juror, uint256 amount);
 
@@ -149,7 +164,7 @@ contract Jury is ReentrancyGuardTransient {
     error CommitmentZero();
     /// @notice A juror reveals once.
     error AlreadyRevealed(bytes32 id, address juror);
-    /// @notice A vote is `Upheld` or `Rejected`.
+    /// @notice A vote is `Upheld`, `Rejected` or `Unavailable`.
     error VoteUnknown(Ruling vote);
     /// @notice The vote does not open the commitment.
     error VoteDoesNotOpen(bytes32 id, address juror, bytes32 commitment, bytes32 voteHash);
@@ -209,7 +224,7 @@ contract Jury is ReentrancyGuardTransient {
         Beacon.Drawn memory drawn = BEACON.draw(id, c.snapshot, _excluded[id], size, MAX_TICKETS);
         require(drawn.closed, BeaconNotReady(id, drawn.round, BEACON.currentRound()));
         if (drawn.seated.length < size) {
-            _close(id, c, Ruling.Hung, 0, 0, 0);
+            _close(id, c, Ruling.Hung, 0, 0, 0, 0);
             return;
         }
         c.stage = Stage.Drawn;
@@ -241,7 +256,9 @@ contract Jury is ReentrancyGuardTransient {
         Case storage c = _at(id, Stage.Drawn);
         require(block.timestamp > c.commitUntil, TooEarly(id, c.commitUntil, block.timestamp));
         require(block.timestamp <= c.revealUntil, TooLate(id, c.revealUntil, block.timestamp));
-        require(vote == Ruling.Upheld || vote == Ruling.Rejected, VoteUnknown(vote));
+        require(
+            vote == Ruling.Upheld || vote == Ruling.Rejected || vote == Ruling.Unavailable, VoteUnknown(vote)
+        );
         Ballot storage ballot = _seated(id);
         require(ballot.vote == Ruling.None, AlreadyRevealed(id, msg.sender));
         bytes32 voteHash = keccak256(abi.encode(id, msg.sender, vote, salt));
@@ -257,23 +274,28 @@ contract Jury is ReentrancyGuardTransient {
         require(c.stage != Stage.Settled, WrongStage(id, c.stage, Stage.Drawn));
         if (c.stage == Stage.Open) {
             require(block.timestamp > c.drawUntil, TooEarly(id, c.drawUntil, block.timestamp));
-            _close(id, c, Ruling.Hung, 0, 0, 0);
+            _close(id, c, Ruling.Hung, 0, 0, 0, 0);
             return;
         }
         require(block.timestamp > c.revealUntil, TooEarly(id, c.revealUntil, block.timestamp));
         uint256 size = c.size;
         uint256 upheld = 0;
         uint256 rejected = 0;
+        uint256 unavailable = 0;
         for (uint256 i = 0; i < size; ++i) {
             Ruling vote = _ballots[id][c.jurors[i]].vote;
             if (vote == Ruling.Upheld) ++upheld;
             else if (vote == Ruling.Rejected) ++rejected;
+            else if (vote == Ruling.Unavailable) ++unavailable;
         }
+        uint256 revealed = upheld + rejected + unavailable;
         Ruling ruling = Ruling.Hung;
-        if (2 * (upheld + rejected) > size && upheld != rejected) {
-            ruling = upheld > rejected ? Ruling.Upheld : Ruling.Rejected;
+        if (2 * revealed > size) {
+            if (2 * upheld > revealed) ruling = Ruling.Upheld;
+            else if (2 * rejected > revealed) ruling = Ruling.Rejected;
+            else if (2 * unavailable > revealed) ruling = Ruling.Unavailable;
         }
-        _close(id, c, ruling, upheld, rejected, size - upheld - rejected);
+        _close(id, c, ruling, upheld, rejected, unavailable, size - revealed);
     }
 
     /// @notice All that is known of a case; all zero if there is none.
@@ -297,12 +319,18 @@ contract Jury is ReentrancyGuardTransient {
     }
 
     /// @dev Money and stakes move last; the case is over before they do.
-    function _close(bytes32 id, Case storage c, Ruling ruling, uint256 upheld, uint256 rejected, uint256 silent)
-        private
-    {
+    function _close(
+        bytes32 id,
+        Case storage c,
+        Ruling ruling,
+        uint256 upheld,
+        uint256 rejected,
+        uint256 unavailable,
+        uint256 silent
+    ) private {
         c.stage = Stage.Settled;
         c.ruling = ruling;
-        emit Settled(id, ruling, upheld, rejected, silent);
+        emit Settled(id, ruling, upheld, rejected, unavailable, silent);
         address[] memory jurors = c.jurors;
         for (uint256 i = 0; i < jurors.length; ++i) {
             Ruling vote = _ballots[id][jurors[i]].vote;

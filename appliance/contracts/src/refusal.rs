@@ -510,7 +510,11 @@ fn jury(error: &J) -> Told {
             e.voteHash,
             e.commitment
         ),
-        J::VoteUnknown(e) => say!(e, "a vote is 1 (upheld) or 2 (rejected), not {}", e.vote),
+        J::VoteUnknown(e) => say!(
+            e,
+            "a vote is 1 (upheld), 2 (rejected) or 4 (unavailable), not {}",
+            e.vote
+        ),
         J::WrongStage(e) => say!(
             e,
             "case {} is {}; it would have to be {}",
@@ -527,8 +531,17 @@ fn disputes(error: &D) -> Told {
     }
     match error {
         D::AlreadyConcluded(e) => say!(e, "dispute {} is over", e.id),
-        D::AlreadyPunished(e) => say!(e, "offence {} was punished before", e.offence),
-        D::DisputeExists(e) => say!(e, "dispute {} was brought before; use another salt", e.id),
+        D::AlreadyPunished(e) => say!(
+            e,
+            "the accused was punished in this matter before ({}); nobody is twice",
+            e.charge
+        ),
+        D::DisputeExists(e) => say!(
+            e,
+            "dispute {} is about this evidence: only what was hung or unavailable, and is concluded, can be \
+             brought again",
+            e.id
+        ),
         D::JuryOut(e) => say!(e, "the jury of {} has not ended case {}", e.id, e.caseId),
         D::NotAProof(e) => say!(e, "{} is no proof of this chain", e.proof),
         D::NotAnnounced(e) => say!(
@@ -540,6 +553,12 @@ fn disputes(error: &D) -> Told {
         D::ReentrancyGuardReentrantCall(e) => {
             say!(e, "the contract was called back while it was at work")
         }
+        D::SourceTooLong(e) => say!(
+            e,
+            "the URL of the evidence has {} bytes; at most {} are kept",
+            e.length,
+            e.max
+        ),
         D::UnknownDispute(e) => say!(e, "there is no dispute {}", e.id),
     }
 }

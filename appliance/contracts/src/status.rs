@@ -157,9 +157,14 @@ pub enum Ruling {
     Rejected = 2,
     /// No majority, or no jury.
     Hung = 3,
+    /// The evidence could be had nowhere.
+    Unavailable = 4,
 }
 
 impl Ruling {
+    /// What a juror can vote.
+    pub const VOTES: [Self; 3] = [Self::Upheld, Self::Rejected, Self::Unavailable];
+
     /// The ruling with this number.
     #[must_use]
     pub fn from_u8(number: u8) -> Option<Self> {
@@ -168,6 +173,7 @@ impl Ruling {
             1 => Self::Upheld,
             2 => Self::Rejected,
             3 => Self::Hung,
+            4 => Self::Unavailable,
             _ => return None,
         })
     }
@@ -180,6 +186,7 @@ impl fmt::Display for Ruling {
             Self::Upheld => "upheld",
             Self::Rejected => "rejected",
             Self::Hung => "hung",
+            Self::Unavailable => "unavailable",
         })
     }
 }
@@ -238,9 +245,11 @@ mod tests {
         assert_eq!(Verdict::from_u8(5), None);
         for number in 0..=3 {
             assert_eq!(Stage::from_u8(number).unwrap() as u8, number);
+        }
+        for number in 0..=4 {
             assert_eq!(Ruling::from_u8(number).unwrap() as u8, number);
         }
-        assert_eq!((Stage::from_u8(4), Ruling::from_u8(4)), (None, None));
+        assert_eq!((Stage::from_u8(4), Ruling::from_u8(5)), (None, None));
         for number in 0..=3 {
             assert_eq!(Answer::from_u8(number).unwrap() as u8, number);
         }

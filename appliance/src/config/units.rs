@@ -25,6 +25,28 @@ pub const DURATION_FORMS: &str = "100ms, 2s, 1m or 1h";
 /// What an amount of tokens may look like, for messages.
 pub const AMOUNT_FORMS: &str = "a decimal integer of base units, up to 2^128 - 1";
 
+/// Longest URL of evidence, bytes: `MAX_SOURCE` of the contract `Disputes`.
+pub const SOURCE_MAX: usize = 256;
+
+/// Where evidence can be fetched by anyone.
+///
+/// # Errors
+/// In words: why not.
+pub fn parse_source(text: &str) -> Result<reqwest::Url, String> {
+    let url = text.parse::<reqwest::Url>();
+    let plain = url.as_ref().is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.username().is_empty()
+            && url.password().is_none()
+    });
+    if text.len() > SOURCE_MAX || !plain {
+        return Err(format!(
+            "allowed: http:// or https://, no user or password, at most {SOURCE_MAX} bytes"
+        ));
+    }
+    url.map_err(|e| e.to_string())
+}
+
 /// Unit names of a rate with their powers of ten, longest name first.
 const RATE_UNITS: [(&str, u32); 4] = [("gbit", 9), ("mbit", 6), ("kbit", 3), ("bit", 0)];
 /// Likewise of a number of bytes.
@@ -154,6 +176,31 @@ pub fn parse_amount(text: &str) -> Result<u128, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_is_a_plain_url_of_the_web() {
+        let longest = format!("http://a/{}", "b".repeat(SOURCE_MAX - 9));
+        for text in [
+            "http://192.0.2.1:80/e",
+            "https://example.org/e?x=1",
+            &longest,
+        ] {
+            assert_eq!(text.len() > SOURCE_MAX, parse_source(text).is_err());
+            assert!(parse_source(text).is_ok(), "{text}");
+        }
+        let longer = format!("{longest}b");
+        for text in [
+            "",
+            "192.0.2.1:80",
+            "file:///etc/passwd",
+            "ftp://example.org/e",
+            "http://user@example.org/e",
+            "http://:secret@example.org/e",
+            &longer,
+        ] {
+            assert!(parse_source(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn rates_are_exact() {

@@ -27,6 +27,8 @@ const TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Longest answer, bytes: a page of a log that holds the longest statement, in hexadecimal, and a little.
 const ANSWER_MAX: usize = 2 * EVIDENCE_MAX + (4 << 20);
+/// Longest answer to evidence that is handed over, bytes: a refusal in words.
+const WORDS_MAX: usize = 16 << 10;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -93,9 +95,24 @@ impl Api {
             // Given up before the server does: no request meets a connection that is being closed.
             .pool_idle_timeout(HEAD_TIME / 2)
             .no_proxy()
+            // Nobody who is asked says whom else to ask.
+            .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(strange)?;
         Ok(Self { base, http })
+    }
+
+    /// The API of another coordinator.
+    pub fn at(&self, base: &str) -> Self {
+        Self {
+            base: base.trim_end_matches('/').to_owned(),
+            http: self.http.clone(),
+        }
+    }
+
+    /// Where it is.
+    pub fn base(&self) -> &str {
+        &self.base
     }
 
     /// Where its chain's JSON-RPC is.
@@ -104,6 +121,15 @@ impl Api {
     }
 
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>, ApiError> {
+        self.answer_within(request, ANSWER_MAX).await
+    }
+
+    /// An answer of at most `most` bytes, from somebody who may send without end.
+    async fn answer_within(
+        &self,
+        request: reqwest::RequestBuilder,
+        most: usize,
+    ) -> Result<Vec<u8>, ApiError> {
         let unreachable = |e: reqwest::Error| {
             let mut why = e.to_string();
             let mut source = std::error::Error::source(&e);
@@ -119,14 +145,14 @@ impl Api {
         let mut response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if body.len() + chunk.len() > ANSWER_MAX {
+        while let Some(part) = response.chunk().await.map_err(unreachable)? {
+            if part.len() > most.saturating_sub(body.len()) {
                 return Err(ApiError::Strange {
                     url: self.base.clone(),
-                    why: format!("its answer is longer than {ANSWER_MAX} bytes"),
+                    why: format!("it answers more than {most} bytes"),
                 });
             }
-            body.extend_from_slice(&chunk);
+            body.extend_from_slice(&part);
         }
         if status.is_success() {
             return Ok(body);
@@ -155,17 +181,31 @@ impl Api {
         self.get("/v1/deployment").await
     }
 
+    fn evidence_url(&self, address: &[u8; 32]) -> String {
+        format!("{}/v1/evidence/0x{}", self.base, hex::encode(address))
+    }
+
     /// Evidence or a bundle, by its address.
     pub async fn evidence(&self, address: &[u8; 32]) -> Result<Vec<u8>, ApiError> {
-        let url = format!("{}/v1/evidence/0x{}", self.base, hex::encode(address));
-        self.answer(self.http.get(url)).await
+        self.file(&self.evidence_url(address)).await
+    }
+
+    /// What somebody serves at `url`, of evidence's length at most.
+    pub async fn file(&self, url: &str) -> Result<Vec<u8>, ApiError> {
+        self.answer_within(self.http.get(url), EVIDENCE_MAX).await
+    }
+
+    /// Whether it has the evidence at this address.
+    pub async fn has_evidence(&self, address: &[u8; 32]) -> bool {
+        let head = self.http.head(self.evidence_url(address));
+        self.answer_within(head, 0).await.is_ok()
     }
 
     /// Hands over the evidence of the dispute `id`.
     pub async fn put_evidence(&self, id: &[u8; 32], bytes: &[u8]) -> Result<(), ApiError> {
         let url = format!("{}/v1/disputes/0x{}/evidence", self.base, hex::encode(id));
         let put = self.http.put(url).body(bytes.to_vec());
-        self.answer(put).await.map(drop)
+        self.answer_within(put, WORDS_MAX).await.map(drop)
     }
 
     /// Who coordinates: its settlement address, and which requests it drives.

@@ -30,6 +30,7 @@ impl From<DisputeError> for Failure {
             | DisputeError::Differs(_)
             | DisputeError::NoResult(_)
             | DisputeError::Balance { .. }
+            | DisputeError::NotTaken { .. }
             | DisputeError::Unknown(_) => Self::refused(error),
         }
     }
@@ -91,6 +92,7 @@ pub(super) async fn submit(
     coordinator: &CoordinatorUrl,
     keys: &Keys,
     bytes: &[u8],
+    source: &str,
     told: &(dyn Fn(&str) + Sync),
 ) -> Result<Submitted, Failure> {
     let chain = client(coordinator, keys.signer()).await?;
@@ -98,14 +100,15 @@ pub(super) async fn submit(
     let mut salt = [0; 32];
     getrandom::fill(&mut salt)
         .map_err(|e| Failure::usage(format!("the system gave no random bytes: {e}")))?;
-    let brought = dispute::bring(&api, &chain, bytes, salt.into(), told).await?;
+    let brought = dispute::bring(&api, &chain, bytes, salt.into(), source, told).await?;
     Ok(Submitted {
         dispute: brought.id.to_string(),
         case: brought.case.to_string(),
         bond: brought.bond,
         fees: brought.fees,
-        transaction: brought.sent.hash.to_string(),
-        block: brought.sent.block,
+        transaction: brought.sent.map(|s| s.hash.to_string()),
+        block: brought.sent.map(|s| s.block),
+        held_by: brought.held_by,
     })
 }
 
@@ -134,6 +137,7 @@ pub(super) async fn show(chain: &ChainClient, id: B256) -> Result<DisputeView, F
         reporter: ours(found.reporter),
         accused: ours(found.accused),
         evidence: found.evidence.to_string(),
+        source: found.source,
         case: found.caseId.to_string(),
         stage: match case.stage {
             Stage::None | Stage::Open => "open",
@@ -169,6 +173,12 @@ pub(super) async fn judge(
             return Err(Failure::refused(words));
         }
         Act::Committed(vote, why) => ("committed", format!("{vote}: {why}; reveal it next")),
+        Act::Searched(from) => (
+            "searched",
+            format!(
+                "the evidence is nowhere yet; from {from} (seconds since 1970) on the vote is unavailable"
+            ),
+        ),
         Act::Revealed(vote) => ("revealed", vote.to_string()),
         Act::Waits(0) => ("nothing", "there is nothing left to do here".to_owned()),
         Act::Waits(from) => ("waits", format!("until {from} (seconds since 1970)")),

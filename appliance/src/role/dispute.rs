@@ -2,27 +2,28 @@
 //!
 //! ```text
 //!   make: chain + bundle ─► evidence, examined before it costs anything
-//!   bring: announce ─► (a later block) ─► dispute, bond and fees ─► evidence to the coordinator
+//!   bring: announce ─► (a later block) ─► dispute, bond and fees ─► evidence to every coordinator
 //!   advance: draw ─► … jurors commit, reveal … ─► settle ─► conclude
 //! ```
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256, U256};
-use plumbline_contracts::{Ruling, Stage};
+use plumbline_contracts::{Deployment, Ruling, Stage};
+use plumbline_proof::backhaul;
 use plumbline_proof::backhaul::offence::{self, Posted};
 use plumbline_proof::evidence::examine;
 use plumbline_trust::evidence::{Evidence, EvidenceError, Finding};
 
+use super::evidence::Places;
 use super::outcome::units;
 use crate::chain::client::{ChainClient, ClientError, Sent};
 use crate::control::client::{Api, ApiError};
 use crate::journal::JournalError;
 
-/// How long evidence is offered to a coordinator that does not know the dispute yet.
-const UPLOAD_PATIENCE: Duration = Duration::from_secs(30);
-/// Pause between two tries.
-const RETRY: Duration = Duration::from_millis(300);
+/// How long evidence is offered to coordinators that do not know the dispute yet or are busy.
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why a dispute could not be brought.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,17 @@ pub enum DisputeError {
         address: Address,
         /// What it has.
         balance: u128,
+    },
+    /// The dispute is there and nobody has its evidence.
+    #[error(
+        "dispute {id} is brought, and no coordinator took its evidence ({why}): jurors will find it nowhere, and the \
+         bond will be burnt; submit the same file again, it locks nothing more"
+    )]
+    NotTaken {
+        /// The dispute.
+        id: B256,
+        /// What one of them said.
+        why: String,
     },
     /// There is no such dispute.
     #[error("there is no dispute {0} on this chain")]
@@ -118,18 +130,37 @@ pub async fn judge(chain: &ChainClient, evidence: &Evidence) -> Result<Finding, 
     Ok(found.unwrap_or_else(|e| Finding::nothing(format!("the verifier failed: {e}"))))
 }
 
-/// Whether the evidence says of the chain what the chain says.
-async fn agrees(chain: &ChainClient, evidence: &Evidence) -> Result<(), DisputeError> {
-    let Ok(said) = offence::posted(evidence) else {
-        // The verifier says so in its own words.
-        return Ok(());
-    };
-    if posted(chain, evidence.subject.into()).await? != said {
-        return Err(DisputeError::Differs(
-            "parties, bundle or figures of this measurement are others".into(),
-        ));
+/// The contract of a proof, by the proof's name: one entry a proof, as in `plumbline_proof::evidence`.
+///
+/// # Errors
+/// In words: there is no such proof here.
+pub(super) fn contract_of(deployment: &Deployment, proof: &str) -> Result<Address, String> {
+    match proof {
+        backhaul::NAME => Ok(deployment.backhaul),
+        other => Err(format!("there is no proof named {other:?} here")),
     }
-    Ok(())
+}
+
+/// Whether the evidence says of the chain what the chain says; what cannot be compared does not. One entry a
+/// proof.
+async fn agrees(chain: &ChainClient, evidence: &Evidence) -> Result<(), DisputeError> {
+    let same = match evidence.proof.as_str() {
+        backhaul::NAME => {
+            let said = offence::posted(evidence);
+            let said = said.map_err(|why| DisputeError::Differs(format!("exhibits: {why}")))?;
+            posted(chain, evidence.subject.into()).await? == said
+        }
+        other => {
+            let words = format!("there is no proof named {other:?} here");
+            return Err(DisputeError::Differs(words));
+        }
+    };
+    if same {
+        return Ok(());
+    }
+    Err(DisputeError::Differs(
+        "parties, bundle or figures of this measurement are others".into(),
+    ))
 }
 
 /// A dispute that was brought.
@@ -139,16 +170,19 @@ pub struct Brought {
     pub id: B256,
     /// The jury's case.
     pub case: B256,
-    /// Locked as its bond, base units.
+    /// Locked as its bond, base units; 0 if it was brought before.
     pub bond: u128,
-    /// Locked for the jury, base units.
+    /// Locked for the jury, base units; 0 if it was brought before.
     pub fees: u128,
-    /// The transaction.
-    pub sent: Sent,
+    /// The transaction; `None` if it was brought before.
+    pub sent: Option<Sent>,
+    /// Coordinators that have the evidence now.
+    pub held_by: Vec<String>,
 }
 
-/// Brings the evidence in `bytes`: announces, disputes, hands the file to the coordinator. Costs nothing
-/// if the evidence does not hold.
+/// Brings the evidence in `bytes`: announces, disputes, hands the file to every coordinator that answers. Costs
+/// nothing if the evidence does not hold. `source` is where the reporter serves it as well, or nothing. What is
+/// being judged already is only handed over.
 ///
 /// # Errors
 /// See [`DisputeError`].
@@ -157,68 +191,81 @@ pub async fn bring(
     chain: &ChainClient,
     bytes: &[u8],
     salt: B256,
+    source: &str,
     told: &(dyn Fn(&str) + Sync),
 ) -> Result<Brought, DisputeError> {
     let (evidence, address) = Evidence::open(bytes)?;
+    let proof = contract_of(&chain.deployment(), &evidence.proof).map_err(DisputeError::Differs)?;
     agrees(chain, &evidence).await?;
     let finding = examine(&evidence);
     if !finding.holds {
         return Err(DisputeError::Nothing(finding.why));
     }
-    let amount = |v: U256| units(v);
-    let bond = amount(chain.variable("dispute_bond").await?);
-    let seats = amount(chain.variable("jury_size").await?);
-    let fees = seats.saturating_mul(amount(chain.variable("juror_fee").await?));
+    let (subject, accused) = (evidence.subject.into(), evidence.accused.0.into());
+    let address = B256::from(address);
+    let mut brought = Brought {
+        id: B256::ZERO,
+        case: B256::ZERO,
+        bond: 0,
+        fees: 0,
+        sent: None,
+        held_by: Vec::new(),
+    };
+    let last = chain.last_dispute(proof, subject, accused, address).await?;
+    if let Some(id) = last
+        && !chain.dispute_of(id).await?.over
+    {
+        brought.id = id;
+    } else {
+        (brought.bond, brought.fees) = affordable(chain).await?;
+        told("announcing");
+        chain
+            .announce_dispute(proof, subject, accused, address, salt)
+            .await?;
+        told("locking bond and fees");
+        let needed = brought.bond.saturating_add(brought.fees);
+        chain.approve(U256::from(needed)).await?;
+        told("disputing");
+        let (id, sent) = chain
+            .dispute(proof, subject, accused, address, salt, source)
+            .await?;
+        (brought.id, brought.sent) = (id, Some(sent));
+    }
+    brought.case = chain.dispute_of(brought.id).await?.caseId;
+    told("handing over the evidence");
+    let places = Places::of(chain, api).await?;
+    let bytes = Arc::from(bytes);
+    let given = places.hand_on(brought.id.0, address.0, &bytes, UPLOAD_PATIENCE);
+    let mut refused = String::new();
+    for (place, given) in given.await {
+        match given {
+            Ok(()) => brought.held_by.push(place),
+            Err(error) => refused = error.to_string(),
+        }
+    }
+    if brought.held_by.is_empty() && source.is_empty() {
+        let (id, why) = (brought.id, refused);
+        return Err(DisputeError::NotTaken { id, why });
+    }
+    Ok(brought)
+}
+
+/// Bond and fees of a dispute, if there is money for both.
+async fn affordable(chain: &ChainClient) -> Result<(u128, u128), DisputeError> {
+    let bond = units(chain.variable("dispute_bond").await?);
+    let seats = units(chain.variable("jury_size").await?);
+    let fees = seats.saturating_mul(units(chain.variable("juror_fee").await?));
     let needed = bond.saturating_add(fees);
-    let balance = units(chain.balance(chain.address()).await?);
+    let address = chain.address();
+    let balance = units(chain.balance(address).await?);
     if balance < needed {
-        let address = chain.address();
         return Err(DisputeError::Balance {
             needed,
             address,
             balance,
         });
     }
-    let proof = chain.deployment().backhaul;
-    let (subject, accused) = (evidence.subject.into(), evidence.accused.0.into());
-    told("announcing");
-    chain
-        .announce_dispute(proof, subject, accused, address.into(), salt)
-        .await?;
-    told("locking bond and fees");
-    chain.approve(U256::from(needed)).await?;
-    told("disputing");
-    let (id, sent) = chain
-        .dispute(proof, subject, accused, address.into(), salt)
-        .await?;
-    told("handing over the evidence");
-    hand_over(api, id, bytes).await?;
-    let case = chain.dispute_of(id).await?.caseId;
-    Ok(Brought {
-        id,
-        case,
-        bond,
-        fees,
-        sent,
-    })
-}
-
-/// Hands evidence to a coordinator; until it knows the dispute, again and again for a while.
-///
-/// # Errors
-/// Its refusal.
-pub async fn hand_over(api: &Api, id: B256, bytes: &[u8]) -> Result<(), ApiError> {
-    let until = tokio::time::Instant::now() + UPLOAD_PATIENCE;
-    loop {
-        match api.put_evidence(&id.0, bytes).await {
-            Err(ApiError::Refused { status: 404, .. } | ApiError::Unreachable { .. })
-                if tokio::time::Instant::now() < until =>
-            {
-                tokio::time::sleep(RETRY).await;
-            }
-            other => return other,
-        }
-    }
+    Ok((bond, fees))
 }
 
 /// What [`advance`] did.

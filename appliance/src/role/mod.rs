@@ -8,7 +8,7 @@
 //!      datapath ─┘ └─ echo (UDP) ─┘ └─ generator
 //!
 //!              payer: request, wait, verdict, bundle        node: registration, heartbeats
-//!              dispute: evidence, bond, what is due          juror: fetch, verify, vote
+//!              dispute: evidence, bond, what is due          juror: find (evidence), verify, vote
 //! ```
 //!
 //! A role holds no rule of the protocol: it feeds statements, datagrams and times to the machine in
@@ -18,6 +18,7 @@ pub mod challenger;
 pub mod conduct;
 pub mod coordinator;
 pub mod dispute;
+pub mod evidence;
 pub mod export;
 pub mod juror;
 pub mod ledger;

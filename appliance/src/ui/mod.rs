@@ -89,6 +89,7 @@ pub trait Handlers {
         coordinator: &CoordinatorUrl,
         keys: Keys,
         evidence: &[u8],
+        source: &str,
         told: &(dyn Fn(&str) + Sync),
     ) -> Result<Submitted, Failure>;
     /// One dispute.

@@ -3,7 +3,7 @@
 use alloy::primitives::{Address, B256, U256};
 use alloy::signers::SignerSync;
 use plumbline::chain::ChainClient;
-use plumbline::chain::client::{Offence, Ruling, Stage, role, vote_hash};
+use plumbline::chain::client::{ClientError, Offence, Ruling, Stage, role, vote_hash};
 use plumbline_contracts::abi::backhaul::IBackhaul::{SignedCommit, SignedReport};
 use plumbline_contracts::{
     State, Timing, Verdict, commit_digest, counts_hash, domain, report_digest,
@@ -29,7 +29,7 @@ on_both_engines!(
 );
 
 pub(crate) const SALT: B256 = B256::repeat_byte(0x5a);
-const EVIDENCE: B256 = B256::repeat_byte(0xe5);
+pub(crate) const EVIDENCE: B256 = B256::repeat_byte(0xe5);
 /// Of the prover: two commitments of different counts.
 pub(crate) fn two_commits(w: &World, id: B256, first: &[u32], second: &[u32]) -> Offence {
     let d = w.chain.deployment();
@@ -99,7 +99,7 @@ pub(crate) async fn reporter(w: &World) -> ChainClient {
 }
 
 /// Stake that an offence costs, and the reporter's share of it.
-fn price_of_offence() -> (u128, u128) {
+pub(crate) fn price_of_offence() -> (u128, u128) {
     let p = parameters();
     let taken = STAKE * u128::from(p.offence_percent) / 100;
     (taken, taken * u128::from(p.reporter_percent) / 100)
@@ -241,7 +241,7 @@ async fn what_is_no_offence_is_refused(on: On) {
 }
 
 /// Jurors with one and with four tickets, live.
-async fn jurors(w: &World, count: u8) -> Vec<ChainClient> {
+pub(crate) async fn jurors(w: &World, count: u8) -> Vec<ChainClient> {
     let mut list = Vec::new();
     for number in 0..count {
         let client = w.chain.client(key(70 + number)).await;
@@ -260,29 +260,54 @@ async fn jurors(w: &World, count: u8) -> Vec<ChainClient> {
 pub(crate) struct Trial {
     pub(crate) dispute: B256,
     pub(crate) case: B256,
-    seats: Vec<ChainClient>,
+    pub(crate) seats: Vec<ChainClient>,
     pub(crate) reporter: ChainClient,
+    pub(crate) accused: Address,
+}
+
+/// Announces and brings evidence about `id`; the dispute's id.
+pub(crate) async fn bring(
+    reporter: &ChainClient,
+    id: B256,
     accused: Address,
+    evidence: B256,
+    salt: B256,
+) -> Result<B256, ClientError> {
+    let backhaul = reporter.deployment().backhaul;
+    reporter
+        .announce_dispute(backhaul, id, accused, evidence, salt)
+        .await
+        .unwrap();
+    let brought = reporter.dispute(backhaul, id, accused, evidence, salt, "");
+    brought.await.map(|(dispute, _)| dispute)
 }
 
 /// A dispute against the coordinator of `id`, its jury drawn from `count` jurors.
 pub(crate) async fn trial(w: &World, id: B256, count: u8) -> Trial {
     let jurors = jurors(w, count).await;
+    try_by(w, id, &jurors).await
+}
+
+/// The same, by these jurors.
+pub(crate) async fn try_by(w: &World, id: B256, jurors: &[ChainClient]) -> Trial {
     let reporter = reporter(w).await;
-    let backhaul = w.chain.deployment().backhaul;
     let accused = w.coordinator.address();
-    reporter
-        .announce_dispute(backhaul, id, accused, EVIDENCE, SALT)
-        .await
-        .unwrap();
-    let (dispute, _) = reporter
-        .dispute(backhaul, id, accused, EVIDENCE, SALT)
-        .await
-        .unwrap();
+    let brought = bring(&reporter, id, accused, EVIDENCE, SALT).await;
+    let dispute = brought.unwrap();
     assert_eq!(w.payer.state_of(id).await.unwrap(), State::Disputed);
+    drawn(w, dispute, jurors, accused).await
+}
+
+/// A dispute that was brought, its jury drawn from `jurors`.
+pub(crate) async fn drawn(
+    w: &World,
+    dispute: B256,
+    jurors: &[ChainClient],
+    accused: Address,
+) -> Trial {
     let case = w.payer.dispute_of(dispute).await.unwrap().caseId;
     assert_eq!(refused(w.payer.draw_jury(case).await), "BeaconNotReady");
-    for juror in &jurors {
+    for juror in jurors {
         juror.beat(&seeds(juror)).await.unwrap();
     }
     w.payer.draw_jury(case).await.unwrap();
@@ -293,6 +318,7 @@ pub(crate) async fn trial(w: &World, id: B256, count: u8) -> Trial {
         let seat = jurors.iter().find(|j| j.address() == *address).unwrap();
         seats.push(w.chain.client(seat.signer().clone()).await);
     }
+    let reporter = w.chain.client(key(60)).await;
     Trial {
         dispute,
         case,
@@ -335,6 +361,7 @@ impl Trial {
 
 pub(crate) const UPHELD: Option<Ruling> = Some(Ruling::Upheld);
 pub(crate) const REJECTED: Option<Ruling> = Some(Ruling::Rejected);
+pub(crate) const UNAVAILABLE: Option<Ruling> = Some(Ruling::Unavailable);
 
 async fn an_honest_majority_upholds_and_the_liar_and_the_silent_lose(on: On) {
     let w = World::new(on, 5).await;
@@ -398,6 +425,8 @@ async fn a_jury_without_majority_is_hung_and_costs_nobody_but_the_silent(on: On)
     for votes in [
         [UPHELD, UPHELD, REJECTED, REJECTED, None],
         [UPHELD, UPHELD, None, None, None],
+        [UPHELD, UPHELD, REJECTED, REJECTED, UNAVAILABLE],
+        [UNAVAILABLE, UNAVAILABLE, REJECTED, UPHELD, None],
     ] {
         let w = World::new(on, 5).await;
         let id = w.reported().await;
@@ -431,10 +460,8 @@ async fn without_jurors_a_dispute_ends_and_nothing_stays_locked(on: On) {
             .announce_dispute(backhaul, id, accused, EVIDENCE, salt)
             .await
             .unwrap();
-        let brought = reporter
-            .dispute(backhaul, id, accused, EVIDENCE, salt)
-            .await;
-        let (dispute, _) = brought.unwrap();
+        let brought = reporter.dispute(backhaul, id, accused, EVIDENCE, salt, "");
+        let (dispute, _) = brought.await.unwrap();
         let case = w.payer.dispute_of(dispute).await.unwrap().caseId;
         if drawn {
             w.beat().await;
@@ -460,18 +487,9 @@ async fn without_jurors_a_dispute_ends_and_nothing_stays_locked(on: On) {
 async fn disputes_and_votes_that_cannot_be_are_refused_by_name(on: On) {
     let w = World::new(on, 5).await;
     let id = w.reported().await;
-    let backhaul = w.chain.deployment().backhaul;
     let reporter = reporter(&w).await;
     let stranger = Address::repeat_byte(9);
-    let bring = async |accused: Address| {
-        reporter
-            .announce_dispute(backhaul, id, accused, EVIDENCE, SALT)
-            .await
-            .unwrap();
-        reporter
-            .dispute(backhaul, id, accused, EVIDENCE, SALT)
-            .await
-    };
+    let bring = async |accused| bring(&reporter, id, accused, EVIDENCE, SALT).await;
     assert_eq!(refused(bring(stranger).await), "NotAParty");
     let t = trial(&w, id, 6).await;
     assert_eq!(refused(bring(w.prover.address()).await), "WrongState");

@@ -26,6 +26,7 @@ mod estimator;
 mod flow;
 mod follow;
 mod governance;
+mod judges;
 mod keep;
 mod platter;
 mod power;

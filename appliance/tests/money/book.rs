@@ -50,6 +50,7 @@ pub(crate) struct Case {
 
 pub(crate) struct Quarrel {
     subject: B256,
+    evidence: B256,
     pub(crate) accused: Address,
     pub(crate) reporter: Address,
     pub(crate) case: B256,
@@ -92,6 +93,8 @@ pub(crate) struct Book {
     pub(crate) leaving: BTreeMap<Address, u64>,
     pub(crate) beats: BTreeMap<Address, u64>,
     paid: BTreeSet<(B256, u16)>,
+    /// Who lost stake for its part in which measurement: nobody does twice.
+    punished: BTreeSet<(B256, Address)>,
     /// Names of events, as the functions that only modules may call show themselves.
     pub(crate) seen: BTreeMap<&'static str, u64>,
 }
@@ -128,6 +131,7 @@ impl Book {
             leaving: BTreeMap::new(),
             beats: BTreeMap::new(),
             paid: BTreeSet::new(),
+            punished: BTreeSet::new(),
             seen: BTreeMap::new(),
         }
     }
@@ -491,8 +495,19 @@ impl Book {
             DisputesEvents::Disputed(e) => {
                 assert_eq!(e.bond, self.variable("dispute_bond", time));
                 self.cases.get_mut(&e.caseId).unwrap().funder = e.reporter;
+                assert!(!self.punished.contains(&(e.subject, e.accused)));
+                let same = |q: &&Quarrel| {
+                    (q.subject, q.accused, q.evidence) == (e.subject, e.accused, e.evidence)
+                };
+                for before in self.quarrels.values().filter(same) {
+                    let ruling = self.cases[&before.case].ruling.and_then(Ruling::from_u8);
+                    let unjudged = [Some(Ruling::Hung), Some(Ruling::Unavailable)];
+                    assert!(before.over && unjudged.contains(&ruling), "judged twice");
+                    *self.seen.entry("brought again").or_default() += 1;
+                }
                 let quarrel = Quarrel {
                     subject: e.subject,
+                    evidence: e.evidence,
                     accused: e.accused,
                     reporter: e.reporter,
                     case: e.caseId,
@@ -511,7 +526,8 @@ impl Book {
                 let ruling = self.cases[&quarrel.case].ruling.unwrap();
                 assert_eq!(e.ruling, ruling);
                 let module = self.d.disputes;
-                expected.push(if ruling == Ruling::Rejected as u8 {
+                let shown = [Ruling::Rejected, Ruling::Unavailable].map(|r| r as u8);
+                expected.push(if shown.contains(&ruling) {
                     Flow::Burn(module, e.id, quarrel.bond)
                 } else {
                     Flow::Credit(module, e.id, quarrel.reporter, quarrel.bond)
@@ -523,10 +539,14 @@ impl Book {
                         "upheld and not annulled"
                     );
                     let (q, of) = (&*quarrel, quarrel.percents);
-                    expected.push(rules::punishment(q.accused, q.reporter, of, stakes));
+                    // Proven meanwhile, it is not punished again.
+                    if self.punished.insert((q.subject, q.accused)) {
+                        expected.push(rules::punishment(q.accused, q.reporter, of, stakes));
+                    }
                 }
             }
             DisputesEvents::Proven(e) => {
+                assert!(self.punished.insert((e.subject, e.guilty)), "proven twice");
                 let of = self.percents(time);
                 expected.push(rules::punishment(e.guilty, e.reporter, of, stakes));
                 self.measured

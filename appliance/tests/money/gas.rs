@@ -234,6 +234,8 @@ fn a_measurement_with_the_most_challengers_from_a_large_pool_fits() {
         accused,
         evidence: id,
         salt: id,
+        // The longest.
+        source: "u".repeat(256),
     };
     fits(
         &mut quarrel,

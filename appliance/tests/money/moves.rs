@@ -384,11 +384,7 @@ fn salt(id: B256, juror: Address) -> B256 {
 /// Three in four see what is there; what is there follows from the case.
 fn vote(id: B256, juror: Address) -> Ruling {
     let fair = !salt(id, juror)[0].is_multiple_of(4);
-    if (id[0] & 1 == 0) == fair {
-        Ruling::Upheld
-    } else {
-        Ruling::Rejected
-    }
+    Ruling::VOTES[(usize::from(id[0]) + usize::from(!fair)) % Ruling::VOTES.len()]
 }
 
 fn judge(s: &mut Stage) -> Made {
@@ -462,7 +458,9 @@ fn accuse(s: &mut Stage, plans: &mut Plans) -> Made {
             m.asked.payer,
         ]);
         let accused = *s.chance.pick(&blamed)?;
-        let evidence = word(s);
+        // Now and then what was brought before.
+        let evidence = if s.chance.percent(50) { word(s) } else { id };
+        let source = "u".repeat(s.chance.below(260) as usize);
         let hash = keccak256((proof, id, accused, evidence, salt).abi_encode());
         let call = Disputes::disputeCall {
             proof,
@@ -470,6 +468,7 @@ fn accuse(s: &mut Stage, plans: &mut Plans) -> Made {
             accused,
             evidence,
             salt,
+            source,
         };
         (hash, Secret::Judged(call))
     } else {

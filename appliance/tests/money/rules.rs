@@ -108,15 +108,10 @@ pub(crate) fn payout(d: &Deployment, id: B256, m: &Measured) -> Vec<Flow> {
 /// More than half of the seats must vote, and more than half of the votes agree.
 pub(crate) fn ruling(case: &Case) -> u8 {
     let of = |vote: Ruling| case.votes.values().filter(|v| **v == vote as u8).count();
-    let (upheld, rejected) = (of(Ruling::Upheld), of(Ruling::Rejected));
-    let won = if 2 * (upheld + rejected) <= case.size || upheld == rejected {
-        Ruling::Hung
-    } else if upheld > rejected {
-        Ruling::Upheld
-    } else {
-        Ruling::Rejected
-    };
-    won as u8
+    let most = |vote: &Ruling| 2 * of(*vote) > case.votes.len();
+    let won = Ruling::VOTES.into_iter().find(most);
+    let enough = 2 * case.votes.len() > case.size;
+    won.filter(|_| enough).unwrap_or(Ruling::Hung) as u8
 }
 
 /// The majority is paid, the minority and the silent lose, the funder has the rest.

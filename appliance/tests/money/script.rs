@@ -91,7 +91,7 @@ pub(crate) fn all(s: &mut Stage, plans: &mut Plans) {
         s,
         named("Participants.topUp", payer, s.d.participants, &call),
     );
-    for ruling in [Ruling::Rejected, Ruling::Upheld] {
+    for ruling in Ruling::VOTES {
         let id = reported(s, plans);
         quarrel(s, id, ruling);
         finalize(s, id);
@@ -243,6 +243,7 @@ fn quarrel(s: &mut Stage, id: B256, ruling: Ruling) {
         accused,
         evidence,
         salt,
+        source: String::new(),
     };
     must(s, named("Disputes.dispute", from, to, &call));
     let found = s.book.quarrels.iter().find(|(_, q)| !q.over).unwrap();

@@ -40,7 +40,7 @@ pub(crate) fn after_a_block(w: &mut World, before: &Index) -> Result<(), String>
 }
 
 /// An honest juror that was down for a quarter of the time to commit or to reveal may be silent, and pays
-/// for it. Nobody else does.
+/// for it; where the evidence was nowhere, of what is left to commit then. Nobody else does.
 fn excused(w: &World, before: &Index, head: &Index, slash: &Slash) -> Result<(), String> {
     let who = slash.account;
     let silent = slash.offence == offence("silent juror");
@@ -54,7 +54,9 @@ fn excused(w: &World, before: &Index, head: &Index, slash: &Slash) -> Result<(),
         t.jurors.contains(&who)
             && t.ruling.is_some()
             && settled_now(id)
-            && (away(t.drawn_at, t.commit_until) || away(t.commit_until, t.reveal_until))
+            && (away(t.drawn_at, t.commit_until)
+                || away(t.commit_until, t.reveal_until)
+                || !w.truth.contains_key(&t.evidence) && away(t.nowhere_from(), t.commit_until))
     });
     if silent && down {
         return Ok(());
@@ -268,14 +270,15 @@ fn payments(w: &mut World, id: B256, job: &Job) -> Result<(), String> {
 /// Fewer than half of a jury lie here: what it rules is right.
 fn disputes(w: &mut World, end: &Index) -> Result<(), String> {
     for (id, trial) in &end.trials {
-        let guilty = w.truth.get(&trial.evidence).copied().unwrap_or(false);
+        let guilty = w.truth.get(&trial.evidence).copied();
         let ruling = match trial.ruling.and_then(Ruling::from_u8) {
-            Some(Ruling::Upheld) if guilty => "upheld",
-            Some(Ruling::Rejected) if !guilty => "rejected",
+            Some(Ruling::Upheld) if guilty == Some(true) => "upheld",
+            Some(Ruling::Rejected) if guilty == Some(false) => "rejected",
+            Some(Ruling::Unavailable) if guilty.is_none() => "unavailable",
             Some(Ruling::Hung) => "hung",
             wrong => {
                 return Err(format!(
-                    "dispute {id} ends with {wrong:?}, guilty: {guilty}"
+                    "dispute {id} ends with {wrong:?}, guilty: {guilty:?}"
                 ));
             }
         };

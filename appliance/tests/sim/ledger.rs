@@ -16,6 +16,8 @@ use plumbline_contracts::abi::vault::Vault::VaultEvents;
 use plumbline_contracts::{State, Verdict, seated};
 use plumbline_proof::backhaul::params::Terms;
 
+use crate::stage::parameters;
+
 /// Blocks that a reorganisation never takes back.
 pub(crate) const DEPTH: usize = 6;
 
@@ -82,6 +84,13 @@ pub(crate) struct Trial {
     /// As in the contract; `None` while it is out.
     pub(crate) ruling: Option<u8>,
     pub(crate) concluded: bool,
+}
+
+impl Trial {
+    /// Unix second from which evidence that was not found yet is nowhere: three quarters of the time to commit.
+    pub(crate) fn nowhere_from(&self) -> u64 {
+        self.commit_until - parameters().jury_commit_s / 4
+    }
 }
 
 /// Stake that was taken.

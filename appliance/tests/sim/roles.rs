@@ -128,10 +128,16 @@ fn payer(a: &mut Actor, w: &mut World, view: &Index, unix: u64, slanders: bool) 
             job.request.prover
         };
         if cheated || slanders {
+            // Every other slander is of evidence that is nowhere.
+            let evidence = if cheated || id[31].is_multiple_of(2) {
+                job.bundle
+            } else {
+                keccak256(job.bundle)
+            };
             a.disk.cases.push(Evidence::Dispute {
                 subject: *id,
                 accused,
-                evidence: job.bundle,
+                evidence,
             });
         }
     }
@@ -174,6 +180,7 @@ fn bring(a: &mut Actor, w: &mut World, view: &Index) {
                     accused,
                     evidence,
                     salt: SALT,
+                    source: String::new(),
                 };
                 w.send(a, "dispute", disputes, &call);
             }
@@ -188,12 +195,14 @@ fn juror(a: &mut Actor, w: &mut World, view: &Index, lies: bool) {
         if !trial.jurors.contains(&a.address) || trial.ruling.is_some() {
             continue;
         }
-        let holds = w.truth.get(&trial.evidence).copied().unwrap_or(false);
-        let vote = if holds == lies {
-            Ruling::Rejected
-        } else {
-            Ruling::Upheld
+        let vote = match w.truth.get(&trial.evidence) {
+            Some(holds) if *holds == lies => Ruling::Rejected,
+            None if !lies => Ruling::Unavailable,
+            _ => Ruling::Upheld,
         };
+        if vote == Ruling::Unavailable && head.time < trial.nowhere_from() {
+            continue;
+        }
         let salt = secret(a.address, U256::from_be_bytes(trial.case.0).as_limbs()[0]);
         let now = head.trials.get(id).unwrap_or(trial);
         if !now.committed.contains(&a.address) {

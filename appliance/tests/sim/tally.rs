@@ -112,7 +112,7 @@ impl fmt::Display for Tally {
 }
 
 /// Ends that a whole run of the simulator must have seen.
-const OUTCOMES: [&str; 13] = [
+const OUTCOMES: [&str; 14] = [
     "measurement: final, pass",
     "measurement: final, fail",
     "measurement: final, inconclusive",
@@ -121,6 +121,7 @@ const OUTCOMES: [&str; 13] = [
     "measurement: cancelled",
     "dispute: upheld",
     "dispute: rejected",
+    "dispute: unavailable",
     "slash: two commits",
     "slash: two reports",
     "slash: judged evidence",

@@ -96,6 +96,11 @@ impl Evidence {
         FILE.begins(bytes)
     }
 
+    /// Whether these bytes are what the address `address` names.
+    pub fn is_at(bytes: &[u8], address: &Digest) -> bool {
+        FILE.address(bytes).is_some_and(|a| a == *address)
+    }
+
     /// Reads a file; returns its address as well.
     ///
     /// # Errors
@@ -133,6 +138,10 @@ mod tests {
         let (bytes, address) = evidence("backhaul").seal();
         assert_eq!(Evidence::open(&bytes), Ok((evidence("backhaul"), address)));
         assert!(Evidence::begins(&bytes));
+        assert!(Evidence::is_at(&bytes, &address));
+        let mut bent = bytes.clone();
+        bent[30] ^= 1;
+        assert!(!Evidence::is_at(&bent, &address) && !Evidence::is_at(&bytes, &[0; 32]));
         let longest = "a".repeat(NAME_MAX);
         assert!(Evidence::open(&evidence(&longest).seal().0).is_ok());
         for name in ["", "Backhaul", "back haul", &format!("{longest}a")] {

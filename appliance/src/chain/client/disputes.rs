@@ -1,7 +1,8 @@
 //! Evidence, judges and chain variables' consequences: announce, dispute, prove, vote, conclude.
 
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
-use alloy::sol_types::SolValue;
+use alloy::providers::Provider as _;
+use alloy::sol_types::{SolEvent as _, SolValue};
 use plumbline_contracts::abi::backhaul::IBackhaul::{SignedCommit, SignedReport};
 use plumbline_contracts::abi::disputes::Disputes;
 use plumbline_contracts::abi::jury::Jury;
@@ -25,6 +26,8 @@ pub struct Case {
     pub draw_until: u64,
     /// Unix seconds until which votes are committed; 0 before the draw.
     pub commit_until: u64,
+    /// How long that is from the draw on, seconds.
+    pub commit_seconds: u64,
     /// Unix seconds until which they are then revealed; 0 before the draw.
     pub reveal_until: u64,
     /// Round of the beacon it was drawn with; 0 before the draw.
@@ -107,11 +110,12 @@ impl ChainClient {
         self.announce(hash).await
     }
 
-    /// Brings evidence that a jury must judge; bond and fees must be allowed to the vault. Returns the
-    /// dispute's id.
+    /// Brings evidence that a jury must judge; bond and fees must be allowed to the vault. `source` is a URL
+    /// of it, or nothing. Returns the dispute's id.
     ///
     /// # Errors
-    /// See [`ClientError`]; `NotAnnounced` if it was not announced in an earlier block.
+    /// See [`ClientError`]; `NotAnnounced` if it was not announced in an earlier block, `DisputeExists` if it
+    /// is being judged or was, `AlreadyPunished` if the accused was punished in this matter.
     pub async fn dispute(
         &self,
         proof: Address,
@@ -119,6 +123,7 @@ impl ChainClient {
         accused: Address,
         evidence: B256,
         salt: B256,
+        source: &str,
     ) -> Result<(B256, Sent), ClientError> {
         let call = Disputes::disputeCall {
             proof,
@@ -126,17 +131,44 @@ impl ChainClient {
             accused,
             evidence,
             salt,
+            source: source.to_owned(),
         };
-        let sent = self
-            .send("dispute", self.deployment.disputes, &call)
-            .await?;
-        let d = &self.deployment;
-        let domain = keccak256("plumbline dispute v1");
-        let chain = U256::from(d.chain_id);
-        let id = (
-            domain, chain, d.disputes, proof, subject, accused, evidence, salt,
-        );
-        Ok((keccak256(id.abi_encode()), sent))
+        let to = self.deployment.disputes;
+        let sent = self.send("dispute", to, &call).await?;
+        // Which attempt it is, and so its id, only the contract knows.
+        let what = "the receipt of a dispute";
+        let receipt = async { self.provider.get_transaction_receipt(sent.hash).await };
+        let receipt = self.ask(what, receipt).await?;
+        let logs = receipt.iter().flat_map(|r| r.logs());
+        let mut told = logs
+            .filter(|log| log.address() == to)
+            .filter_map(|log| Disputes::Disputed::decode_log(&log.inner).ok());
+        let told = told.next().ok_or_else(|| {
+            let words = format!("{} holds no Disputed event", sent.hash);
+            self.malformed(what, words)
+        })?;
+        Ok((told.id, sent))
+    }
+
+    /// The dispute in which this evidence was brought last; `None` if it never was.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn last_dispute(
+        &self,
+        proof: Address,
+        subject: B256,
+        accused: Address,
+        evidence: B256,
+    ) -> Result<Option<B256>, ClientError> {
+        let call = Disputes::lastOfCall {
+            proof,
+            subject,
+            accused,
+            evidence,
+        };
+        let id = self.read("lastOf", self.deployment.disputes, &call).await?;
+        Ok((!id.is_zero()).then_some(id))
     }
 
     /// Carries out what the jury ruled in the dispute `id`.
@@ -209,6 +241,7 @@ impl ChainClient {
             evidence: found.evidence,
             draw_until: found.drawUntil.to(),
             commit_until: found.commitUntil.to(),
+            commit_seconds: found.commitSeconds.into(),
             reveal_until: found.revealUntil.to(),
             round: found.round,
             beacon: found.beacon,

@@ -47,7 +47,7 @@ use super::finality::Finality;
 use super::rpc::{Endpoints, FINALITY_METHOD, Transport};
 use super::transport::InProcess;
 
-pub use disputes::{Case, MAX_TICKETS, Offence, Ruling, Stage, vote_hash};
+pub use disputes::{Ballot, Case, MAX_TICKETS, Offence, Ruling, Stage, vote_hash};
 pub use error::ClientError;
 pub use patience::Patience;
 pub use seeds::{Seeds, commitment};

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use plumbline_trust::identity::Address;
 
 use super::{AskArgs, address, request_id};
-use crate::config::units::parse_amount;
+use crate::config::units::{parse_amount, parse_source};
 
 /// `plumbline dispute`.
 #[derive(Debug, Args)]
@@ -39,13 +39,17 @@ pub enum DisputeCommand {
         #[command(flatten)]
         ask: AskArgs,
     },
-    /// Announce and bring evidence, lock bond and jury fees, hand the file to the coordinator
+    /// Announce and bring evidence, lock bond and jury fees, hand the file to every coordinator
     ///
-    /// Evidence that does not hold is refused here, before it costs anything.
+    /// Evidence that does not hold is refused here, before it costs anything. What is being judged already is only
+    /// handed over: again, or by somebody else than its reporter.
     Submit {
         /// Evidence
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// Where jurors find the file as well, http:// or https://, at most 256 bytes; it stands on the chain
+        #[arg(long, value_name = "URL", value_parser = source)]
+        source: Option<String>,
         /// Key file of the reporter
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
@@ -88,6 +92,10 @@ pub enum DisputeCommand {
         #[command(flatten)]
         ask: AskArgs,
     },
+}
+
+fn source(text: &str) -> Result<String, String> {
+    parse_source(text).map(|_| text.to_owned())
 }
 
 /// `plumbline stake`.

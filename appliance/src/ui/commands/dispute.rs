@@ -27,12 +27,23 @@ pub(crate) fn execute(
                 handlers.dispute_make(&ask.coordinator, &request, &accused, bundle, &out)?;
             done(&result, ask.output.json, style, result.exit())
         }
-        DisputeCommand::Submit { file, key, ask } => {
+        DisputeCommand::Submit {
+            file,
+            source,
+            key,
+            ask,
+        } => {
             let keys = Keys::load(&key)?;
             let bytes = super::verify::read(&file)?;
             let progress = for_terminal();
             let told = |words: &str| progress.note(words);
-            let result = handlers.dispute_submit(&ask.coordinator, keys, &bytes, &told);
+            let result = handlers.dispute_submit(
+                &ask.coordinator,
+                keys,
+                &bytes,
+                source.as_deref().unwrap_or_default(),
+                &told,
+            );
             progress.done();
             done(&result?, ask.output.json, style, Exit::Ok)
         }

@@ -65,9 +65,10 @@ impl Handlers for Refusing {
         _: &CoordinatorUrl,
         _: Keys,
         evidence: &[u8],
+        source: &str,
         _: &(dyn Fn(&str) + Sync),
     ) -> Result<Submitted, Failure> {
-        self.refuse(&format!("submit {} bytes", evidence.len()))
+        self.refuse(&format!("submit {} bytes, {source:?}", evidence.len()))
     }
     fn dispute_show(&self, _: &CoordinatorUrl, id: &[u8; 32]) -> Result<DisputeView, Failure> {
         self.refuse(&format!("show {}", id[31]))
@@ -169,8 +170,11 @@ fn each_command_reaches_its_handler_with_what_was_said() {
             "make 7 9 None",
         ),
         (
-            format!("plumbline dispute submit {} {url} --key {key}", at("b")),
-            "submit 5 bytes",
+            format!(
+                "plumbline dispute submit {} {url} --key {key} --source http://b/e",
+                at("b")
+            ),
+            "submit 5 bytes, \"http://b/e\"",
         ),
         (format!("plumbline dispute show {id} {url}"), "show 7"),
         (

@@ -67,10 +67,12 @@ pub struct Submitted {
     /// Locked for the jury.
     #[serde(with = "decimal")]
     pub fees: u128,
-    /// Transaction.
-    pub transaction: String,
+    /// Transaction; `null` if it was brought before, and the file only handed over.
+    pub transaction: Option<String>,
     /// Block it is in.
-    pub block: u64,
+    pub block: Option<u64>,
+    /// Coordinators that have the evidence now.
+    pub held_by: Vec<String>,
 }
 
 impl Show for Submitted {
@@ -78,18 +80,19 @@ impl Show for Submitted {
         fields(&[
             ("dispute", self.dispute.clone()),
             ("case", self.case.clone()),
-            (
-                "bond",
-                format!("{} (back unless the jury rejects)", self.bond),
-            ),
+            ("bond", format!("{} (back if upheld or hung)", self.bond)),
             (
                 "jury fees",
                 format!("{} (what no juror earns comes back)", self.fees),
             ),
             (
                 "transaction",
-                format!("{} in block {}", self.transaction, self.block),
+                match self.transaction.as_ref().zip(self.block) {
+                    Some((hash, block)) => format!("{hash} in block {block}"),
+                    None => "none: it was brought before".to_owned(),
+                },
             ),
+            ("held by", self.held_by.join(", ")),
         ])
     }
 }
@@ -107,11 +110,13 @@ pub struct DisputeView {
     pub accused: Address,
     /// Address of the evidence.
     pub evidence: String,
+    /// Where its reporter says that it is as well; may be empty.
+    pub source: String,
     /// Id of the jury's case.
     pub case: String,
     /// `open`, `drawn` or `settled`.
     pub stage: String,
-    /// `none`, `upheld`, `rejected` or `hung`.
+    /// `none`, `upheld`, `rejected`, `unavailable` or `hung`.
     pub ruling: String,
     /// Whether the ruling was carried out.
     pub over: bool,
@@ -136,7 +141,7 @@ impl Show for DisputeView {
         let [draw, commit, reveal] = self.until;
         let ruling = match self.ruling.as_str() {
             "upheld" => style.good("upheld"),
-            "rejected" => style.bad("rejected"),
+            "rejected" | "unavailable" => style.bad(&self.ruling),
             other => other.to_owned(),
         };
         let done = if self.over { ", carried out" } else { "" };
@@ -146,6 +151,7 @@ impl Show for DisputeView {
             ("reporter", self.reporter.to_string()),
             ("accused", self.accused.to_string()),
             ("evidence", self.evidence.clone()),
+            ("source", self.source.clone()),
             ("case", format!("{} ({})", self.case, self.stage)),
             ("ruling", format!("{ruling}{done}")),
             (

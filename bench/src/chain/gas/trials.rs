@@ -131,6 +131,7 @@ impl Case {
             accused: cast.coordinator.address(),
             evidence: word("evidence"),
             salt: word("dispute"),
+            source: String::new(),
         };
         let hash = keccak256(
             (
