@@ -186,7 +186,7 @@ async fn request(State(hub): State<Arc<Hub>>, Path(id): Path<String>) -> Served<
 }
 
 async fn healthz(State(hub): State<Arc<Hub>>) -> Response {
-    match hub.engine.halted() {
+    match hub.trouble() {
         None => Json(json!({"status": "ok", "sessions": hub.count()})).into_response(),
         Some(why) => (
             StatusCode::SERVICE_UNAVAILABLE,

@@ -18,6 +18,7 @@ mod calls;
 mod disputes;
 mod error;
 mod flight;
+mod gas;
 mod history;
 mod measurements;
 mod patience;
@@ -27,6 +28,7 @@ mod types;
 mod variables;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use alloy::network::Ethereum;
@@ -48,6 +50,7 @@ use super::transport::InProcess;
 
 pub use disputes::{Case, JuryDraw, Offence, Ruling, Stage, vote_hash};
 pub use error::ClientError;
+pub(in crate::chain) use gas::TRANSACTION_GAS;
 pub use patience::Patience;
 pub use seeds::{Seeds, commitment};
 pub use types::{
@@ -75,6 +78,8 @@ pub struct ChainClient {
     patience: Patience,
     turn: Mutex<()>,
     claims: flight::Claims,
+    /// Blocks whose logs are asked for at once.
+    span: AtomicU64,
 }
 
 impl ChainClient {
@@ -101,6 +106,7 @@ impl ChainClient {
             patience: Patience::IMMEDIATE,
             turn: Mutex::new(()),
             claims: flight::Claims::default(),
+            span: AtomicU64::new(history::SPAN),
         }
     }
 
