@@ -66,7 +66,9 @@ impl From<DeployError> for Failure {
         match error {
             DeployError::Endpoints(EndpointsError::Address { .. }) => Self::usage(error),
             DeployError::Endpoints(_) => Self::unreachable(error),
-            DeployError::Step { .. } | DeployError::Astray(_) => Self::chain(error),
+            DeployError::Unfit(_) | DeployError::Step { .. } | DeployError::Astray(_) => {
+                Self::chain(error)
+            }
         }
     }
 }
@@ -307,13 +309,21 @@ impl Handlers for Appliance {
             }
         }
         let told = |line: &str| eprintln!("▸ {line}");
-        let parameters = args.parameters()?;
+        let chosen = rpc::Chosen {
+            parameters: args.parameters()?,
+            token: args.token.map(|token| token.0.into()),
+            finality: args.finality,
+        };
         let done = block_on(async {
-            rpc::deploy(&args.rpc, keys.signer(), &parameters, args.finality, &told)
+            rpc::deploy(&args.rpc, keys.signer(), &chosen, &told)
                 .await
                 .map_err(Failure::from)
         })?;
-        let text = serde_json::to_string_pretty(&done.deployment).map_err(Failure::chain)?;
+        let file = rpc::DeploymentFile {
+            deployment: done.deployment,
+            block: done.first_block,
+        };
+        let text = serde_json::to_string_pretty(&file).map_err(Failure::chain)?;
         if let Some(out) = &args.out {
             std::fs::write(out, text + "\n").map_err(|e| unwritten(out, e.to_string()))?;
         }

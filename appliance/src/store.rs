@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   lines:   (challenge, line number) ─► statement      results: challenge ─► JSON document
+//!   marks:   name ─► how far: the block up to which requests were read
 //! ```
 //! The chain lives in a file of its own. A crash at any instant leaves a log that ends with a whole
 //! statement; [`Store::sessions`] gives them back after a restart.
@@ -14,6 +15,7 @@ use redb::{Database, Durability, ReadableDatabase as _, TableDefinition};
 
 const LINES: TableDefinition<'_, (&[u8; 32], u64), &[u8]> = TableDefinition::new("lines");
 const RESULTS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("results");
+const MARKS: TableDefinition<'_, &str, u64> = TableDefinition::new("marks");
 
 /// Why the store could not serve.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +48,7 @@ impl Store {
         store.write(|tx| {
             tx.open_table(LINES)?;
             tx.open_table(RESULTS)?;
+            tx.open_table(MARKS)?;
             Ok(())
         })?;
         Ok(store)
@@ -100,6 +103,23 @@ impl Store {
         rows.iter()
             .map(|r| decode(r).map_err(|e| self.failed(&format!("a log line is corrupt: {e}"))))
             .collect()
+    }
+
+    /// Keeps how far something has come.
+    pub fn keep_mark(&self, name: &str, mark: u64) -> Result<(), StoreError> {
+        self.write(|tx| {
+            tx.open_table(MARKS)?.insert(name, mark)?;
+            Ok(())
+        })
+    }
+
+    /// How far something had come.
+    pub fn mark(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        let attempt = || -> Result<Option<u64>, redb::Error> {
+            let tx = self.database.begin_read()?;
+            Ok(tx.open_table(MARKS)?.get(name)?.map(|mark| mark.value()))
+        };
+        attempt().map_err(|e| self.failed(&e))
     }
 
     /// Keeps a session's result document.

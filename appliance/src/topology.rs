@@ -19,12 +19,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plumbline_contracts::Deployment;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::archive::{ARCHIVE_MAX, Archive};
 use crate::chain::client::role as bits;
+use crate::chain::rpc::DeploymentFile;
 use crate::chain::{ChainClient, Embedded, Endpoints, Engine, Genesis, Options, rpc};
 use crate::config::units::{Bytes, Rate};
 use crate::config::{self, Config, PathChoice, Role};
@@ -232,7 +232,7 @@ async fn coordinate(
         .local_addr()
         .map_or_else(|_| part.listen.to_string(), |a| a.to_string());
     let url = format!("http://{url}");
-    let (engine, chain) = open_chain(&config.state_dir, part, keys, tasks).await?;
+    let (engine, chain, first_block) = open_chain(&config.state_dir, part, keys, tasks).await?;
     let chain = Arc::new(chain);
     let joining = Joining {
         roles: bits::COORDINATOR,
@@ -260,6 +260,7 @@ async fn coordinate(
     );
     hub.conduct = conduct;
     hub.terms = part.terms;
+    hub.first_block = first_block;
     let hub = Arc::new(hub);
     let router = server::router(hub.clone(), &part.limits);
     let visitors = Visitors::new(part.limits);
@@ -281,21 +282,23 @@ fn open_journal(config: &Config, keys: &Keys) -> Result<Arc<Journal>, Failure> {
     Journal::open(&config.state_dir, &keys.address()).map_err(Failure::chain)
 }
 
-/// The chain, of this process or behind its nodes: `chain.engine` is the whole difference.
+/// The chain, of this process or behind its nodes, and the block in which its contracts are: `chain.engine` is
+/// the whole difference.
 async fn open_chain(
     state_dir: &Path,
     part: &config::Coordinator,
     keys: &Keys,
     tasks: &mut JoinSet<Failure>,
-) -> Result<(Engine, ChainClient), Failure> {
+) -> Result<(Engine, ChainClient, u64), Failure> {
     match &part.chain.engine {
         config::Engine::Embedded => {
             let embedded = found_chain(state_dir, &part.chain, keys)?;
             let client = ChainClient::in_process(&embedded, keys.signer());
-            Ok((Engine::Embedded(embedded), client))
+            Ok((Engine::Embedded(embedded), client, 0))
         }
         config::Engine::Rpc(rpc) => {
-            let deployment = read_deployment(&rpc.deployment, part.chain.chain_id)?;
+            let DeploymentFile { deployment, block } =
+                read_deployment(&rpc.deployment, part.chain.chain_id)?;
             let options = rpc::Options::new(rpc.finality);
             let endpoints = Endpoints::connect(&rpc.endpoints, deployment.chain_id, options)
                 .await
@@ -308,13 +311,13 @@ async fn open_chain(
                 watched.watch().await;
                 Failure::chain("the comparison of the chain's endpoints ended")
             });
-            Ok((Engine::Rpc(endpoints), client))
+            Ok((Engine::Rpc(endpoints), client, block))
         }
     }
 }
 
 /// Where the contracts are, from the file that `plumbline chain deploy` wrote.
-fn read_deployment(file: &Path, chain_id: u64) -> Result<Deployment, Failure> {
+fn read_deployment(file: &Path, chain_id: u64) -> Result<DeploymentFile, Failure> {
     let refuse = |why: String| {
         Failure::usage(format!(
             "[chain] deployment: {}: {why}; allowed: a file that `plumbline chain deploy --out FILE` wrote",
@@ -322,14 +325,15 @@ fn read_deployment(file: &Path, chain_id: u64) -> Result<Deployment, Failure> {
         ))
     };
     let text = std::fs::read_to_string(file).map_err(|e| refuse(e.to_string()))?;
-    let deployment: Deployment = serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))?;
-    if deployment.chain_id != chain_id {
+    let deployed: DeploymentFile =
+        serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))?;
+    let found = deployed.deployment.chain_id;
+    if found != chain_id {
         return Err(refuse(format!(
-            "it is of chain {}, but chain_id is {chain_id}",
-            deployment.chain_id
+            "it is of chain {found}, but chain_id is {chain_id}"
         )));
     }
-    Ok(deployment)
+    Ok(deployed)
 }
 
 fn found_chain(

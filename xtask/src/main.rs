@@ -8,6 +8,7 @@
 //!  bench  ─► plumbline-bench (built as the user, run as root)
 //!  eval   ─► plumbline, plumbline-attack, plumbline-eval (built as the user, run as root)
 //!  test chain ─► both engines, random calls, crashes, simulator
+//!  conformance ─► suites that others made
 //!  test vm ─► QEMU (another kernel, other cards)
 //!  ebpf   contracts                     (compile what is committed compiled)
 //! ```
@@ -17,6 +18,7 @@
 mod anvil;
 mod bench;
 mod cargo;
+mod conformance;
 mod contracts;
 mod demo;
 mod ebpf;
@@ -47,6 +49,8 @@ enum Verb {
     /// Run every check and every test there is, those in network namespaces included; `vm`: on another
     /// kernel.
     Test(test::Args),
+    /// Run the suites that others made against the product, and say what is refused on purpose.
+    Conformance(conformance::Args),
     /// Measure the datapath side by side with what one would otherwise use; `chain`: the embedded chain.
     Bench(bench::Args),
     /// Show how true the figure is, and what every attack meets: hundreds of real proofs.
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Demo(args) => demo::run(&args),
         Verb::Test(args) => test::run(&args),
+        Verb::Conformance(args) => conformance::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Eval(args) => eval::run(&args),
         Verb::Lab(args) => lab::run(&args),

@@ -273,10 +273,23 @@ pub struct Plan {
 /// governor afterwards, until it hands that over.
 #[must_use]
 pub fn plan(deployer: Address, nonce: u64, chain_id: u64, parameters: &Parameters) -> Plan {
-    let at = |step: u64| deployer.create(nonce + step);
+    plan_on(None, deployer, nonce, chain_id, parameters)
+}
+
+/// As [`plan`], with the ERC-20 at `token` instead of a lab token if one is given.
+#[must_use]
+pub fn plan_on(
+    token: Option<Address>,
+    deployer: Address,
+    nonce: u64,
+    chain_id: u64,
+    parameters: &Parameters,
+) -> Plan {
+    let skipped = u64::from(token.is_some());
+    let at = |step: u64| deployer.create(nonce + step - skipped);
     let d = Deployment {
         chain_id,
-        token: at(0),
+        token: token.unwrap_or_else(|| at(0)),
         registry: at(1),
         parameters: at(2),
         vault: at(3),
@@ -288,6 +301,10 @@ pub fn plan(deployer: Address, nonce: u64, chain_id: u64, parameters: &Parameter
         bonds: at(9),
     };
     let mut steps = create_all(&d, parameters);
+    if token.is_some() {
+        // The first makes the token.
+        steps.remove(0);
+    }
     steps.extend([
         admit("admit Participants", &d, "participants", d.participants),
         admit("admit Jury", &d, "jury", d.jury),

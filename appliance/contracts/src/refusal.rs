@@ -27,6 +27,9 @@ pub struct Refusal {
     pub name: String,
     /// A sentence for people: what is wrong, with the values, and what is allowed.
     pub words: String,
+    /// Seconds, by the chain's clock, after which it would not be refused for this; `None` if time changes
+    /// nothing.
+    pub wait_s: Option<u64>,
 }
 
 impl fmt::Display for Refusal {
@@ -38,7 +41,11 @@ impl fmt::Display for Refusal {
 /// Says what the revert data `data` means; `None` if it is no error of ours nor one of Solidity's own.
 #[must_use]
 pub fn explain(data: &[u8]) -> Option<Refusal> {
+    let mut wait_s = None;
     let (name, words) = if let Ok(e) = B::abi_decode(data) {
+        if let B::DisputeWindowOpen(open) = &e {
+            wait_s = Some(open.until.saturating_sub(open.now_).saturating_to());
+        }
         backhaul(&e)
     } else if let Ok(e) = V::abi_decode(data) {
         vault(&e)
@@ -64,6 +71,7 @@ pub fn explain(data: &[u8]) -> Option<Refusal> {
     Some(Refusal {
         name: name.to_owned(),
         words,
+        wait_s,
     })
 }
 

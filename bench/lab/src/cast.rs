@@ -190,6 +190,9 @@ impl Cast {
         let mut command = lab.command(Host::Coordinator, &program.to_string_lossy());
         command.args(["--host", &host, "--port", &ANVIL.to_string()]);
         command.args(["--chain-id", &CHAIN_ID.to_string()]);
+        // Today's rules, EIP-7825 included, which anvil checks only when it is told to.
+        command.args(["--hardfork", "osaka", "--enable-tx-gas-limit"]);
+        command.args(["--gas-limit", "60000000"]);
         // Nobody in a lab has native coin, so gas costs nothing.
         command.args(["--gas-price", "0", "--block-base-fee-per-gas", "0"]);
         command.arg("--disable-min-priority-fee");

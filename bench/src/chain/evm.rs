@@ -139,7 +139,7 @@ fn same(block: &Made, gas: u64) -> Result<()> {
 
 /// As the engine configures it.
 fn configure(cfg: &mut revm::context::CfgEnv, chain_id: u64) {
-    cfg.set_spec_and_mainnet_gas_params(SpecId::CANCUN);
+    cfg.set_spec_and_mainnet_gas_params(SpecId::OSAKA);
     cfg.chain_id = chain_id;
 }
 

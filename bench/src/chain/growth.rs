@@ -32,10 +32,10 @@ use crate::stat::Spread;
 const ORDINARY: usize = 25;
 /// Transfers of the fullest: the most that a block of the engine holds.
 const FULL: usize = 256;
-/// Accounts that one transaction of the loader makes, and its gas limit: 62,000 an account, and four such
-/// transactions fill a block.
-const BATCH: usize = 900;
-const BATCH_GAS: u64 = 60_000_000;
+/// Accounts that one transaction of the loader makes, and its gas limit (EIP-7825): 62,000 an account, and
+/// three such transactions fill a block.
+const BATCH: usize = 250;
+const BATCH_GAS: u64 = 1 << 24;
 /// Loader transactions in flight: a block's worth, and the next.
 const IN_FLIGHT: usize = 8;
 

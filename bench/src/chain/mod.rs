@@ -77,8 +77,10 @@ pub(crate) struct Outcome {
     pub(crate) growths: BTreeMap<String, Option<f64>>,
     /// Why the promised growth is null, if it is.
     pub(crate) growth_not_measured: Option<String>,
-    /// Gas by flow.
+    /// Gas by flow, by today's rules.
     pub(crate) gas: gas::Gas,
+    /// Gas by flow, by the next rules.
+    pub(crate) gas_amsterdam: gas::Gas,
     /// The rows.
     pub(crate) rows: Vec<speed::Row>,
     /// How a block's time grew.
@@ -204,7 +206,8 @@ pub(crate) fn run(
         date,
         busy_before,
         directory,
-        gas,
+        gas: gas.today,
+        gas_amsterdam: gas.next,
         rows,
         growth,
     })

@@ -128,8 +128,12 @@ fn fixed(outcome: &Outcome) -> String {
     let gas = outcome.gas.iter();
     let lines = gas
         .filter(|(flow, _)| !growing.contains(flow))
-        .map(|(flow, gas)| vec![flow.clone(), gas.to_string()]);
-    table(&["flow", "gas"], 1, lines)
+        .map(|(flow, gas)| {
+            let next = outcome.gas_amsterdam.get(flow);
+            let next = next.map_or_else(|| "-".into(), u64::to_string);
+            vec![flow.clone(), gas.to_string(), next]
+        });
+    table(&["flow", "gas (Osaka)", "gas (Amsterdam)"], 1, lines)
 }
 
 /// One table a list of numbers.

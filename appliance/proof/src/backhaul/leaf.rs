@@ -248,6 +248,59 @@ pub(super) mod tests {
         }
     }
 
+    /// Hashing of one length in lanes.
+    type Lanes = fn(Platform, &[&[u8]], &mut [[u8; 32]]);
+
+    /// BLAKE3's own test vectors: length, digest.
+    const VECTORS: &str = include_str!("../../../tests/vectors/blake3.txt");
+
+    /// Through the lanes go lengths of more than one chunk that are whole blocks, since packets are; the others
+    /// are hashed as everything else is here. `conformance` finds it by its name.
+    #[test]
+    fn conformance_blake3s_lengths_give_its_digests() {
+        let (mut wide, mut plain) = (0, 0);
+        for line in VECTORS.lines() {
+            let (length, digest) = line.split_once(' ').unwrap();
+            let length: usize = length.parse().unwrap();
+            let input: Vec<u8> = (0..length)
+                .map(|i| u8::try_from(i % 251).unwrap())
+                .collect();
+            let expected = blake3::Hash::from_hex(digest).unwrap();
+            assert_eq!(blake3::hash(&input), expected, "{length}");
+            for platform in platforms() {
+                let refs = [input.as_slice(); LANES];
+                let mut out = [[0; 32]; LANES];
+                let lanes: Lanes = match length {
+                    2_048 => hash_lanes::<2, CHUNK>,
+                    3_072 => hash_lanes::<3, CHUNK>,
+                    4_096 => hash_lanes::<4, CHUNK>,
+                    5_120 => hash_lanes::<5, CHUNK>,
+                    6_144 => hash_lanes::<6, CHUNK>,
+                    7_168 => hash_lanes::<7, CHUNK>,
+                    8_192 => hash_lanes::<8, CHUNK>,
+                    16_384 => hash_lanes::<16, CHUNK>,
+                    31_744 => hash_lanes::<31, CHUNK>,
+                    102_400 => hash_lanes::<100, CHUNK>,
+                    _ => {
+                        assert!(length <= CHUNK || !length.is_multiple_of(64), "{length}");
+                        continue;
+                    }
+                };
+                lanes(platform, &refs, &mut out);
+                assert!(out.iter().all(|d| expected == *d), "{length}, {platform:?}");
+            }
+            if length > CHUNK && length.is_multiple_of(64) {
+                wide += 1;
+            } else {
+                plain += 1;
+            }
+        }
+        assert_eq!((wide, plain), (10, 25));
+        println!(
+            "conformance: blake3: 35 passed, of them {wide} in sixteen lanes on every width of CPU, 0 failed"
+        );
+    }
+
     #[test]
     fn idle_lanes_are_filled_to_a_power_of_two_of_the_width() {
         let of = |platform: Platform, counts: [usize; 6]| counts.map(|c| filled(platform, c));

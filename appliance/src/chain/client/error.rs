@@ -129,6 +129,20 @@ pub enum ClientError {
         /// Most that is paid, wei.
         most: u128,
     },
+    /// It takes more gas than one transaction may have.
+    #[error(
+        "{endpoint}: {what}: more gas than one transaction may have: {why}; the contracts need up to {} a \
+         transaction (EIP-7825): a chain that allows less cannot be used",
+        super::gas::TRANSACTION_GAS
+    )]
+    TooMuchGas {
+        /// Where.
+        endpoint: String,
+        /// What was asked.
+        what: &'static str,
+        /// What it takes, or the node's words.
+        why: String,
+    },
     /// The account cannot pay for gas.
     #[error(
         "{endpoint}: {what}: insufficient funds for gas: {account} has {has} wei on chain {chain_id} and needs up to \

@@ -76,6 +76,8 @@ pub(super) struct Flight {
     pub(super) fresh: Instant,
     /// Since when its nonce is seen used while it is in no block.
     pub(super) taken: Option<Instant>,
+    /// Some node has taken it: from then on nothing that a node says about another thing ends it.
+    pub(super) is_out: bool,
     /// How it stood when last looked at.
     pub(super) stands: String,
 }

@@ -1,5 +1,7 @@
 //! What the chain has announced: events that clients look up or catch up with.
 
+use std::sync::atomic::Ordering;
+
 use alloy::primitives::{Address, B256, U256};
 use alloy::providers::Provider as _;
 use alloy::rpc::types::{Filter, Log};
@@ -11,8 +13,9 @@ use plumbline_contracts::abi::vault::Vault;
 
 use super::{ChainClient, ClientError};
 
-/// Blocks asked for at once: well below what nodes allow.
-const SPAN: u64 = 1_000;
+/// Blocks asked for at once: what most nodes allow. Half as many are asked for after a refusal, and an eighth more
+/// after each answer.
+pub(super) const SPAN: u64 = 1_000;
 
 /// A payout: who was credited how much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,13 +133,36 @@ impl ChainClient {
         let mut all = Vec::new();
         let mut first = from;
         while first <= to {
-            let last = to.min(first.saturating_add(SPAN - 1));
+            let span = self.span.load(Ordering::Relaxed);
+            let last = to.min(first.saturating_add(span - 1));
             let part = filter.clone().from_block(first).to_block(last);
             let logs = async { self.provider.get_logs(&part).await };
-            all.extend(self.ask(what, logs).await?);
-            first = last + 1;
+            match self.ask(what, logs).await {
+                Ok(logs) => {
+                    all.extend(logs);
+                    if last - first + 1 == span {
+                        // What was refused once may fit now: another node answers.
+                        let more = (span + span / 8 + 1).min(SPAN);
+                        self.span.store(more, Ordering::Relaxed);
+                    }
+                    first = last + 1;
+                }
+                // Each node has a limit of its own and words of its own for it: half as many fit, or no number does.
+                Err(ClientError::Rejected { .. }) if last > first => {
+                    let half = (last - first).div_ceil(2);
+                    self.span.store(half, Ordering::Relaxed);
+                    tracing::info!(what, blocks = half, "fewer blocks are asked for at once");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(all)
+    }
+
+    /// Blocks that [`Self::requests_between`] asks for at once, as far as is known: a page.
+    #[must_use]
+    pub fn page(&self) -> u64 {
+        self.span.load(Ordering::Relaxed)
     }
 }
 

@@ -19,6 +19,7 @@ mod calls;
 mod disputes;
 mod error;
 mod flight;
+mod gas;
 mod history;
 mod measurements;
 mod patience;
@@ -28,6 +29,7 @@ mod types;
 mod variables;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use alloy::network::Ethereum;
@@ -49,6 +51,7 @@ use super::transport::InProcess;
 
 pub use disputes::{Ballot, Case, MAX_TICKETS, Offence, Ruling, Stage, vote_hash};
 pub use error::ClientError;
+pub(in crate::chain) use gas::TRANSACTION_GAS;
 pub use patience::Patience;
 pub use seeds::{Seeds, commitment};
 pub use types::{
@@ -80,6 +83,8 @@ pub struct ChainClient {
     patience: Patience,
     turn: Mutex<()>,
     claims: flight::Claims,
+    /// Blocks whose logs are asked for at once.
+    span: AtomicU64,
 }
 
 impl ChainClient {
@@ -106,6 +111,7 @@ impl ChainClient {
             patience: Patience::IMMEDIATE,
             turn: Mutex::new(()),
             claims: flight::Claims::default(),
+            span: AtomicU64::new(history::SPAN),
         }
     }
 

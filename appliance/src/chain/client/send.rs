@@ -23,6 +23,7 @@ use alloy::sol_types::SolCall;
 use tokio::time::Instant;
 
 use super::flight::{Claim, Fees, Flight, Variant};
+use super::gas::{is_too_much, with_margin};
 use super::types::Sent;
 use super::{ChainClient, ClientError, LOOK};
 use crate::chain::finality::Finality;
@@ -34,10 +35,6 @@ const DISPLACED_MAX: usize = 8;
 /// How long a nonce must be used, and the transaction unknown, before it is given up: nodes behind one
 /// address can be a block apart.
 const DISPLACED_AFTER: Duration = Duration::from_secs(3);
-
-/// What a transaction may need in the next block beyond what it needs in the newest one: the first
-/// heartbeat of a block opens a round, which writes two new slots of 22,100 gas.
-const NEXT_BLOCK_GAS: u64 = 60_000;
 
 /// How a broadcast was taken.
 enum Taken {
@@ -132,6 +129,7 @@ impl ChainClient {
             began: now,
             fresh: now,
             taken: None,
+            is_out: false,
             stands: "not sent yet".to_owned(),
         };
         self.sign(&mut flight)?;
@@ -161,9 +159,27 @@ impl ChainClient {
             };
             self.provider.estimate_gas(trial).block(block).await
         };
-        let gas = self.ask(what, estimate).await?;
-        // What it needs may grow a little until its block is made: more participants, another day.
-        Ok(gas + gas / 4 + if stuck { NEXT_BLOCK_GAS } else { 0 })
+        let gas = self.ask(what, estimate).await;
+        let gas = gas.map_err(|error| self.too_much(what, error))?;
+        with_margin(gas, stuck).ok_or_else(|| ClientError::TooMuchGas {
+            endpoint: self.endpoint.clone(),
+            what,
+            why: format!("it takes {gas}"),
+        })
+    }
+
+    /// A node's refusal of so much gas, as such. Nodes agree on the words, not on their codes.
+    fn too_much(&self, what: &'static str, error: ClientError) -> ClientError {
+        match error {
+            ClientError::Rejected { message, .. } if is_too_much(&message) => {
+                ClientError::TooMuchGas {
+                    endpoint: self.endpoint.clone(),
+                    what,
+                    why: message,
+                }
+            }
+            other => other,
+        }
     }
 
     async fn fees(&self, what: &'static str) -> Result<Fees, ClientError> {
@@ -251,13 +267,15 @@ impl ChainClient {
         }
     }
 
-    /// Silence is borne while there is patience; everything else ends the flight.
+    /// Silence is borne while there is patience, and once a node has taken the transaction, whatever a node
+    /// cannot tell: it may be in a block all the same. Everything else ends the flight.
     fn bear(&self, flight: &mut Flight, error: ClientError) -> Result<(), ClientError> {
-        let is_silence = matches!(
-            error,
-            ClientError::Unreachable { .. } | ClientError::TimedOut { .. }
-        );
-        if !(self.patience.is_stubborn && is_silence) {
+        let is_borne = match error {
+            ClientError::Unreachable { .. } | ClientError::TimedOut { .. } => true,
+            ClientError::Rejected { .. } | ClientError::Malformed { .. } => flight.is_out,
+            _ => false,
+        };
+        if !(self.patience.is_stubborn && is_borne) {
             return Err(error);
         }
         flight.stands = error.to_string();
@@ -277,8 +295,11 @@ impl ChainClient {
         if !self.patience.is_stubborn {
             return Ok(Place::Open);
         }
-        if self.settled_nonce(flight.what).await? > flight.claim.nonce {
-            return self.displaced(flight).await;
+        match self.settled_nonce(flight.what).await {
+            Ok(next) if next > flight.claim.nonce => return self.displaced(flight).await,
+            Ok(_) => {}
+            // A node that keeps no old states cannot say; whether it is pooled still shows.
+            Err(error) => self.bear(flight, error)?,
         }
         flight.taken = None;
         if !self.is_pooled(flight).await? {
@@ -336,12 +357,15 @@ impl ChainClient {
             let answer = self.ask(flight.what, pending).await.map(drop);
             match self.taken(flight, answer).await? {
                 Taken::Well => {
+                    flight.is_out = true;
                     if let Some(all) = self.endpoints.as_ref().filter(|e| e.count() > 1) {
                         all.spread(&raw);
                     }
                     return Ok(());
                 }
                 Taken::Underpriced if self.raise(flight)? => {}
+                // The variant before, which a node has taken, may still come into a block.
+                Taken::Underpriced if flight.is_out => return Ok(()),
                 Taken::Underpriced => {
                     return Err(ClientError::TooExpensive {
                         endpoint: self.endpoint.clone(),
@@ -369,6 +393,9 @@ impl ChainClient {
         let says = |list: &[&str]| list.iter().any(|word| words.contains(word));
         if says(&["insufficient funds", "insufficient balance"]) {
             return Err(self.penniless(flight).await?);
+        }
+        if is_too_much(&words) {
+            return Err(self.too_much(flight.what, error));
         }
         if !self.patience.is_stubborn {
             return Err(error);

@@ -204,6 +204,8 @@ impl Disk {
         let mut write = self.database()?.begin_write()?;
         write.set_durability(Durability::Immediate)?;
         write.set_two_phase_commit(true);
+        // What is free is written along: a file that was killed opens at once, not after a walk through all of it.
+        write.set_quick_repair(true);
         change(&write)?;
         Ok(write.commit()?)
     }

@@ -9,18 +9,54 @@ use revm::context::result::{EVMError, ExecutionResult, InvalidTransaction, Outpu
 use revm::context::{BlockEnv, CfgEnv, TxEnv};
 use revm::context_interface::block::BlobExcessGasAndPrice;
 use revm::database_interface::DatabaseRef;
+use revm::primitives::eip7825;
 use revm::primitives::hardfork::SpecId;
 use revm::{Context, ExecuteCommitEvm, ExecuteEvm, MainBuilder, MainContext};
 
 use super::disk::StoreError;
 use super::state::{Diff, Overlay};
 
-/// Gas of one block: what bounds the time that making it can take (well under a second).
-pub(super) const BLOCK_GAS_LIMIT: u64 = 240_000_000;
-/// Most gas of one transaction or call: a heartbeat takes 0.1 million, a report of 64 challengers about 3.
-pub(super) const TX_GAS_LIMIT: u64 = 60_000_000;
-/// Rules of the EVM that the contracts are compiled for.
-const SPEC: SpecId = SpecId::CANCUN;
+/// Gas of one block: Ethereum's. It bounds the time that making it can take (well under a second).
+const BLOCK_GAS_LIMIT: u64 = 60_000_000;
+/// Most gas of one transaction or call: EIP-7825. A heartbeat takes 0.1 million, a report of 64 challengers
+/// about 2.
+pub(super) const TX_GAS_LIMIT: u64 = eip7825::TX_GAS_LIMIT_CAP;
+
+/// The rules of Ethereum by which blocks are executed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rules {
+    /// Today's: what the engine runs.
+    #[default]
+    Osaka,
+    /// The next: only a [`super::Fork`] runs them, to know what the contracts will take.
+    Amsterdam,
+}
+
+impl Rules {
+    fn spec(self) -> SpecId {
+        match self {
+            Self::Osaka => SpecId::OSAKA,
+            Self::Amsterdam => SpecId::AMSTERDAM,
+        }
+    }
+
+    /// Most gas of one transaction. From Amsterdam on, EIP-7825 bounds what is executed, and what new state
+    /// takes comes on top of it (EIP-8037): then this is no bound that anything here meets.
+    pub(super) fn transaction_gas(self) -> u64 {
+        match self {
+            Self::Osaka => TX_GAS_LIMIT,
+            Self::Amsterdam => 1 << 30,
+        }
+    }
+
+    /// Gas of one block.
+    fn block_gas(self) -> u64 {
+        match self {
+            Self::Osaka => BLOCK_GAS_LIMIT,
+            Self::Amsterdam => 1 << 33,
+        }
+    }
+}
 
 /// What executing a block came to.
 #[derive(Debug)]
@@ -97,6 +133,7 @@ pub(super) struct Place {
     parent_hash: B256,
     parent_root: B256,
     prevrandao: B256,
+    rules: Rules,
 }
 
 impl Place {
@@ -112,7 +149,13 @@ impl Place {
             // One sequencer makes all blocks, and could try one that suits it after another. The beacon mixes in
             // what it cannot choose.
             prevrandao: B256::ZERO,
+            rules: Rules::default(),
         }
+    }
+
+    /// The same place under other rules.
+    pub(super) fn under(self, rules: Rules) -> Self {
+        Self { rules, ..self }
     }
 
     /// The block `header` again, for calls as of it.
@@ -124,6 +167,7 @@ impl Place {
             parent_hash: header.parent_hash,
             parent_root: header.state_root,
             prevrandao: header.mix_hash,
+            rules: Rules::default(),
         }
     }
 
@@ -132,7 +176,7 @@ impl Place {
             number: U256::from(self.number),
             beneficiary: Address::ZERO,
             timestamp: U256::from(self.timestamp),
-            gas_limit: BLOCK_GAS_LIMIT,
+            gas_limit: self.rules.block_gas(),
             basefee: 0,
             difficulty: U256::ZERO,
             prevrandao: Some(self.prevrandao),
@@ -145,9 +189,8 @@ impl Place {
     }
 
     fn cfg(&self) -> CfgEnv {
-        let mut cfg = CfgEnv::new_with_spec(SPEC);
+        let mut cfg = CfgEnv::new_with_spec(self.rules.spec());
         cfg.chain_id = self.chain_id;
-        cfg.tx_gas_limit_cap = Some(TX_GAS_LIMIT);
         cfg
     }
 }
@@ -180,7 +223,7 @@ pub(super) fn block<B: DatabaseRef<Error = StoreError>>(
         .build_mainnet();
     for transaction in transactions {
         let limit = transaction.gas_limit();
-        if limit <= TX_GAS_LIMIT && limit > BLOCK_GAS_LIMIT - gas {
+        if limit <= place.rules.transaction_gas() && limit > place.rules.block_gas() - gas {
             fates.push(Fate::Deferred);
             continue;
         }
@@ -223,7 +266,7 @@ pub(super) fn call<B: DatabaseRef<Error = StoreError>>(
     cfg.disable_eip3607 = true;
     let tx = TxEnv {
         caller: call.from,
-        gas_limit: call.gas.min(TX_GAS_LIMIT),
+        gas_limit: call.gas.min(place.rules.transaction_gas()),
         kind: call.to.map_or(TxKind::Create, TxKind::Call),
         value: call.value,
         data: call.data.clone(),
@@ -306,7 +349,7 @@ fn header(place: &Place, diff: &Diff, included: &[Included], gas_used: u64) -> H
         receipts_root: calculate_receipt_root(&receipts),
         logs_bloom: bloom,
         number: place.number,
-        gas_limit: BLOCK_GAS_LIMIT,
+        gas_limit: place.rules.block_gas(),
         gas_used,
         timestamp: place.timestamp,
         mix_hash: place.prevrandao,

@@ -10,7 +10,7 @@ use plumbline_contracts::{Deployment, Refusal, explain};
 use revm::database_interface::DatabaseRef;
 
 use super::ChainError;
-use super::execute::{self, Call, CallError, Called, Fate, Place, TX_GAS_LIMIT};
+use super::execute::{self, Call, CallError, Called, Fate, Place, Rules, TX_GAS_LIMIT};
 use super::genesis::{self, Genesis};
 use super::sequencer::conserved;
 use super::state::{Memory, Overlay};
@@ -43,10 +43,11 @@ pub struct Fork {
     memory: Memory,
     head: Header,
     deployment: Deployment,
+    rules: Rules,
 }
 
 impl Fork {
-    /// Gas that a move of [`Self::block`] may take: what the chain lets a transaction take.
+    /// Gas that a move of [`Self::block`] may take by today's rules: what the chain lets a transaction take.
     pub const MOVE_GAS: u64 = TX_GAS_LIMIT;
 
     /// Founds one, at `timestamp` (unix seconds).
@@ -54,8 +55,20 @@ impl Fork {
     /// # Errors
     /// The deployment fails.
     pub fn found(genesis: &Genesis, timestamp: u64) -> Result<Self, ChainError> {
+        Self::found_under(genesis, timestamp, Rules::default())
+    }
+
+    /// As [`Self::found`], by the rules `rules`.
+    ///
+    /// # Errors
+    /// As [`Self::found`].
+    pub fn found_under(
+        genesis: &Genesis,
+        timestamp: u64,
+        rules: Rules,
+    ) -> Result<Self, ChainError> {
         let record = genesis::Record::new(genesis, timestamp);
-        let founded = genesis::found(genesis, &record)?;
+        let founded = genesis::found(genesis, &record, rules)?;
         let mut memory = Memory::default();
         memory.apply(0, founded.zero.hash_slow(), super::state::Diff::default());
         memory.apply(1, founded.first.hash, founded.diff);
@@ -63,6 +76,7 @@ impl Fork {
             memory,
             head: founded.first.header,
             deployment: founded.deployment,
+            rules,
         })
     }
 
@@ -91,13 +105,13 @@ impl Fork {
     /// [`ChainError::NotConserved`] if the vault's sums would not add up; nothing has changed then.
     /// [`ChainError::Founding`] if a move does not fit into a block.
     pub fn block(&mut self, timestamp: u64, moves: &[Move]) -> Result<Vec<Effect>, ChainError> {
-        let place = Place::after(&self.head, timestamp, self.deployment.chain_id);
+        let place = self.next(timestamp);
         let mut nonces = std::collections::BTreeMap::new();
         let mut list = Vec::with_capacity(moves.len());
         for one in moves {
             let known = self.memory.basic_ref(one.from)?.map_or(0, |i| i.nonce);
             let nonce = nonces.entry(one.from).or_insert(known);
-            list.push(envelope(one, *nonce, self.deployment.chain_id));
+            list.push(self.envelope(one, *nonce));
             *nonce += 1;
         }
         let mut overlay = Overlay::new(&self.memory);
@@ -128,13 +142,13 @@ impl Fork {
     /// # Errors
     /// Why the contract refuses, in words; [`None`] if it says nothing that is known.
     pub fn call(&self, timestamp: u64, one: &Move) -> Result<Bytes, Option<Refusal>> {
-        let place = Place::after(&self.head, timestamp, self.deployment.chain_id);
+        let place = self.next(timestamp);
         let call = Call {
             from: one.from,
             to: one.to,
             data: one.input.clone(),
             value: U256::ZERO,
-            gas: TX_GAS_LIMIT,
+            gas: self.rules.transaction_gas(),
         };
         match execute::call(&mut Overlay::new(&self.memory), &place, &call) {
             Ok(Called::Returned { output, .. }) => Ok(output),
@@ -144,18 +158,22 @@ impl Fork {
             }
         }
     }
-}
 
-/// A transaction that nobody signed: only this chain takes it.
-fn envelope(one: &Move, nonce: u64, chain_id: u64) -> Recovered<TxEnvelope> {
-    let tx = TxEip1559 {
-        chain_id,
-        nonce,
-        gas_limit: Fork::MOVE_GAS,
-        to: one.to.map_or(TxKind::Create, TxKind::Call),
-        input: one.input.clone(),
-        ..TxEip1559::default()
-    };
-    let unsigned = Signature::new(U256::from(1), U256::from(1), false);
-    Recovered::new_unchecked(TxEnvelope::Eip1559(tx.into_signed(unsigned)), one.from)
+    fn next(&self, timestamp: u64) -> Place {
+        Place::after(&self.head, timestamp, self.deployment.chain_id).under(self.rules)
+    }
+
+    /// A transaction that nobody signed: only this chain takes it.
+    fn envelope(&self, one: &Move, nonce: u64) -> Recovered<TxEnvelope> {
+        let tx = TxEip1559 {
+            chain_id: self.deployment.chain_id,
+            nonce,
+            gas_limit: self.rules.transaction_gas(),
+            to: one.to.map_or(TxKind::Create, TxKind::Call),
+            input: one.input.clone(),
+            ..TxEip1559::default()
+        };
+        let unsigned = Signature::new(U256::from(1), U256::from(1), false);
+        Recovered::new_unchecked(TxEnvelope::Eip1559(tx.into_signed(unsigned)), one.from)
+    }
 }

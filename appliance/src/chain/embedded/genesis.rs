@@ -12,13 +12,11 @@ use plumbline_contracts::{Deployment, Parameters, Plan, plan};
 use serde::{Deserialize, Serialize};
 
 use super::ChainError;
-use super::execute::{self, Executed, Fate, Place};
+use super::execute::{self, Executed, Fate, Place, Rules};
 use super::state::{Diff, Memory, Overlay};
 
 /// Version of what the file holds and of how it is executed.
-pub(super) const FORMAT: u32 = 2;
-/// Gas of each transaction of the deployment; the largest contract takes about 4 million.
-const DEPLOY_GAS: u64 = 10_000_000;
+pub(super) const FORMAT: u32 = 3;
 
 /// What a new chain is made from; an existing one must have been made from the same.
 #[derive(Clone)]
@@ -134,7 +132,11 @@ pub(super) struct Founded {
 }
 
 /// Makes the first blocks of a chain.
-pub(super) fn found(genesis: &Genesis, record: &Record) -> Result<Founded, ChainError> {
+pub(super) fn found(
+    genesis: &Genesis,
+    record: &Record,
+    rules: Rules,
+) -> Result<Founded, ChainError> {
     let deployer = genesis.deployer.address();
     let Plan { steps, deployment } = plan(deployer, 0, genesis.chain_id, &genesis.parameters);
     let mut transactions = Vec::with_capacity(steps.len());
@@ -142,7 +144,7 @@ pub(super) fn found(genesis: &Genesis, record: &Record) -> Result<Founded, Chain
         let tx = TxEip1559 {
             chain_id: genesis.chain_id,
             nonce,
-            gas_limit: DEPLOY_GAS,
+            gas_limit: rules.transaction_gas(),
             to: step.to.map_or(TxKind::Create, TxKind::Call),
             value: U256::ZERO,
             input: step.input.clone(),
@@ -156,7 +158,7 @@ pub(super) fn found(genesis: &Genesis, record: &Record) -> Result<Founded, Chain
         transactions.push(Recovered::new_unchecked(envelope, deployer));
     }
     let zero = record.header()?;
-    let place = Place::after(&zero, record.timestamp, genesis.chain_id);
+    let place = Place::after(&zero, record.timestamp, genesis.chain_id).under(rules);
     let mut overlay = Overlay::new(Memory::default());
     let (first, fates) = execute::block(&mut overlay, &place, transactions)?;
     for (place, (step, fate)) in steps.iter().zip(&fates).enumerate() {

@@ -30,6 +30,8 @@ mod answers;
 mod audit;
 mod copy;
 mod disk;
+#[cfg(test)]
+mod eest;
 mod execute;
 mod export;
 mod file;
@@ -55,6 +57,7 @@ use plumbline_contracts::Deployment;
 
 pub use copy::{CopyError, backup, restore};
 pub use disk::StoreError;
+pub use execute::Rules;
 pub use export::{Watch, export, import, is_export, verify_export};
 pub use file::OpenError;
 pub use follow::{FollowError, Until, Upstream, follow};
@@ -246,7 +249,7 @@ impl Embedded {
 /// Writes the first blocks, in one transaction.
 fn found(disk: &Disk, genesis: &Genesis, options: &Options) -> Result<(), ChainError> {
     let record = genesis::Record::new(genesis, (options.clock)());
-    let founded = genesis::found(genesis, &record)?;
+    let founded = genesis::found(genesis, &record, Rules::default())?;
     let sealer = sequencer::Sealer {
         signer: genesis.deployer.clone(),
         chain: founded.zero.hash_slow(),

@@ -110,9 +110,21 @@ pub(super) fn logs(snapshot: &Snapshot, p: &Parameters) -> Answer {
                 Some(BlockNumberOrTag::Earliest) => 0,
                 _ => head,
             };
-            (known(from_block), known(to_block).min(head))
+            (known(from_block), known(to_block))
         }
     };
+    // As execution-apis has it: whoever asks for what is not there yet would take silence for an answer.
+    if to > snapshot.head.number {
+        return Err(Failure::parameters(format!(
+            "block range extends beyond current head block {}",
+            snapshot.head.number
+        )));
+    }
+    if from > to {
+        return Err(Failure::parameters(format!(
+            "blocks {from} to {to} are no range"
+        )));
+    }
     if to.saturating_sub(from) >= MAX_LOG_BLOCKS {
         return Err(Failure::limit(format!(
             "blocks {from} to {to} are more than the {MAX_LOG_BLOCKS} of one request"
@@ -247,9 +259,10 @@ pub(super) fn estimate_gas(snapshot: &Snapshot, place: &Place, p: &Parameters) -
             )));
         }
     };
-    // Refunds come last, and each inner call is given at most 63/64 of what is left.
+    // Refunds come last, each inner call is given at most 63/64 of what is left, and call data has a price
+    // below which no limit is valid (EIP-7623): only what was used says that.
     let (mut low, mut high) = (gas.used.saturating_sub(1), most);
-    let likely = (gas.spent + gas.spent / 63 + 2_300).min(most);
+    let likely = (gas.spent + gas.spent / 63 + 2_300).max(gas.used).min(most);
     if matches!(attempt(likely)?, Called::Returned { .. }) {
         high = likely;
     } else {

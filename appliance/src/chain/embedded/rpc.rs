@@ -232,7 +232,8 @@ impl Embedded {
             }
             "eth_getStorageAt" => {
                 reads::newest(&snapshot, p, 2)?;
-                let (address, slot): (Address, U256) = (p.get(0, "address")?, p.get(1, "slot")?);
+                let (address, slot): (Address, String) = (p.get(0, "address")?, p.get(1, "slot")?);
+                let slot = slot_of(&slot)?;
                 let value = revm::DatabaseRef::storage_ref(&snapshot, address, slot)?;
                 result(&B256::from(value))
             }
@@ -272,6 +273,15 @@ fn metered<T>(
     work()
 }
 
+/// A storage slot: at most 32 bytes, leading zeros or not.
+fn slot_of(text: &str) -> Result<U256, Failure> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let slot = (digits.len() <= 64).then(|| U256::from_str_radix(digits, 16).ok());
+    slot.flatten().ok_or_else(|| {
+        Failure::parameters(format!("slot: `{text}` is not at most 32 bytes in hex"))
+    })
+}
+
 fn envelope(id: &Value, answer: &Answer) -> Value {
     match answer {
         Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
@@ -291,7 +301,7 @@ fn nobody(failure: Failure) -> Value {
 }
 
 /// A transaction from its bytes, if it is one that this chain takes.
-fn decode(raw: &Bytes, chain_id: u64) -> Result<Recovered<TxEnvelope>, Failure> {
+pub(super) fn decode(raw: &Bytes, chain_id: u64) -> Result<Recovered<TxEnvelope>, Failure> {
     let mut bytes = raw.as_ref();
     let transaction = TxEnvelope::decode_2718(&mut bytes)
         .map_err(|e| Failure::parameters(format!("not a transaction: {e}")))?;

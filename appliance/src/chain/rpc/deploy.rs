@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use alloy::primitives::{Address, B256, TxKind, U64};
 use alloy::signers::local::PrivateKeySigner;
+use alloy::sol_types::SolCall;
+use plumbline_contracts::abi::lab_token::LabToken;
+use plumbline_contracts::deploy::plan_on;
 use plumbline_contracts::{Deployment, Parameters, plan};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::endpoint::Endpoint;
-use super::{ATTEMPT, Endpoints, EndpointsError, Options};
+use super::{ATTEMPT, Endpoints, EndpointsError, Options, probe};
 use crate::chain::finality::Finality;
 use crate::chain::{ChainClient, ClientError};
 
@@ -32,6 +36,9 @@ pub enum DeployError {
         /// Why not.
         error: Box<ClientError>,
     },
+    /// The contracts cannot work there.
+    #[error("{0}")]
+    Unfit(String),
     /// All steps were taken, yet a contract is not where it was planned.
     #[error(
         "the contracts are not where they were planned: {0}; run one process with a key, and run the command again"
@@ -48,20 +55,43 @@ pub struct Deployed {
     pub deployer: Address,
     /// Transactions, in order, with the gas each took.
     pub steps: Vec<(&'static str, B256, u64)>,
+    /// Block of the first one: none of the contracts is in one before.
+    pub first_block: u64,
     /// Block of the last one.
     pub block: u64,
 }
 
-/// Deploys the contracts on the chain behind the node at `url`, whichever that is, and waits until the
-/// last transaction is settled as `finality` says. `told` hears of each step.
+/// What is written of a deployment, for who uses it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct DeploymentFile {
+    /// Where the contracts are.
+    #[serde(flatten)]
+    pub deployment: Deployment,
+    /// Block before which there is none of them: where reading the chain begins.
+    #[serde(default)]
+    pub block: u64,
+}
+
+/// What whoever deploys has chosen.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// The chain variables.
+    pub parameters: Parameters,
+    /// The ERC-20 that stakes and escrows are in; without one, a lab token is made.
+    pub token: Option<Address>,
+    /// When the deployment counts as settled.
+    pub finality: Finality,
+}
+
+/// Deploys the contracts on the chain behind the node at `url`, whichever that is, after seeing that they can
+/// work there, and waits until the last transaction is settled. `told` hears of each step.
 ///
 /// # Errors
 /// See [`DeployError`].
 pub async fn deploy(
     url: &str,
     signer: PrivateKeySigner,
-    parameters: &Parameters,
-    finality: Finality,
+    chosen: &Chosen,
     told: &dyn Fn(&str),
 ) -> Result<Deployed, DeployError> {
     let chain_id = chain_id(url).await?;
@@ -70,13 +100,19 @@ pub async fn deploy(
         let urls = [url.to_owned()];
         async move { Endpoints::connect(&urls, chain_id, Options::new(finality)).await }
     };
+    let node = Endpoint::new(url, chain_id)?;
+    probe::chain(&node).await.map_err(DeployError::Unfit)?;
     let endpoints = connect(Finality::IMMEDIATE).await?;
+    if let Some(token) = chosen.token {
+        token_fits(&node, &endpoints, &signer, token, told).await?;
+    }
     let first = next_nonce(url, chain_id, deployer).await?;
-    let planned = plan(deployer, first, chain_id, parameters);
+    let planned = plan_on(chosen.token, deployer, first, chain_id, &chosen.parameters);
     let client = ChainClient::unchecked(&endpoints, signer.clone(), planned.deployment);
-    let last = ChainClient::unchecked(&connect(finality).await?, signer, planned.deployment);
+    let last = connect(chosen.finality).await?;
+    let last = ChainClient::unchecked(&last, signer, planned.deployment);
     let of = planned.steps.len();
-    let (mut steps, mut block) = (Vec::with_capacity(of), 0);
+    let (mut steps, mut first_block, mut block) = (Vec::with_capacity(of), None, 0);
     for (index, step) in planned.steps.into_iter().enumerate() {
         let number = index + 1;
         told(&format!("{} ({number} of {of})", step.what));
@@ -91,6 +127,7 @@ pub async fn deploy(
             error: Box::new(error),
         })?;
         block = sent.block;
+        first_block.get_or_insert(block);
         steps.push((step.what, sent.hash, sent.gas_used));
     }
     let astray = |e| DeployError::Astray(Box::new(e));
@@ -99,8 +136,48 @@ pub async fn deploy(
         deployment: planned.deployment,
         deployer,
         steps,
+        first_block: first_block.unwrap_or(block),
         block,
     })
+}
+
+/// Whether the vault can hold this token: what it takes in must be what it can pay out.
+async fn token_fits(
+    node: &Endpoint,
+    endpoints: &Arc<Endpoints>,
+    signer: &PrivateKeySigner,
+    token: Address,
+    told: &dyn Fn(&str),
+) -> Result<(), DeployError> {
+    let unfit = |why: String| DeployError::Unfit(format!("--token {token}: {why}"));
+    let owner = signer.address();
+    probe::token(node, token).await.map_err(unfit)?;
+    let before = probe::balance(node, token, owner).await.map_err(unfit)?;
+    if before.is_zero() {
+        told("the token's transfers are not tried: the deployer holds none of it");
+        return Ok(());
+    }
+    told("the token is sent to ourselves, to see that a transfer takes no fee");
+    // Only where it acts from is of account here.
+    let nowhere = plan(owner, 0, node.chain_id(), &Parameters::default()).deployment;
+    let client = ChainClient::unchecked(endpoints, signer.clone(), nowhere);
+    let transfer = LabToken::transferCall {
+        to: owner,
+        value: before,
+    };
+    let step = "send the token to ourselves";
+    let sent = client
+        .transact(step, TxKind::Call(token), transfer.abi_encode().into())
+        .await;
+    sent.map_err(|e| unfit(format!("it cannot be sent: {e}")))?;
+    let after = probe::balance(node, token, owner).await.map_err(unfit)?;
+    if after != before {
+        return Err(unfit(format!(
+            "{before} units sent to ourselves left {after}: a token whose transfers take a fee, or whose balances \
+             change by themselves, cannot be held in escrow"
+        )));
+    }
+    Ok(())
 }
 
 fn silent(url: &str, chain_id: u64, why: &str) -> EndpointsError {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::EndpointsError;
+use super::{EndpointsError, busy};
 
 /// Longest answer that is read, bytes: 10,000 logs have about 8 MB.
 const ANSWER_MAX: usize = 32 << 20;
@@ -77,6 +77,10 @@ impl Endpoint {
         })
     }
 
+    pub(super) fn chain_id(&self) -> u64 {
+        self.chain_id
+    }
+
     pub(super) fn url(&self) -> &str {
         &self.url
     }
@@ -133,7 +137,11 @@ impl Endpoint {
     pub(super) async fn exchange(&self, body: &[u8], within: Duration) -> Result<Vec<u8>, Fault> {
         let work = async {
             self.check().await?;
-            self.post(body.to_vec()).await.map_err(Fault::Silent)
+            let answer = self.post(body.to_vec()).await.map_err(Fault::Silent)?;
+            match busy::excuse(&answer) {
+                Some(why) => Err(Fault::Silent(why)),
+                None => Ok(answer),
+            }
         };
         tokio::time::timeout(within, work)
             .await

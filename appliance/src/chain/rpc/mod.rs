@@ -7,17 +7,20 @@
 //!                                             └─ compare, confirm: all of them, majority
 //! ```
 //!
-//! Claim: a dead or hanging endpoint costs one attempt's time limit and then nothing; one of another
+//! Claim: a dead or hanging endpoint costs one attempt's time limit and then nothing; one that says that it
+//! is busy, or says what is no JSON-RPC, is no answer, and the next is asked; one of another
 //! chain is never asked; one whose settled blocks or receipts differ from the majority's is named and
 //! no longer asked; where no majority exists nothing goes on, and both sides are named. What it does not
 //! promise: that a single read is true. A read is answered by one endpoint; what moves money is
 //! confirmed by most of them ([`Endpoints::confirm`]). Tests: `appliance/tests/chain/endpoints.rs`,
-//! `appliance/tests/chain/reorg.rs`.
+//! `appliance/tests/chain/faulty.rs`, `appliance/tests/chain/reorg.rs`.
 
 mod agreement;
+mod busy;
 mod deploy;
 mod endpoint;
 mod forward;
+mod probe;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +32,7 @@ use alloy::transports::{TransportError, TransportErrorKind, TransportFut};
 use tower::Service;
 
 pub use agreement::Confirmation;
-pub use deploy::{DeployError, Deployed, deploy};
+pub use deploy::{Chosen, DeployError, Deployed, DeploymentFile, deploy};
 pub use forward::FINALITY_METHOD;
 
 use super::finality::Finality;

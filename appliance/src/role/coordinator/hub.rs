@@ -110,6 +110,10 @@ pub struct Hub {
     pub terms: Terms,
     /// Those that it does not, and why: the last ones.
     declined: Mutex<VecDeque<(ChallengeId, String)>>,
+    /// Block of the chain before which there are no contracts of ours.
+    pub first_block: u64,
+    /// Why requests on the chain are not seen, if so.
+    deaf: Mutex<Option<String>>,
     sessions: Mutex<BTreeMap<ChallengeId, Arc<Session>>>,
     changes: watch::Sender<u64>,
 }
@@ -137,9 +141,27 @@ impl Hub {
             conduct: Arc::new(Honest),
             terms: Terms::default(),
             declined: Mutex::default(),
+            first_block: 0,
+            deaf: Mutex::new(None),
             sessions: Mutex::new(BTreeMap::new()),
             changes: watch::Sender::new(1),
         }
+    }
+
+    /// Why nothing goes on, or nothing new comes in; `None` while all is well. For health checks.
+    pub fn trouble(&self) -> Option<String> {
+        let deaf = || self.deaf.lock().unwrap_or_else(PoisonError::into_inner);
+        self.engine.halted().or_else(|| deaf().clone())
+    }
+
+    /// Requests on the chain cannot be seen: why.
+    pub(super) fn is_deaf(&self, why: &str) {
+        *self.deaf.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
+    }
+
+    /// Requests on the chain are seen.
+    pub(super) fn hears(&self) {
+        *self.deaf.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn sessions(&self) -> MutexGuard<'_, BTreeMap<ChallengeId, Arc<Session>>> {

@@ -14,10 +14,10 @@
 
 mod bonds;
 mod conclude;
+mod cursor;
 mod hub;
 mod terms;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,56 +26,117 @@ use plumbline_contracts::State;
 use plumbline_proof::backhaul::coordinator::CoordinatorAction;
 use plumbline_proof::backhaul::messages::{ChallengeId, Notice};
 use plumbline_trust::Address;
+use tokio::task::JoinSet;
 
+use self::cursor::Cursor;
 pub use self::hub::{HearError, Hub, Session};
 pub use self::terms::Terms;
 use super::ledger;
 use super::node::member;
+use crate::chain::Engine;
 use crate::chain::client::{ClientError, Measurement};
 use crate::clock;
 use crate::config::Role;
 use crate::metrics::{Outcome, Proof, Transaction};
 
-/// How often the chain is looked at for new requests.
+/// How often the chain of this process is looked at for new requests.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often another chain's nodes are: a look takes one or two calls, so that less than one a second is asked.
+const LOOK_AFAR: Duration = Duration::from_secs(3);
+/// Looks that fail one after the other before the coordinator says that it is deaf: some seconds, as they are
+/// further and further apart.
+const DEAF_AFTER: u32 = 4;
+/// How often a disputed result is looked at: juries take minutes.
+const DISPUTED: Duration = Duration::from_secs(2);
 /// How often a request's task looks again at what it waits for.
 const STEP: Duration = Duration::from_millis(50);
 /// Pause after the chain or the store failed; doubled each time it fails again, up to [`RETRY_MOST`].
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_MOST: Duration = Duration::from_secs(30);
 
-/// Watches the chain from its first block and drives every request that names this coordinator.
+/// Watches the chain from the contracts' block on, or from where it was read to before, and drives every
+/// request that names this coordinator.
 pub async fn watch(hub: Arc<Hub>) {
-    let mut next = 0;
-    let mut known: HashSet<B256> = HashSet::new();
+    let deployment = hub.chain.deployment();
+    let name = format!("read {} {}", deployment.chain_id, deployment.backhaul);
+    let kept = hub.store.mark(&name).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the chain is read from the contracts' block on");
+        None
+    });
+    let mut cursor = Cursor::new(hub.first_block, kept);
+    let mut driven = JoinSet::new();
+    let look = match hub.engine {
+        Engine::Embedded(_) => LOOK,
+        Engine::Rpc(_) => LOOK_AFAR,
+    };
+    let (mut failed, mut retry) = (0, RETRY);
     loop {
-        match unseen(&hub, &mut next).await {
-            Ok(requests) => {
-                for id in requests {
-                    if known.insert(id) {
-                        tokio::spawn(drive(hub.clone(), id));
-                    }
+        let wait = match unseen(&hub, &mut cursor).await {
+            Ok(unseen) => {
+                (failed, retry) = (0, RETRY);
+                hub.hears();
+                for id in unseen.requests {
+                    driven.spawn(drive(hub.clone(), id));
+                }
+                if unseen.is_last { look } else { Duration::ZERO }
+            }
+            Err(error) => {
+                failed += 1;
+                tracing::warn!(%error, failed, "cannot read requests from the chain");
+                if failed >= DEAF_AFTER {
+                    hub.is_deaf(&format!(
+                        "requests cannot be read from the chain ({failed} attempts): {error}"
+                    ));
+                }
+                let wait = retry;
+                retry = (2 * retry).min(RETRY_MOST);
+                wait
+            }
+        };
+        while let Some(ended) = driven.try_join_next() {
+            match ended {
+                Ok(id) => cursor.ended(&id),
+                Err(error) => {
+                    tracing::error!(%error, "a request's task ended; it is taken up after a restart")
                 }
             }
-            Err(error) => tracing::warn!(%error, "cannot read requests from the chain"),
         }
-        tokio::time::sleep(LOOK).await;
+        if let Some(mark) = cursor.mark_due() {
+            let (store, name) = (hub.store.clone(), name.clone());
+            let kept = tokio::task::spawn_blocking(move || store.keep_mark(&name, mark)).await;
+            if let Ok(Err(error)) = kept {
+                tracing::warn!(%error, "how far the chain was read is not kept");
+            }
+        }
+        tokio::time::sleep(wait).await;
     }
 }
 
-async fn unseen(hub: &Hub, next: &mut u64) -> Result<Vec<B256>, ClientError> {
+/// What a page of the chain holds.
+struct Unseen {
+    requests: Vec<B256>,
+    /// All that is settled is read.
+    is_last: bool,
+}
+
+async fn unseen(hub: &Hub, cursor: &mut Cursor) -> Result<Unseen, ClientError> {
     // Only what is settled: a request that moves to another block must not be passed by.
-    let head = hub.chain.settled_height().await?;
-    if *next > head {
-        return Ok(Vec::new());
-    }
-    let found = hub.chain.requests_between(*next, head).await?;
-    *next = head + 1;
-    Ok(found)
+    let settled = hub.chain.settled_height().await?;
+    let Some(page) = cursor.page(settled, hub.chain.page()) else {
+        return Ok(Unseen {
+            requests: Vec::new(),
+            is_last: true,
+        });
+    };
+    let found = hub.chain.requests_between(page.0, page.1).await?;
+    Ok(Unseen {
+        requests: cursor.read(page, found),
+        is_last: page.1 == settled,
+    })
 }
 
-/// Drives one request to its end.
-async fn drive(hub: Arc<Hub>, id: B256) {
+/// Drives one request to its end, and gives its id.
+async fn drive(hub: Arc<Hub>, id: B256) -> B256 {
     let asked = loop {
         match hub.chain.request_of(id).await {
             Ok(asked) => break asked,
@@ -84,14 +145,14 @@ async fn drive(hub: Arc<Hub>, id: B256) {
         tokio::time::sleep(RETRY).await;
     };
     if asked.request.coordinator != hub.chain.address() {
-        return;
+        return id;
     }
     if let Err(why) = hub.terms.check(&asked.request, clock::realtime_s())
         && !is_begun(&hub, id).await
     {
         tracing::warn!(%id, why, "a request is not begun: the payer is refunded after the deadline");
         hub.decline(id.0, why);
-        return;
+        return id;
     }
     let began = Instant::now();
     let (mut under_way, mut retry) = (false, RETRY);
@@ -102,7 +163,7 @@ async fn drive(hub: Arc<Hub>, id: B256) {
                 if under_way {
                     ended(&hub, id, state, began.elapsed()).await;
                 }
-                return;
+                return id;
             }
             Ok(Next::Again(wait)) => {
                 retry = RETRY;
@@ -220,12 +281,14 @@ async fn step(
                 conclude::settled(hub, id).await?;
                 return Ok(Next::Again(Duration::ZERO));
             }
-            Err(e) if e.refusal().is_some_and(|r| r.name == "DisputeWindowOpen") => {
-                return Ok(Next::Again(Duration::from_millis(100)));
-            }
-            Err(e) => return Err(e.to_string()),
+            Err(e) => match e.refusal().and_then(|r| r.wait_s) {
+                // The window is open: nothing to do before it is not.
+                Some(wait) => return Ok(Next::Again(Duration::from_secs(wait.max(1)))),
+                None => return Err(e.to_string()),
+            },
         },
-        State::None | State::Disputed => {}
+        State::Disputed => return Ok(Next::Again(DISPUTED)),
+        State::None => {}
         State::Final | State::TimedOut | State::Cancelled => return Ok(Next::Ended(state)),
     }
     Ok(Next::Again(STEP))

@@ -190,6 +190,10 @@ pub struct DeployArgs {
     /// Write where the contracts are to this file, for chain.deployment; never overwritten
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// The ERC-20 that stakes and escrows are in: no fee on transfers, no balances that change by themselves.
+    /// Without it a lab token is made, which anyone can mint
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    pub token: Option<Address>,
     /// When the deployment counts as settled: finalized, or how many blocks must lie on top
     #[arg(long, value_name = "WHEN", default_value = "finalized", value_parser = finality)]
     pub finality: Finality,

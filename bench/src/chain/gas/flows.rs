@@ -5,6 +5,7 @@ use alloy::primitives::{B256, Log, U256};
 use alloy::sol_types::SolEvent;
 use anyhow::{Context, Result};
 use plumbline::chain::client::role;
+use plumbline::chain::embedded::Rules;
 use plumbline_contracts::abi::backhaul::Backhaul;
 use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission, Timing as PostedTiming};
 use plumbline_contracts::abi::parameters::Parameters;
@@ -43,8 +44,8 @@ pub(super) struct Under {
 
 impl Cast {
     /// With a pool of so many challengers, all of them live.
-    pub(super) fn gather(pool: usize) -> Result<Self> {
-        let mut town = Town::found()?;
+    pub(super) fn gather(pool: usize, rules: Rules) -> Result<Self> {
+        let mut town = Town::found(rules)?;
         let one = |mut list: Vec<Person>| list.pop().context("nobody");
         let payer = one(town.funded("payer", 1)?)?;
         let prover = one(town.joined("prover", 1, role::PROVER)?)?;
@@ -203,8 +204,8 @@ fn best_spans(asked: &Request, counts: &[u32], windows: &[u32]) -> Vec<u32> {
 }
 
 /// A measurement with `n` challengers, all of the pool drawn.
-pub(super) fn measurement(n: u16, gas: &mut Gas) -> Result<()> {
-    let mut cast = Cast::gather(usize::from(n))?;
+pub(super) fn measurement(n: u16, rules: Rules, gas: &mut Gas) -> Result<()> {
+    let mut cast = Cast::gather(usize::from(n), rules)?;
     let mut own = Gas::new();
     let under = cast.reported(n, &mut own)?;
     cast.town.pass(DISPUTE_WINDOW_S);
@@ -223,15 +224,15 @@ pub(super) fn measurement(n: u16, gas: &mut Gas) -> Result<()> {
 }
 
 /// The draw of `n` out of a pool of `pool`.
-pub(super) fn draw(n: u16, pool: u16) -> Result<u64> {
+pub(super) fn draw(n: u16, pool: u16, rules: Rules) -> Result<u64> {
     let mut gas = Gas::new();
-    Cast::gather(usize::from(pool))?.select(n, &mut gas)?;
+    Cast::gather(usize::from(pool), rules)?.select(n, &mut gas)?;
     gas.get("select").copied().context("no draw")
 }
 
 /// Registering, heartbeats, staking more, leaving; a governor's change.
-pub(super) fn people(gas: &mut Gas) -> Result<()> {
-    let mut town = Town::found()?;
+pub(super) fn people(rules: Rules, gas: &mut Gas) -> Result<()> {
+    let mut town = Town::found(rules)?;
     let d = town.deployment();
     let crowd = town.joined("challenger", 2, role::CHALLENGER)?;
     let newcomer = town.funded("newcomer", 1)?;

@@ -18,6 +18,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result};
 use plumbline::chain::client::Ruling;
+use plumbline::chain::embedded::Rules;
 use serde::Serialize;
 
 use crate::progress::Progress;
@@ -68,25 +69,41 @@ pub(crate) fn with(flow: &str, n: u16) -> String {
     format!("{flow}_n{n:02}")
 }
 
-/// Runs every flow.
+/// Gas by the rules of today and of tomorrow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Columns {
+    /// Osaka: what the engine and today's chains take.
+    pub(crate) today: Gas,
+    /// Amsterdam: what the same will take there.
+    pub(crate) next: Gas,
+}
+
+/// Runs every flow, by both rules.
 ///
 /// # Errors
 /// A contract refused something.
-pub(crate) fn measure(progress: &Progress) -> Result<Gas> {
+pub(crate) fn measure(progress: &Progress) -> Result<Columns> {
+    Ok(Columns {
+        today: by(Rules::Osaka, progress)?,
+        next: by(Rules::Amsterdam, progress)?,
+    })
+}
+
+fn by(rules: Rules, progress: &Progress) -> Result<Gas> {
     let mut gas = Gas::new();
-    flows::people(&mut gas)?;
+    flows::people(rules, &mut gas)?;
     for n in SIZES {
-        progress.note(&format!("gas with {n} challengers"));
-        flows::measurement(n, &mut gas)?;
-        trials::dispute(n, &mut gas)?;
+        progress.note(&format!("gas with {n} challengers, {rules:?}"));
+        flows::measurement(n, rules, &mut gas)?;
+        trials::dispute(n, rules, &mut gas)?;
     }
     for pool in POOLS {
-        progress.note(&format!("gas of a draw out of {pool}"));
-        gas.insert(of("select", pool), flows::draw(DRAWN, pool)?);
+        progress.note(&format!("gas of a draw out of {pool}, {rules:?}"));
+        gas.insert(of("select", pool), flows::draw(DRAWN, pool, rules)?);
     }
     for pool in JURY_POOLS {
-        progress.note(&format!("gas of a jury out of {pool}"));
-        gas.insert(of("jury_draw", pool), trials::draw(DRAWN, pool)?);
+        progress.note(&format!("gas of a jury out of {pool}, {rules:?}"));
+        gas.insert(of("jury_draw", pool), trials::draw(DRAWN, pool, rules)?);
     }
     let (up, down) = (Some(Ruling::Upheld), Some(Ruling::Rejected));
     let pool = JURY_POOLS[0];
@@ -94,9 +111,9 @@ pub(crate) fn measure(progress: &Progress) -> Result<Gas> {
         ([up; 5], Ruling::Upheld),
         ([down, down, down, up, None], Ruling::Rejected),
     ] {
-        trials::verdict(DRAWN, pool, &votes, ruling, &mut gas)?;
+        trials::verdict((DRAWN, pool), &votes, ruling, rules, &mut gas)?;
     }
-    trials::offences(DRAWN, &mut gas)?;
+    trials::offences(DRAWN, rules, &mut gas)?;
     Ok(gas)
 }
 
@@ -138,13 +155,22 @@ pub(crate) fn line(gas: &Gas, key: fn(&str, u16) -> String, grows: &Grows) -> Op
 ///
 /// # Errors
 /// It is not TOML of flows and gas.
-pub(crate) fn parse(text: &str) -> Result<Gas> {
-    toml::from_str(text).with_context(|| format!("{FILE} cannot be read"))
+pub(crate) fn parse(text: &str) -> Result<Columns> {
+    let lines: BTreeMap<String, [u64; 2]> =
+        toml::from_str(text).with_context(|| format!("{FILE} cannot be read"))?;
+    let mut columns = Columns::default();
+    for (flow, [today, next]) in lines {
+        columns.today.insert(flow.clone(), today);
+        columns.next.insert(flow, next);
+    }
+    Ok(columns)
 }
 
 /// What stands above the figures.
 const HEAD: &str = "\
-# Gas per flow on the embedded chain, exact: made by `cargo xtask bench chain --bless-gas`, compared by a test.
+# Gas per flow, exact: made by `cargo xtask bench chain --bless-gas`, compared by a test.
+#
+# flow = [by Osaka, the rules of today: the embedded chain's; by Amsterdam, the next: the same contracts]
 #
 # _nNN          with NN challengers, all of the pool drawn, a third of them, rounded down, tolerated as corrupt
 # _pool_P       drawn out of P live ones: `select` draws 10 challengers, `jury_draw` 5 jurors of one ticket each,
@@ -161,16 +187,23 @@ const HEAD: &str = "\
 ";
 
 /// A snapshot as it is committed.
-pub(crate) fn render(gas: &Gas) -> String {
+pub(crate) fn render(gas: &Columns) -> String {
     let mut text = HEAD.to_owned();
-    for (flow, gas) in gas {
-        let _ = writeln!(text, "{flow} = {gas}");
+    for (flow, today) in &gas.today {
+        let next = gas.next.get(flow).copied().unwrap_or_default();
+        let _ = writeln!(text, "{flow} = [{today}, {next}]");
     }
     text
 }
 
 /// Where `gas` is not what was committed: flow, was, is.
-pub(crate) fn differences(committed: &Gas, gas: &Gas) -> Vec<String> {
+pub(crate) fn differences(committed: &Columns, gas: &Columns) -> Vec<String> {
+    let mut all = column(Rules::Osaka, &committed.today, &gas.today);
+    all.extend(column(Rules::Amsterdam, &committed.next, &gas.next));
+    all
+}
+
+fn column(rules: Rules, committed: &Gas, gas: &Gas) -> Vec<String> {
     let mut flows: Vec<&String> = committed.keys().chain(gas.keys()).collect();
     flows.sort();
     flows.dedup();
@@ -179,7 +212,7 @@ pub(crate) fn differences(committed: &Gas, gas: &Gas) -> Vec<String> {
         let (was, is) = (committed.get(flow), gas.get(flow));
         (was != is).then(|| {
             format!(
-                "gas of {flow}: {FILE} says {}, it is {}; if that is meant: cargo xtask bench chain --bless-gas",
+                "gas of {flow} ({rules:?}): {FILE} says {}, it is {}; if that is meant: cargo xtask bench chain --bless-gas",
                 told(was),
                 told(is)
             )
@@ -203,7 +236,7 @@ mod tests {
     /// So that a flow which grows faster than its line does not hide behind it.
     #[test]
     fn committed_gas_lies_near_its_lines() {
-        let gas = parse(COMMITTED).unwrap();
+        let gas = parse(COMMITTED).unwrap().today;
         for grows in &BY_SIZE {
             let line = line(&gas, with, grows).unwrap();
             // A straight line is an approximation: the estimator's sorts grow with the square.
@@ -218,7 +251,7 @@ mod tests {
     /// Ten times the pool, or twenty: no more than chance makes of it.
     #[test]
     fn draws_do_not_grow_with_the_pool() {
-        let gas = parse(COMMITTED).unwrap();
+        let gas = parse(COMMITTED).unwrap().today;
         for (grows, most) in BY_POOL.iter().zip([1.2, 3.0]) {
             let found = grows
                 .numbers
@@ -233,11 +266,17 @@ mod tests {
 
     #[test]
     fn every_difference_is_named_and_equal_ones_are_not() {
-        let gas =
-            |list: &[(&str, u64)]| -> Gas { list.iter().map(|(f, g)| ((*f).into(), *g)).collect() };
+        let gas = |list: &[(&str, u64)]| {
+            let column: Gas = list.iter().map(|(f, g)| ((*f).into(), *g)).collect();
+            Columns {
+                today: column.clone(),
+                next: column,
+            }
+        };
         let was = gas(&[("a", 1), ("b", 2), ("c", 3)]);
         let said = differences(&was, &gas(&[("a", 1), ("b", 3), ("d", 4)]));
-        assert_eq!(said.len(), 3, "{said:?}");
+        assert_eq!(said.len(), 6, "{said:?}");
+        assert!(said[3].contains("Amsterdam"), "{said:?}");
         for (said, parts) in said.iter().zip([
             ["b", "2", "3"],
             ["c", "3", "nothing"],

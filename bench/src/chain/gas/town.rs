@@ -9,7 +9,7 @@ use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::SolCall;
 use anyhow::{Context, Result, bail, ensure};
 use plumbline::chain::client::commitment;
-use plumbline::chain::embedded::{Fork, Move};
+use plumbline::chain::embedded::{Fork, Move, Rules};
 use plumbline_contracts::Deployment;
 use plumbline_contracts::abi::beacon::Beacon;
 use plumbline_contracts::abi::lab_token::LabToken;
@@ -19,7 +19,7 @@ use super::super::clock::START;
 use super::super::lab::{PURSE, genesis, key, registration, seeds};
 
 /// Moves of one block while nothing is measured: of all kinds that are made here, so many fit.
-const CROWD: usize = 128;
+const CROWD: usize = 96;
 
 /// Somebody with a key.
 pub(super) type Person = PrivateKeySigner;
@@ -38,9 +38,9 @@ pub(super) struct Town {
 }
 
 impl Town {
-    pub(super) fn found() -> Result<Self> {
+    pub(super) fn found(rules: Rules) -> Result<Self> {
         Ok(Self {
-            fork: Fork::found(&genesis()?, START)?,
+            fork: Fork::found_under(&genesis()?, START, rules)?,
             now: START,
             beats: BTreeMap::new(),
         })

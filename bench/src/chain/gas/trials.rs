@@ -4,6 +4,7 @@ use alloy::primitives::{Address, B256, keccak256};
 use alloy::sol_types::SolValue;
 use anyhow::{Context, Result, ensure};
 use plumbline::chain::client::{Offence, Ruling, role, vote_hash};
+use plumbline::chain::embedded::Rules;
 use plumbline_contracts::abi::backhaul::IBackhaul::{SignedCommit, SignedReport};
 use plumbline_contracts::abi::disputes::Disputes;
 use plumbline_contracts::abi::jury::Jury;
@@ -15,27 +16,27 @@ use super::town::{Person, sign, word};
 use super::{Gas, with};
 
 /// A dispute about a measurement of `n` challengers, whose parties the jury must not be of.
-pub(super) fn dispute(n: u16, gas: &mut Gas) -> Result<()> {
-    let case = Case::bring(n, 0)?;
+pub(super) fn dispute(n: u16, rules: Rules, gas: &mut Gas) -> Result<()> {
+    let case = Case::bring(n, 0, rules)?;
     gas.insert("announce".into(), case.announced);
     gas.insert(with("dispute", n), case.disputed);
     Ok(())
 }
 
 /// Gas of a draw of the jury out of `pool` jurors.
-pub(super) fn draw(n: u16, pool: u16) -> Result<u64> {
-    Ok(Case::bring(n, pool)?.draw()?.1)
+pub(super) fn draw(n: u16, pool: u16, rules: Rules) -> Result<u64> {
+    Ok(Case::bring(n, pool, rules)?.draw()?.1)
 }
 
 /// A jury from draw to conclusion: `votes` of its seats, and what the case then is.
 pub(super) fn verdict(
-    n: u16,
-    pool: u16,
+    (n, pool): (u16, u16),
     votes: &[Option<Ruling>; 5],
     ruling: Ruling,
+    rules: Rules,
     gas: &mut Gas,
 ) -> Result<()> {
-    let mut case = Case::bring(n, pool)?;
+    let mut case = Case::bring(n, pool, rules)?;
     let (seats, _) = case.draw()?;
     let d = case.cast.town.deployment();
     let town = &mut case.cast.town;
@@ -79,7 +80,7 @@ pub(super) fn verdict(
 }
 
 /// Two commitments of the prover, and two reports of a challenger.
-pub(super) fn offences(n: u16, gas: &mut Gas) -> Result<()> {
+pub(super) fn offences(n: u16, rules: Rules, gas: &mut Gas) -> Result<()> {
     for (flow, evidence) in [
         (
             "prove_two_commits",
@@ -87,7 +88,7 @@ pub(super) fn offences(n: u16, gas: &mut Gas) -> Result<()> {
         ),
         ("prove_two_reports", two_reports),
     ] {
-        let mut cast = Cast::gather(usize::from(n))?;
+        let mut cast = Cast::gather(usize::from(n), rules)?;
         let under = cast.reported(n, &mut Gas::new())?;
         let evidence = evidence(&cast, &under)?.encode();
         let d = cast.town.deployment();
@@ -117,8 +118,8 @@ struct Case {
 }
 
 impl Case {
-    fn bring(n: u16, pool: u16) -> Result<Self> {
-        let mut cast = Cast::gather(usize::from(n))?;
+    fn bring(n: u16, pool: u16, rules: Rules) -> Result<Self> {
+        let mut cast = Cast::gather(usize::from(n), rules)?;
         let jurors = cast.town.joined("juror", usize::from(pool), role::JUROR)?;
         cast.town.beat(&jurors)?;
         let under = cast.reported(n, &mut Gas::new())?;
