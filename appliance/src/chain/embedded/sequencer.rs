@@ -35,6 +35,8 @@ use super::{ChainError, Options};
 const QUEUE_DEPTH: usize = 1024;
 /// Most transactions of one block, so that the first of them does not wait for all that follow.
 const BLOCK_TRANSACTIONS: usize = 256;
+/// Longest that a block waits for others, however long the last one took: nobody notices.
+const GATHER_MOST: Duration = Duration::from_millis(20);
 
 /// Why a transaction was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -147,10 +149,34 @@ struct Maker {
     halted: Arc<OnceLock<String>>,
 }
 
+/// The last block of any transactions: whoever was answered with it comes again in a moment, and a block that is
+/// made of the first of them alone makes the others wait for a whole sync.
+#[derive(Default)]
+struct Last {
+    transactions: usize,
+    /// Executing it and writing it to disk.
+    took: Duration,
+}
+
+impl Last {
+    /// Waits, once one waits, for as many as the last block held, but not longer than that took. Who is alone
+    /// waits for nobody.
+    fn gather(&self, waiting: &mut Vec<Job>, jobs: &Receiver<Job>) {
+        let until = Instant::now() + self.took.min(GATHER_MOST);
+        while !waiting.is_empty()
+            && waiting.len() < self.transactions
+            && let Ok(job) = jobs.recv_timeout(until.saturating_duration_since(Instant::now()))
+        {
+            waiting.push(job);
+        }
+    }
+}
+
 impl Maker {
     fn run(&self, jobs: &Receiver<Job>) {
         let mut waiting = Vec::new();
         let mut due = Instant::now() + self.options.block_interval;
+        let mut last = Last::default();
         loop {
             let patience = if waiting.is_empty() {
                 due.saturating_duration_since(Instant::now())
@@ -163,14 +189,22 @@ impl Maker {
                 Err(RecvTimeoutError::Disconnected) if waiting.is_empty() => return,
                 Err(RecvTimeoutError::Disconnected) => {}
             }
+            last.gather(&mut waiting, jobs);
             while waiting.len() < BLOCK_TRANSACTIONS
                 && let Ok(job) = jobs.try_recv()
             {
                 waiting.push(job);
             }
+            let (began, offered) = (Instant::now(), waiting.len());
             // At a damaged page redb may stop the thread: that is a halt as well, with words.
             let made = guarded(|| self.make(&mut waiting, Instant::now() >= due));
             let made = made.map_err(|stopped| StoreError::damaged(stopped).into());
+            if offered > 0 {
+                last = Last {
+                    transactions: offered,
+                    took: began.elapsed(),
+                };
+            }
             match made.and_then(|made| made) {
                 Ok(true) => due = Instant::now() + self.options.block_interval,
                 Ok(false) => {}
