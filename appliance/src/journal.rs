@@ -47,6 +47,9 @@ use crate::config::Role;
 const SERVED: TableDefinition<'_, (&[u8; 20], u8, &[u8; 32]), ()> = TableDefinition::new("served");
 /// (address, challenge, phase, kind): [`WHOLE`] and the bytes, or [`HASH`] and their BLAKE3.
 const SIGNED: TableDefinition<'_, Place<'_>, &[u8]> = TableDefinition::new("signed");
+/// (address, challenge): a challenger's place and seed, as long as it can be asked for it.
+const OWED: TableDefinition<'_, (&[u8; 20], &[u8; 32]), (u16, &[u8; 32])> =
+    TableDefinition::new("owed");
 /// Address, challenge, phase, kind.
 type Place<'a> = (&'a [u8; 20], &'a [u8; 32], u8, &'a str);
 
@@ -201,6 +204,7 @@ impl Journal {
         self.write(Durability::Immediate, |tx| {
             tx.open_table(SERVED)?;
             tx.open_table(SIGNED)?;
+            tx.open_table(OWED)?;
             Ok(())
         })?;
         Ok(Arc::new(self))
@@ -330,6 +334,53 @@ impl Journal {
         let value = kept.split_first().and_then(|(_, v)| v.try_into().ok());
         let value = value.ok_or_else(|| self.failed(&"a line is damaged"))?;
         Ok(u64::from_le_bytes(value))
+    }
+
+    /// Keeps a challenger's place and seed, before it says that it begins: whoever is asked for a seed after a restart
+    /// can give it.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn owe(
+        &self,
+        challenge: &ChallengeId,
+        index: u16,
+        seed: &[u8; 32],
+    ) -> Result<(), JournalError> {
+        self.write(Durability::Immediate, |tx| {
+            let mut table = tx.open_table(OWED)?;
+            table.insert((&self.me, challenge), (index, seed))?;
+            Ok(())
+        })
+    }
+
+    /// Places and seeds that can still be asked for.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn owed(&self) -> Result<Vec<(ChallengeId, u16, [u8; 32])>, JournalError> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(OWED)?;
+            let all = (&self.me, &[0; 32])..=(&self.me, &[u8::MAX; 32]);
+            let rows = table.range(all)?;
+            rows.map(|row| {
+                let (key, entry) = row?;
+                let (index, seed) = entry.value();
+                Ok((*key.value().1, index, *seed))
+            })
+            .collect()
+        })
+    }
+
+    /// Nobody can ask for that seed any more.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn settled(&self, challenge: &ChallengeId) -> Result<(), JournalError> {
+        self.write(Durability::Immediate, |tx| {
+            tx.open_table(OWED)?.remove((&self.me, challenge))?;
+            Ok(())
+        })
     }
 
     /// The entry that is there; if there is none, `bytes` become it.
@@ -547,5 +598,23 @@ mod tests {
         let _first = Journal::open(dir.path(), &ME).unwrap();
         let second = words(Journal::open(dir.path(), &ME));
         assert!(second.contains("nothing is signed until"), "{second}");
+    }
+
+    #[test]
+    fn a_seed_that_is_owed_is_there_after_a_restart_until_nobody_can_ask_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let me = Address([1; 20]);
+        let open = || Journal::open(directory.path(), &me).unwrap();
+        open().owe(&[2; 32], 3, &[4; 32]).unwrap();
+        open().owe(&[5; 32], 6, &[7; 32]).unwrap();
+        assert_eq!(
+            open().owed().unwrap(),
+            [([2; 32], 3, [4; 32]), ([5; 32], 6, [7; 32])]
+        );
+        // Another key's are its own.
+        let other = Journal::open(directory.path(), &Address([9; 20]));
+        assert_eq!(other.unwrap().owed().unwrap(), []);
+        open().settled(&[2; 32]).unwrap();
+        assert_eq!(open().owed().unwrap(), [([5; 32], 6, [7; 32])]);
     }
 }

@@ -36,7 +36,7 @@ use crate::journal::Journal;
 use crate::keyfile::Keys;
 use crate::metrics::Metrics;
 use crate::privilege;
-use crate::role::challenger::Challenger;
+use crate::role::challenger::{Challenger, answer};
 use crate::role::conduct::{Conduct, Honest};
 use crate::role::coordinator::{self, Hub};
 use crate::role::juror::Juror;
@@ -464,6 +464,7 @@ async fn take_part(
                 memory: c.max_memory,
             }),
         });
+        answer::resume(&node).map_err(Failure::usage)?;
         tasks.spawn(async move {
             node.discover(|id| {
                 let challenger = challenger.clone();

@@ -69,7 +69,9 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
 
     struct Measurement {
         State state;
-        // As of the request: no change of a chain variable reaches what is under way.
+        // Since when evidence is judged, unix seconds.
+        uint48 contestedAt;
+        // As of the request: no change of a chain variable reaches what is under way. What a dispute takes is added.
         uint64 disputeWindow;
         uint128 fee;
         Beacon.Snapshot snapshot;
@@ -195,6 +197,8 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         r.lowerSpanUs = posted.spansUs[0];
         r.guaranteedSpanUs = posted.spansUs[asked.f];
         r.bundleHash = posted.bundleHash;
+        // Nothing is earned by a result that says nothing for want of reports.
+        if (found.reports < uint256(asked.n) - asked.f) m.fee = 0;
         _conclude(asked, r, found, posted.verdict);
         emit Reported(id, r.verdict, r.lower, r.guaranteed, found.curve, posted.bundleHash);
         // Nobody loses twice for one offence, so nobody could prove it again now.
@@ -259,6 +263,7 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         }
         require(isParty, NotAParty(id, accused));
         m.state = State.Disputed;
+        m.contestedAt = uint48(block.timestamp);
         emit Contested(id, accused);
     }
 
@@ -267,6 +272,8 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         _requireDisputes();
         Measurement storage m = _in(id, State.Disputed);
         m.state = State.Reported;
+        // A groundless dispute takes nobody's time to bring another.
+        m.disputeWindow += uint64(block.timestamp - m.contestedAt);
         emit Ruled(id, accused, upheld);
         if (upheld) _convict(id, m, accused);
     }
@@ -347,16 +354,17 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         escrow = uint256(asked.pricePerByte) * asked.packetBytes * target + coordinatorFee();
     }
 
-    /// @notice What the coordinator of a request made now is paid for its result.
+    /// @notice What the coordinator of a request made now is paid for its result, if n − f reports or more hold.
     function coordinatorFee() public view returns (uint256 fee) {
         return PARAMETERS.get("coordinator_fee");
     }
 
-    /// @notice Latest deadline of a request made now: a dispute can be over before anyone who leaves today
-    /// has its stake back.
+    /// @notice Latest deadline of a request made now: a dispute can be over, and a bond forfeited, before anyone who
+    /// leaves today has its stake back.
     function latestDeadline() public view returns (uint256 latest) {
         uint256 bound = PARAMETERS.get("unbonding_s");
-        uint256 needed = PARAMETERS.get("dispute_window_s") + DISPUTES.JURY().duration();
+        uint256 needed = PARAMETERS.get("dispute_window_s") + DISPUTES.JURY().duration()
+            + 2 * PARAMETERS.get("seed_answer_s");
         return block.timestamp + (bound > needed ? bound - needed : 0);
     }
 

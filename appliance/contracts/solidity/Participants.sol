@@ -234,8 +234,8 @@ contract Participants {
         uint256 stake = VAULT.stake(account);
         amount = asked < stake ? asked : stake;
         uint256 share = reporter == address(0) ? 0 : amount * percent / 100;
-        uint256 min = minStake();
         Participant storage p = _participants[account];
+        uint256 min = needed(p.roles);
         _weigh(account, p.roles, stake - amount);
         if (p.roles != 0 && stake - amount < min) {
             if (_isActive(p, type(uint32).max)) p.changedBlock = uint48(block.number);

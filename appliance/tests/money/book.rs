@@ -30,6 +30,7 @@ pub(crate) struct Measured {
     pub(crate) selected: Vec<Address>,
     pub(crate) posted: Option<Submission>,
     pub(crate) reported_at: u64,
+    contested_at: u64,
     /// Whose offence is established: they get nothing here.
     pub(crate) guilty: BTreeSet<Address>,
 }
@@ -352,6 +353,7 @@ impl Book {
                     selected: Vec::new(),
                     posted: None,
                     reported_at: 0,
+                    contested_at: 0,
                     guilty: BTreeSet::new(),
                 };
                 assert!(self.measured.insert(e.id, measured).is_none());
@@ -373,10 +375,12 @@ impl Book {
             BackhaulEvents::Contested(e) => {
                 let m = self.step(e.id, &[State::Reported], State::Disputed);
                 assert!(time < m.reported_at + m.window, "contested too late");
+                m.contested_at = time;
                 *self.seen.entry("Backhaul.contest").or_default() += 1;
             }
             BackhaulEvents::Ruled(e) => {
                 let m = self.step(e.id, &[State::Disputed], State::Reported);
+                m.window += time - m.contested_at;
                 if e.upheld {
                     m.guilty.insert(e.accused);
                 }

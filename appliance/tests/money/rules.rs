@@ -84,12 +84,16 @@ pub(crate) fn shares(
     paid.collect()
 }
 
-/// The shares of those without offence; the coordinator its fee, unless it is guilty; the payer the rest.
+/// The shares of those without offence; the coordinator its fee, if reports enough hold and unless it is guilty; the payer
+/// the rest.
 pub(crate) fn payout(d: &Deployment, id: B256, m: &Measured) -> Vec<Flow> {
     let module = d.backhaul;
     let mut flows = Vec::new();
     let mut rest = m.escrow;
-    for (_, who, amount) in shares(d, id, m, m.posted.as_ref().unwrap()) {
+    let shares = shares(d, id, m, m.posted.as_ref().unwrap());
+    let enough = shares.len() >= usize::from(m.asked.n - m.asked.f);
+    let fee = if enough { m.fee } else { U256::ZERO };
+    for (_, who, amount) in shares {
         if !m.guilty.contains(&who) {
             flows.push(Flow::Credit(module, id, who, amount));
             assert!(rest >= amount, "the escrow is not enough");
@@ -97,9 +101,9 @@ pub(crate) fn payout(d: &Deployment, id: B256, m: &Measured) -> Vec<Flow> {
         }
     }
     if !m.guilty.contains(&m.asked.coordinator) {
-        flows.push(Flow::Credit(module, id, m.asked.coordinator, m.fee));
-        assert!(rest >= m.fee, "the escrow is not enough");
-        rest -= m.fee;
+        flows.push(Flow::Credit(module, id, m.asked.coordinator, fee));
+        assert!(rest >= fee, "the escrow is not enough");
+        rest -= fee;
     }
     flows.push(Flow::Credit(module, id, m.asked.payer, rest));
     flows

@@ -251,7 +251,13 @@ fn payments(w: &mut World, id: B256, job: &Job) -> Result<(), String> {
         return Err(format!("{id}: honest {who} is paid {paid} of {due}"));
     }
     let coordinator = job.request.coordinator;
-    if is_honest(w, coordinator) && job.fee != parameters().coordinator_fee {
+    let enough = list.len() >= usize::from(job.request.n - job.request.f);
+    let fee = if enough {
+        parameters().coordinator_fee
+    } else {
+        0
+    };
+    if is_honest(w, coordinator) && job.fee != fee {
         return Err(format!(
             "{id}: honest {coordinator} is paid {} for its work",
             job.fee

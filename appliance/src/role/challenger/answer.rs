@@ -1,16 +1,16 @@
 //! What a challenger owes once it has said that it begins: its seed, if it is named on the chain.
 //!
 //! ```text
-//!   Ready said ─► named? ─no, and can still be─► wait ─► named? …
-//!                   │                              └ nobody can be named any more: the seed is forgotten
-//!                   └ yes: give(seed)
+//!   Ready said ─► seed in the journal ─► named? ─no, and can still be─► wait ─► named? …
+//!   restart ──────────────┘                │                              └ nobody can be named any more: forgotten
+//!                                          └ yes: give(seed)
 //! ```
 //!
 //! **Guarantees.** The seed goes onto the chain only when the contract says that this challenger is named,
 //! which it does of measurements that are over. Who is not named sends no transaction.
 //!
-//! **Limits.** The seed is in memory: a process that dies before the measurement is over cannot answer, and
-//! loses its bond if it is named. The chain is asked where the node asks everything.
+//! **Limits.** A challenger that is down for the whole time to answer, or lost its journal, loses its bond if it is
+//! named. The chain is asked where the node asks everything.
 //!
 //! **Tests.** `appliance/tests/netns/bond.rs`.
 
@@ -21,6 +21,7 @@ use alloy::primitives::B256;
 use plumbline_contracts::Answer;
 
 use crate::chain::client::{ChainClient, ClientError};
+use crate::journal::JournalError;
 use crate::role::node::Node;
 
 /// The chain is asked so many times within the time that there is to answer.
@@ -28,20 +29,41 @@ const LOOKS: u32 = 6;
 /// Shortest and longest time between two of them.
 const LOOK_LEAST: Duration = Duration::from_millis(200);
 const LOOK_MOST: Duration = Duration::from_secs(10);
+/// Between two looks where the chain did not answer, or not for good.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Refusals that time does not change.
+const FINAL: [&str; 2] = ["AnswerTooLate", "SeedDoesNotOpen"];
+
+/// Watches for what an earlier process of this challenger began.
+pub(crate) fn resume(node: &Arc<Node>) -> Result<(), JournalError> {
+    for (id, index, seed) in node.journal.owed()? {
+        tokio::spawn(watch(node.clone(), id.into(), index, seed.into()));
+    }
+    Ok(())
+}
 
 /// Gives `seed` if challenger `index` is named for `id`; ends when nobody can be any more.
 pub(super) async fn watch(node: Arc<Node>, id: B256, index: u16, seed: B256) {
+    answer(&node, id, index, seed).await;
+    let settled = tokio::task::spawn_blocking(move || node.journal.settled(&id.0)).await;
+    if let Ok(Err(error)) = settled {
+        tracing::warn!(%id, %error, "the seed stays in the journal");
+    }
+}
+
+async fn answer(node: &Node, id: B256, index: u16, seed: B256) {
     loop {
         let wait = match look(&node.chain, id, index, seed).await {
             Ok(Some(wait)) => wait,
             Ok(None) => return,
-            Err(error) if error.refusal().is_some() => {
+            // Anything else may be a block that did not stay.
+            Err(error) if error.refusal().is_some_and(|r| FINAL.contains(&&*r.name)) => {
                 tracing::warn!(%id, %error, "the seed was not taken");
                 return;
             }
             Err(error) => {
                 tracing::warn!(%id, %error, "cannot see whether this challenger is named");
-                LOOK_LEAST
+                LOOK_AGAIN
             }
         };
         tokio::time::sleep(wait).await;

@@ -9,7 +9,7 @@
 //! The control socket is read by the thread that owns the machine, and arrival times are the kernel's,
 //! so that a busy scheduler does not lengthen anyone's round trip.
 
-mod answer;
+pub(crate) mod answer;
 mod control;
 mod uplink;
 
@@ -344,9 +344,14 @@ impl Session {
             let record = self.machine.record();
             self.runtime.block_on(self.node.check_anchor(record))?;
         }
+        let is_ready = matches!(statement, Statement::Ready(_));
+        let (index, seed) = (self.machine.index(), self.machine.seed());
+        if is_ready {
+            let owed = self.node.journal.owe(self.seat.challenge(), index, &seed);
+            owed.map_err(|e| e.to_string())?;
+        }
         let kept = self.seat.keep(statement).map_err(|e| e.to_string())?;
-        if matches!(kept.statement(), Statement::Ready(_)) && self.conduct.answers() {
-            let (index, seed) = (self.machine.index(), self.machine.seed());
+        if is_ready && self.conduct.answers() {
             let id = (*self.seat.challenge()).into();
             self.runtime
                 .spawn(answer::watch(self.node.clone(), id, index, seed.into()));
