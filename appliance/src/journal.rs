@@ -48,8 +48,9 @@ const SERVED: TableDefinition<'_, (&[u8; 20], u8, &[u8; 32]), ()> = TableDefinit
 /// (address, challenge, phase, kind): [`WHOLE`] and the bytes, or [`HASH`] and their BLAKE3.
 const SIGNED: TableDefinition<'_, Place<'_>, &[u8]> = TableDefinition::new("signed");
 /// (address, challenge): a challenger's place and seed, as long as it can be asked for it.
-const OWED: TableDefinition<'_, (&[u8; 20], &[u8; 32]), (u16, &[u8; 32])> =
-    TableDefinition::new("owed");
+const OWED: TableDefinition<'_, Asker<'_>, (u16, &[u8; 32])> = TableDefinition::new("owed");
+/// Address, challenge.
+type Asker<'a> = (&'a [u8; 20], &'a [u8; 32]);
 /// Address, challenge, phase, kind.
 type Place<'a> = (&'a [u8; 20], &'a [u8; 32], u8, &'a str);
 

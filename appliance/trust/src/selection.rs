@@ -115,14 +115,18 @@ impl Draw {
         let mut number = [0u8; 32];
         number[24..].copy_from_slice(&(j as u64).to_be_bytes());
         let h = keccak256(&[&self.mix, &self.id, &number]);
-        let rest = |bytes: &[u8], modulus: u32| {
-            let fold = |r: u64, byte: &u8| ((r << 8) | u64::from(*byte)) % u64::from(modulus);
+        let rest = |bytes: &[u8], modulus: u64| {
+            let fold = |r: u64, byte: &u8| ((r << 8) | u64::from(*byte)) % modulus;
             bytes.iter().fold(0, fold)
         };
         let (coin, place) = h.split_at(16);
+        let place = rest(place, self.pool.into());
+        let coin = rest(coin, self.most.max(1).into());
         // Both are below what they are taken modulo of.
-        let place = rest(place, self.pool) as u32;
-        (place, rest(coin, u32::from(self.most.max(1))) as u8)
+        (
+            u32::try_from(place).unwrap_or(u32::MAX),
+            u8::try_from(coin).unwrap_or(u8::MAX),
+        )
     }
 
     /// Draws, `holder` saying who holds a place and what becomes of it once its coin is lucky. All looks, in order;

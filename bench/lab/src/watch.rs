@@ -42,6 +42,8 @@ const TCA_STATS_BASIC: u16 = 1;
 const TCA_STATS_QUEUE: u16 = 3;
 const HEADER: usize = 16;
 const TCMSG: usize = 20;
+/// A question: both, and nothing more.
+const ASK: u32 = 36;
 const ATTRIBUTE: usize = 4;
 /// Attribute types without the flag of a nested one.
 const TYPE_MASK: u16 = 0x3fff;
@@ -142,7 +144,7 @@ fn watch(stop: &AtomicBool) -> io::Result<Carried> {
 /// Asks for all queueing disciplines of this namespace, and picks the one `tbf`.
 fn look(kernel: &OwnedFd, buffer: &mut [u8]) -> io::Result<Look> {
     let mut ask = Vec::with_capacity(HEADER + TCMSG);
-    ask.extend(((HEADER + TCMSG) as u32).to_ne_bytes());
+    ask.extend(ASK.to_ne_bytes());
     ask.extend(RTM_GETQDISC.to_ne_bytes());
     ask.extend(NLM_F_REQUEST_DUMP.to_ne_bytes());
     ask.resize(HEADER + TCMSG, 0);
