@@ -33,6 +33,7 @@ use plumbline_contracts::abi::backhaul::IBackhaul::{Request, Submission, Timing 
 use plumbline_contracts::{Deployment, Timing, Verdict, commit_digest, domain, report_digest};
 use plumbline_proof::backhaul::bundle::{self, Bundle};
 use plumbline_proof::backhaul::judge::{self, Judgement};
+use plumbline_proof::backhaul::offence;
 use plumbline_trust::evidence::Evidence;
 use serde_json::Value;
 
@@ -424,6 +425,8 @@ async fn a_false_bundle_costs_its_coordinator_and_a_false_alarm_its_bond() {
         "{words}"
     );
 
+    what_it_says_of_the_chain_is_the_chains(&reporter, id, &parties, &false_bytes).await;
+
     // Who brings it all the same loses the bond: the jury sees what the command saw.
     let empty = std::fs::read(court.path("empty")).unwrap();
     let alarm = false_alarm(&court, &reporter, &parties, id, &empty).await;
@@ -477,6 +480,49 @@ async fn a_false_bundle_costs_its_coordinator_and_a_false_alarm_its_bond() {
     let served = court.api.evidence(&address.0).await.unwrap();
     assert_eq!(served, std::fs::read(court.path("evidence")).unwrap());
     heart.abort();
+}
+
+/// A juror compares every fact: evidence that bends one convicts nobody.
+async fn what_it_says_of_the_chain_is_the_chains(
+    juror: &ChainClient,
+    id: B256,
+    parties: &Parties,
+    bundle: &[u8],
+) {
+    let facts = dispute::posted(juror, id).await.unwrap();
+    let asked = juror.request_of(id).await.unwrap();
+    assert_eq!(facts.setup, asked.setup_hash.0);
+    assert_eq!(facts.terms.unwrap().claim_bps, asked.request.claimBps);
+    for (key, account) in facts.keys.iter().zip([&parties.liar, &parties.prover]) {
+        let known = juror.participant(account.address()).await.unwrap();
+        assert_eq!(key.0, known.unwrap().network_key.0);
+    }
+    let bent: [fn(&mut offence::Posted); 8] = [
+        |p| p.setup[0] ^= 1,
+        |p| p.terms = None,
+        |p| p.terms.as_mut().unwrap().f += 1,
+        |p| p.keys[1].0[0] ^= 1,
+        |p| p.price_per_byte += 1,
+        |p| p.deadline += 1,
+        |p| p.beacon[0] ^= 1,
+        |p| p.payer.0[0] ^= 1,
+    ];
+    let judged = async |facts| {
+        let accused = plumbline_trust::Address(parties.liar.address().into_array());
+        let evidence = offence::accuse(id.0, accused, facts, bundle.to_vec());
+        dispute::judge(juror, &evidence).await.unwrap()
+    };
+    assert!(judged(facts.clone()).await.holds);
+    for bend in bent {
+        let mut other = facts.clone();
+        bend(&mut other);
+        let found = judged(other).await;
+        assert!(
+            !found.holds && found.why.contains("are others"),
+            "{}",
+            found.why
+        );
+    }
 }
 
 /// Brings evidence that shows nothing, past the command that would refuse it.

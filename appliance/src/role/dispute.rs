@@ -14,9 +14,11 @@ use plumbline_contracts::{Deployment, Ruling, Stage};
 use plumbline_proof::backhaul;
 use plumbline_proof::backhaul::offence::{self, Posted};
 use plumbline_proof::evidence::examine;
+use plumbline_trust::VerifyingKey;
 use plumbline_trust::evidence::{Evidence, EvidenceError, Finding};
 
 use super::evidence::Places;
+use super::ledger;
 use super::outcome::units;
 use crate::chain::client::{ChainClient, ClientError, Sent};
 use crate::control::client::{Api, ApiError};
@@ -84,15 +86,31 @@ fn ours(address: Address) -> plumbline_trust::Address {
 /// # Errors
 /// The chain does not answer or does not know it, or it has no result.
 pub async fn posted(chain: &ChainClient, id: B256) -> Result<Posted, DisputeError> {
-    let asked = chain.request_of(id).await?.request;
+    let measurement = chain.request_of(id).await?;
+    let asked = measurement.request;
     let result = chain.result_of(id).await?;
     let result = result.ok_or(DisputeError::NoResult(id))?;
+    let draw = chain.draw_of(id).await?;
+    let challengers = chain.selected_of(id).await?;
+    let mut keys = Vec::new();
+    for account in [asked.coordinator, asked.prover].iter().chain(&challengers) {
+        let known = chain.participant(*account).await?;
+        keys.push(known.map_or(offence::LEFT, |k| VerifyingKey(k.network_key.0)));
+    }
     // As it was posted: a conviction since changes the result on the chain, and not what its coordinator said.
     let rate = |r: Option<&u128>| r.map_or(0, |r| u64::try_from(*r).unwrap_or(u64::MAX));
     Ok(Posted {
         coordinator: ours(asked.coordinator),
         prover: ours(asked.prover),
-        challengers: chain.selected_of(id).await?.into_iter().map(ours).collect(),
+        challengers: challengers.into_iter().map(ours).collect(),
+        keys,
+        payer: ours(asked.payer),
+        terms: ledger::terms(&asked).ok(),
+        price_per_byte: asked.pricePerByte,
+        deadline: asked.deadline,
+        beacon: draw.beacon.0,
+        pool: draw.pool,
+        setup: measurement.setup_hash.0,
         bundle: result.bundle_hash.0,
         verdict: result.posted_verdict as u8,
         lower_bps: rate(result.curve.first()),
@@ -159,7 +177,7 @@ async fn agrees(chain: &ChainClient, evidence: &Evidence) -> Result<(), DisputeE
         return Ok(());
     }
     Err(DisputeError::Differs(
-        "parties, bundle or figures of this measurement are others".into(),
+        "parties, terms, set-up, bundle or figures of this measurement are others".into(),
     ))
 }
 

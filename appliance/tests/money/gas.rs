@@ -20,7 +20,7 @@ use plumbline_contracts::{
     Parameters, Ruling, Timing, Verdict, commit_digest, domain, report_digest,
 };
 
-use crate::house::{House, account, call, key, request};
+use crate::house::{House, account, call, key, registration, request};
 use crate::stage::parameters;
 
 /// Most challengers of one measurement.
@@ -35,6 +35,10 @@ const JURORS: [usize; 2] = [100, 1_000];
 const SELECT: (u64, u64) = (300_000, 36_000);
 /// Largest transaction that every chain takes (EIP-7825), less the quarter that clients add to an estimate.
 const EVERYWHERE: u64 = (1 << 24) / 5 * 4;
+/// Longest endpoint of a participant, bytes.
+const LONGEST: usize = 256;
+/// Participants that a client reads at once.
+const PAGE: usize = 128;
 /// Most seats of a jury: the bound of the chain variable.
 const SEATS: u16 = 63;
 /// Most accounts kept from a jury.
@@ -267,6 +271,30 @@ fn challengers_are_drawn_from_a_very_large_pool_for_as_little() {
 }
 
 /// Opens a case that keeps out as many as can be; what it took.
+/// What a client reads at once fits the gas of a call, with the longest endpoints.
+#[test]
+fn a_page_of_participants_is_read_within_a_calls_gas() {
+    let mut house = House::new(parameters());
+    let participants = house.d.participants;
+    for i in FIRST..FIRST + PAGE {
+        let who = account(i);
+        let mut moves = house.purse(who).to_vec();
+        let mut joining = registration(who, role::CHALLENGER, 2_000);
+        joining.endpoint = "e".repeat(LONGEST);
+        moves.push(call(who, participants, &joining));
+        assert!(house.block(&moves).iter().all(|e| e.done));
+    }
+    let (offset, limit) = (U256::ZERO, U256::from(PAGE));
+    let page = Participants::listCall { offset, limit };
+    let one = call(account(STRANGER), participants, &page);
+    // As a transaction: a view says no gas.
+    let read = house.read(participants, &page);
+    assert_eq!(read.len(), PAGE);
+    assert!(read.iter().all(|p| p.endpoint.len() == LONGEST));
+    let gas = takes(&mut house, &format!("read {PAGE} participants"), one);
+    assert!(gas < EVERYWHERE, "{gas} of {EVERYWHERE}");
+}
+
 fn open_case(house: &mut House, module: Address) -> (B256, u64) {
     let excluded = (0..EXCLUDED).map(|i| account(KEPT_OUT + i)).collect();
     let asked = Jury::openCall {

@@ -34,6 +34,13 @@ impl Ephemeral {
         PublicKey::from(&self.0).to_bytes()
     }
 
+    /// Whether a key can be agreed with this half: it is no point of small order.
+    pub fn takes(other: &[u8; 32]) -> bool {
+        let any = StaticSecret::from([1; 32]);
+        any.diffie_hellman(&PublicKey::from(*other))
+            .was_contributory()
+    }
+
     /// The key of this session, or `None` if the other half is a point of small order (which would
     /// make the secret known to everyone).
     pub fn agree(&self, other: &[u8; 32], challenge: &[u8; 32], index: u16) -> Option<SessionKey> {

@@ -32,6 +32,10 @@ use super::rtt;
 use super::sendlog::SendLog;
 use super::uplink::challenger::{Counting, Receiving};
 
+/// Most copies of a commitment that are acknowledged: a prover sends some hundred and fifty before it gives up, and
+/// what a report counts must not be its to choose.
+pub const ACKS_MOST: u64 = 256;
+
 /// What a challenger knows alone until it reports: random, made for one session, used in no other.
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct Secrets {
@@ -120,6 +124,7 @@ pub struct Challenger {
     flooded: Option<Flooded>,
     /// The commitments that the prover sent me, each at its first copy: one, or two that differ.
     heard: Vec<Heard>,
+    acks: u64,
     pub(super) control_sent: u64,
     pub(super) done: bool,
     /// The other direction's part.
@@ -177,6 +182,7 @@ impl Challenger {
             flooding: None,
             flooded: None,
             heard: Vec::new(),
+            acks: 0,
             control_sent: 0,
             done: false,
             uplink: Receiving::default(),
@@ -457,9 +463,11 @@ impl Challenger {
         let ack = self
             .session
             .as_ref()
+            .filter(|_| self.acks < ACKS_MOST)
             .map(|k| rtt::ack(self.record.challenge(), self.index, at_ns, k));
         let mut actions = vec![ChallengerAction::Stop];
         if let Some(ack) = ack {
+            self.acks += 1;
             self.control_sent += 1;
             actions.push(ChallengerAction::Send(to, ack.to_vec()));
         }
@@ -575,14 +583,13 @@ impl Challenger {
         };
         let other = self.heard.iter().find(|h| Some(&h.signed) != on_record);
         let e = heard.at_ns;
-        let span_ns = e.saturating_sub(s);
         let mut report = Report {
             challenge: *self.record.challenge(),
             phase: 0,
             index: self.index,
             sent_first_ns: s,
             committed_ns: e,
-            window_us: u32::try_from(span_ns.div_ceil(1000)).unwrap_or(u32::MAX),
+            window_us: Report::window_us(e.saturating_sub(s), flooded.clock_error_ns),
             rtts: std::mem::take(&mut self.probes.answered),
             rho_ns: self.probes.smallest_ns(),
             packets: self.proved(&heard.commit),

@@ -29,7 +29,7 @@ use super::params::{BURST_PACKETS, Direction, Terms};
 pub struct Sample {
     /// c: packets of it that count.
     pub packets: u64,
-    /// w: from its first send until it heard the commitment, µs, rounded up. Where the prover sends: the time
+    /// w: from its first send until it heard the commitment, and its clock's error, µs, rounded up. Where the prover sends: the time
     /// within which all that it counted crossed the link.
     pub window_us: u32,
 }

@@ -278,7 +278,7 @@ pub struct Report {
     pub sent_first_ns: u64,
     /// e: arrival of the commitment's first copy, unix ns, same clock. Uplink: end of the common window.
     pub committed_ns: u64,
-    /// w: e − s in µs, rounded up. Uplink: the window, twice the clock bound, and the longest round trip.
+    /// w: e − s and the clock's error in µs, rounded up. Uplink: the window, twice the clock bound, and the longest round trip.
     pub window_us: u32,
     /// Every probe that was answered.
     pub rtts: Vec<Rtt>,
@@ -308,6 +308,15 @@ pub struct Report {
     pub arrivals: Option<Arrivals>,
     /// Settlement key's EIP-712 signature over the report, for the contract.
     pub settlement: Vec<u8>,
+}
+
+impl Report {
+    /// w of a downlink, µs: from the first send to the commitment by a clock that may have gone so much too slowly
+    /// meanwhile.
+    pub fn window_us(span_ns: u64, clock_error_ns: u64) -> u32 {
+        let window_ns = span_ns.saturating_add(clock_error_ns);
+        u32::try_from(window_ns.div_ceil(1000)).unwrap_or(u32::MAX)
+    }
 }
 
 /// Most bytes of the words of an [`Abort`].

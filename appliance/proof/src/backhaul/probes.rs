@@ -9,6 +9,10 @@ use plumbline_trust::encoding::{domain, hash};
 use super::messages::{Rtt, Window};
 use super::params::{PROBE_GAP_LOADED_NS, PROBE_GAP_NS, PROBE_TIMEOUT_NS, PROBES_IDLE};
 
+/// Most probes before the flood: at their gap more than a prover has for its set-up, so that one that lets a
+/// challenger wait does not choose how many its report counts.
+const BEFORE_MOST: u64 = 4_096;
+
 /// A challenger's probes over all windows.
 pub(super) struct Probes {
     sent: [u64; 2],
@@ -52,7 +56,8 @@ impl Probes {
     pub(super) fn due(&mut self, window: Window, now_ns: u64, loaded_gap_ns: u64) -> Option<u64> {
         let loaded = window == Window::During;
         let sent = &mut self.sent[window as usize];
-        let enough = !loaded && *sent >= PROBES_IDLE && self.heard_ns > 0;
+        let idle = *sent >= PROBES_IDLE && self.heard_ns > 0;
+        let enough = !loaded && (idle || *sent >= BEFORE_MOST);
         if now_ns < self.next_ns || enough {
             return None;
         }
@@ -144,6 +149,12 @@ mod tests {
         }
         let late = now + PROBE_TIMEOUT_NS;
         assert!(!probes.done(late), "nobody answered");
+        let mut now = late;
+        while probes.due(Window::Before, now, 0).is_some() {
+            now = probes.next_ns();
+        }
+        assert_eq!(probes.drawn, BEFORE_MOST);
+        let late = now + PROBE_TIMEOUT_NS;
         probes.heard_ns = late;
         assert!(probes.done(late));
         assert_eq!(probes.due(Window::Before, late, 0), None);

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use plumbline_trust::encoding::{domain, keccak256};
 use plumbline_trust::identity::{Signed, SignedError, VerifyingKey, binding_message};
 use plumbline_trust::selection::Draw;
+use plumbline_trust::session::Ephemeral;
 
 use super::messages::{
     ABORT_WORDS_MAX, Abort, Begun, ChallengeId, Commit, Consent, Head, Kind, Member, Notice, Ready,
@@ -16,10 +17,11 @@ use super::sendlog::BACK_SLOTS;
 use super::sizes;
 use super::uplink;
 
-/// Most names of fates and of the packet path in a reveal: far above what there are.
+/// Most names of fates and of the packet path in a reveal: far above what there are. Their bytes are bounded by the
+/// reveal's ([`sizes`]).
 const WORDS_MOST: usize = 256;
 /// Most probes and acknowledgements that a challenger sends beyond its packets: those of the longest phase, and
-/// every commitment's copy acknowledged.
+/// [`ACKS_MOST`](super::challenger::ACKS_MOST).
 const CONTROL_MOST: u64 = 16_384;
 /// Why a statement was not taken. The names are the API's error codes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -291,6 +293,14 @@ impl Record {
                 let message: SeedCommitment = s.read()?;
                 self.same(what, &message.challenge, 0)?;
                 let at = self.challenger(what, s, message.index)?;
+                // Of others the prover vouched for nothing: they have no part.
+                if self.consent.is_some() && self.seeds[at].is_none() {
+                    return Err(Refusal::Field {
+                        what,
+                        why: "comes after the consent, which names all senders".into(),
+                    });
+                }
+                half("seed.ephemeral", &message.ephemeral)?;
                 uplink::record::seed(&self.notice.message, &message)?;
                 self.family("seed.data", message.data)?;
                 self.family("seed.control", message.control)?;
@@ -324,9 +334,11 @@ impl Record {
             Statement::Ready(s) => {
                 let message: Ready = s.read()?;
                 self.same(what, &message.challenge, 0)?;
-                need(what, "the consent", self.consent.as_ref())?;
+                let consent = need(what, "the consent", self.consent.as_ref())?;
+                let senders = &consent.message.senders;
+                let named = senders.iter().find(|s| s.index == message.index);
+                need(what, "the prover's consent to it", named)?;
                 let at = self.challenger(what, s, message.index)?;
-                need(what, "its commitment to a seed", self.seeds[at].as_ref())?;
                 uplink::record::ready(&self.notice.message, &message)?;
                 let fresh = keep(what, &mut self.ready[at], s, message)?;
                 self.begin();
@@ -526,6 +538,7 @@ impl Record {
                 format!("is {}; the terms give {cap}", consent.cap_packets),
             );
         }
+        half("consent.ephemeral", &consent.ephemeral)?;
         // Those of the senders are as they committed themselves: looked at there.
         self.family("consent.data", consent.data)?;
         self.family("consent.control", consent.control)?;
@@ -625,6 +638,13 @@ impl Record {
         uplink::record::reveal(&self.notice.message, reveal)
     }
 
+    /// True if a report's seed and X25519 secret open its challenger's commitment: its own words alone.
+    pub fn opens(&self, index: usize, report: &Report) -> bool {
+        let said = self.seeds.get(index).and_then(Option::as_ref);
+        let own = Ephemeral::from_secret(report.ephemeral_secret).public();
+        self.seed_opens(index, &report.seed) && said.is_some_and(|s| s.message.ephemeral == own)
+    }
+
     /// True if `seed` opens challenger `index`'s commitment.
     pub fn seed_opens(&self, index: usize, seed: &[u8; 32]) -> bool {
         let said = self.seeds.get(index).and_then(Option::as_ref);
@@ -652,6 +672,15 @@ fn author(
             key: signed.key,
         })
     }
+}
+
+/// With a half of small order everyone would know the session key, and nobody could agree on one.
+fn half(what: &'static str, half: &[u8; 32]) -> Result<(), Refusal> {
+    if Ephemeral::takes(half) {
+        return Ok(());
+    }
+    let why = "is an X25519 half of small order".into();
+    Err(Refusal::Field { what, why })
 }
 
 fn need<'a, T>(

@@ -1,6 +1,7 @@
 //! A whole proof on virtual time: the four machines, an ideal FIFO link, no kernel.
 
 mod abort;
+mod bounds;
 mod fuzz;
 mod offence;
 
@@ -133,6 +134,10 @@ struct World {
     otherwise: Option<usize>,
     /// Challengers really send at this part of their rate, percent.
     pace_percent: u64,
+    /// The prover sends each commitment so often.
+    copies: usize,
+    /// What every challenger's clock may be off by, ns.
+    clock_error_ns: u64,
 }
 
 impl World {
@@ -149,6 +154,8 @@ impl World {
             early: None,
             otherwise: None,
             pace_percent: 100,
+            copies: 1,
+            clock_error_ns: 0,
         }
     }
 }
@@ -412,8 +419,10 @@ impl Sim {
             for said in [Signed::new(&key(2), &told), signed.clone()] {
                 let datagram = [&head[..], &encode(&said)].concat();
                 let at = self.now + DELAY;
-                let actions = self.parties[i].machine.datagram(addr(7302), &datagram, at);
-                self.challenger_acts(i, actions);
+                for _ in 0..self.world.copies {
+                    let actions = self.parties[i].machine.datagram(addr(7302), &datagram, at);
+                    self.challenger_acts(i, actions);
+                }
             }
             let Some(flood) = self.parties[i].flood else {
                 continue;
@@ -426,7 +435,7 @@ impl Sim {
                 sent: mine().count() as u64,
                 log,
                 clock: "virtual".into(),
-                clock_error_ns: 0,
+                clock_error_ns: self.world.clock_error_ns,
             });
         }
         self.publish(&Statement::Commit(signed));

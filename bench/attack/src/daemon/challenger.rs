@@ -80,7 +80,7 @@ impl Corrupt {
                     span_ns * LIE_FACTOR
                 };
                 report.sent_first_ns = report.committed_ns - claimed;
-                report.window_us = u32::try_from(claimed.div_ceil(1000)).unwrap_or(u32::MAX);
+                report.window_us = Report::window_us(claimed, report.clock_error_ns);
             }
             // What counts of it was handed over, all of it: whatever it really sent came as duplicates.
             Attack::Rush => report.sent += u64::from(report.packets),

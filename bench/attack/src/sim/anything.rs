@@ -27,7 +27,7 @@ use super::session::{End, Session};
 use super::tests::one;
 use super::world::{Manner, Network, World, terms};
 
-const CASES: u64 = 500;
+const CASES: u64 = 640;
 /// Of so many events one is followed by a statement.
 const PACES: [u64; 4] = [5, 20, 100, 400];
 const KINDS: u64 = 14;

@@ -160,7 +160,7 @@ impl Play {
         };
         Some(Report {
             sent_first_ns: honest.committed_ns.saturating_sub(span_ns),
-            window_us: u32::try_from(span_ns.div_ceil(1000)).unwrap_or(u32::MAX),
+            window_us: Report::window_us(span_ns, honest.clock_error_ns),
             ..honest.clone()
         })
     }
