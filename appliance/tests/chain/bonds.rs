@@ -216,6 +216,7 @@ async fn nobody_is_named_before_it_is_over_nor_long_afterwards(on: On) {
 
     // Never reported: over after its deadline, whether anyone has said so or not.
     for end in [false, true] {
+        w.beat().await;
         let asked = w.ask();
         let id = w.running(&asked).await;
         let silent = drawn(&w, id, SILENT).await;
@@ -232,8 +233,8 @@ async fn nobody_is_named_before_it_is_over_nor_long_afterwards(on: On) {
         name(&w, id).await;
     }
     // Never begun.
-    let asked = w.ask();
     w.beat().await;
+    let asked = w.ask();
     let id = w.selected(&asked).await;
     let (hash, signature) = begin(&w, drawn(&w, id, SILENT).await, id, SILENT, SEED);
     w.clock.pass(asked.deadline + 1 - w.clock.now());

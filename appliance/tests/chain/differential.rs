@@ -420,6 +420,8 @@ async fn disputes_and_governance_are_the_same_on_both_engines() {
     m.refuses(&w.chain, &w.payer, d.jury, &commit, "NotAJuror")
         .await;
     t.vote(&w, &[UPHELD, UPHELD, UPHELD, REJECTED, None]).await;
+    // What the dispute took is added to the window.
+    w.clock.pass(parameters().dispute_window_s);
     w.payer.finalize(id).await.unwrap();
     m.follow(&w.chain).await;
 

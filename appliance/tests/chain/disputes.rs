@@ -390,6 +390,8 @@ async fn an_honest_majority_upholds_and_the_liar_and_the_silent_lose(on: On) {
     assert_eq!(owed, U256::from(back));
     let outcome = w.payer.result_of(id).await.unwrap().unwrap();
     assert_eq!(outcome.verdict, Verdict::Annulled);
+    // What the dispute took is added to the window.
+    w.clock.pass(parameters().dispute_window_s);
     w.payer.finalize(id).await.unwrap();
     assert_eq!(w.payer.owed(t.accused).await.unwrap(), U256::ZERO, "no fee");
     let challenger = w.payer.selected_of(id).await.unwrap()[0];
@@ -416,6 +418,8 @@ async fn a_false_alarm_costs_its_bond_and_the_result_stands(on: On) {
     );
     let outcome = w.payer.result_of(id).await.unwrap().unwrap();
     assert_eq!(outcome.verdict, Verdict::Pass);
+    // What the dispute took is added to the window.
+    w.clock.pass(parameters().dispute_window_s);
     w.payer.finalize(id).await.unwrap();
     assert_eq!(w.payer.owed(t.accused).await.unwrap(), U256::from(FEE));
     w.assert_conserved().await;
@@ -441,6 +445,8 @@ async fn a_jury_without_majority_is_hung_and_costs_nobody_but_the_silent(on: On)
         assert_eq!(owed, U256::from(back));
         let verdict = w.payer.result_of(id).await.unwrap().unwrap().verdict;
         assert_eq!(verdict, Verdict::Pass);
+        // What the dispute took is added to the window.
+        w.clock.pass(parameters().dispute_window_s);
         w.payer.finalize(id).await.unwrap();
         w.assert_conserved().await;
     }

@@ -329,10 +329,8 @@ async fn too_few_reports_are_inconclusive_and_count_only_themselves(on: On) {
         w.assert_conserved().await;
     }
     let coordinator = w.coordinator.address();
-    assert_eq!(
-        w.payer.owed(coordinator).await.unwrap(),
-        U256::from(3 * FEE)
-    );
+    // Only one of them had as many as say something.
+    assert_eq!(w.payer.owed(coordinator).await.unwrap(), U256::from(FEE));
 }
 
 async fn timeout_returns_all_from_every_open_state(on: On) {

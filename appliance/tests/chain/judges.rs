@@ -57,6 +57,8 @@ async fn what_a_jury_could_not_get_costs_the_reporter_and_nobody_who_said_so(on:
     assert_eq!(owed, U256::from(2 * p.juror_fee));
     let outcome = w.payer.result_of(id).await.unwrap().unwrap();
     assert_eq!(outcome.verdict, Verdict::Pass);
+    // What the dispute took is added to the window.
+    w.clock.pass(parameters().dispute_window_s);
     w.payer.finalize(id).await.unwrap();
     assert_eq!(w.payer.owed(t.accused).await.unwrap(), U256::from(FEE));
     w.assert_conserved().await;
