@@ -77,7 +77,7 @@ interface IBackhaul {
     struct Timing {
         /// position among the selected
         uint16 index;
-        /// from its first packet until it heard the commitment, µs
+        /// from its first packet until it heard the commitment, and its clock's error, µs
         uint32 windowUs;
         /// packets of this challenger that the prover counted; direction 1: that it received
         uint32 packets;
@@ -125,7 +125,7 @@ interface IBackhaul {
         uint8 phase;
         /// its position among the selected
         uint16 index;
-        /// from its first packet until it heard the commitment, µs
+        /// from its first packet until it heard the commitment, and its clock's error, µs
         uint32 windowUs;
         /// its packets that the prover counted
         uint32 packets;
