@@ -489,7 +489,7 @@ pub async fn join(chain: &ChainClient, keys: &Keys, joining: &Joining) -> Result
             let stake = chain.stake_of(chain.address()).await?;
             let needed = chain.needed_stake(known.roles).await?;
             return Err(NodeError::Registration(format!(
-                "{} is suspended, as it lost stake or the bond for a withheld seed: it has {stake} at stake and needs {needed}; put it up again with `plumbline stake add {} --key FILE`",
+                "{} is suspended, as it lost stake or the bond for a withheld seed: it has {stake} at stake and needs {needed}; put it up again with `plumbline stake add {} --key FILE --coordinator URL`",
                 keys.address(),
                 needed.saturating_sub(stake).max(U256::from(1)),
             )));

@@ -292,10 +292,18 @@ pub(crate) async fn trial(w: &World, id: B256, count: u8) -> Trial {
 pub(crate) async fn try_by(w: &World, id: B256, jurors: &[ChainClient]) -> Trial {
     let reporter = reporter(w).await;
     let accused = w.coordinator.address();
+    alive(jurors).await;
     let brought = bring(&reporter, id, accused, EVIDENCE, SALT).await;
     let dispute = brought.unwrap();
     assert_eq!(w.payer.state_of(id).await.unwrap(), State::Disputed);
     drawn(w, dispute, jurors, accused).await
+}
+
+/// Jurors that are live can be drawn for what is brought next.
+pub(crate) async fn alive(jurors: &[ChainClient]) {
+    for juror in jurors {
+        juror.beat(&seeds(juror)).await.unwrap();
+    }
 }
 
 /// A dispute that was brought, its jury drawn from `jurors`.
@@ -307,9 +315,7 @@ pub(crate) async fn drawn(
 ) -> Trial {
     let case = w.payer.dispute_of(dispute).await.unwrap().caseId;
     assert_eq!(refused(w.payer.draw_jury(case).await), "BeaconNotReady");
-    for juror in jurors {
-        juror.beat(&seeds(juror)).await.unwrap();
-    }
+    alive(jurors).await;
     w.payer.draw_jury(case).await.unwrap();
     let found = w.payer.case_of(case).await.unwrap().unwrap();
     assert_eq!((found.stage, found.evidence), (Stage::Drawn, EVIDENCE));

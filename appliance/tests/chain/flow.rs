@@ -8,7 +8,7 @@ use plumbline_contracts::{State, Verdict};
 use plumbline_trust::selection::Draw;
 
 use crate::stand::{On, on_both_engines};
-use crate::world::{CLAIM, FEE, PURSE, STAKE, WINDOW, World, refused, seeds};
+use crate::world::{CLAIM, FEE, PURSE, STAKE, WINDOW, World, parameters, refused, seeds};
 
 on_both_engines!(
     a_true_claim_passes_and_everyone_is_paid,
@@ -416,7 +416,7 @@ async fn stake_comes_back_after_the_delay(on: On) {
     leaver.leave().await.unwrap();
     assert!(!w.payer.is_live(leaver.address()).await.unwrap());
     assert_eq!(refused(leaver.leave().await), "NotRegistered");
-    w.clock.pass(599);
+    w.clock.pass(parameters().unbonding_s - 1);
     assert_eq!(refused(leaver.reclaim().await), "StillBonded");
     w.clock.pass(1);
     leaver.reclaim().await.unwrap();

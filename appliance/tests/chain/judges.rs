@@ -9,7 +9,7 @@ use plumbline_proof::backhaul::offence;
 use plumbline_trust::Address as Account;
 
 use crate::disputes::{
-    EVIDENCE, REJECTED, SALT, UNAVAILABLE, UPHELD, bring, drawn, jurors, price_of_offence,
+    EVIDENCE, REJECTED, SALT, UNAVAILABLE, UPHELD, alive, bring, drawn, jurors, price_of_offence,
     reporter, trial, try_by, two_commits,
 };
 use crate::stand::{On, on_both_engines};
@@ -97,6 +97,7 @@ async fn evidence_is_judged_once_whatever_the_salt_and_again_only_if_it_was_not_
     let again = bring(&reporter, id, accused, EVIDENCE, B256::repeat_byte(1)).await;
     assert_eq!(refused(again), "DisputeExists");
     let other = B256::repeat_byte(0xe6);
+    w.clock.pass(300);
     let told = refused(bring(&reporter, id, accused, other, SALT).await);
     assert_eq!(told, "DisputeWindowClosed", "only the time is over");
     w.assert_conserved().await;
@@ -129,6 +130,7 @@ async fn nobody_is_punished_twice_in_one_matter_by_whatever_way(on: On) {
     w.beat().await;
     let id = w.reported().await;
     let (backhaul, prover) = (w.chain.deployment().backhaul, w.prover.address());
+    alive(&jurors).await;
     let dispute = bring(&t.reporter, id, prover, EVIDENCE, SALT)
         .await
         .unwrap();
@@ -146,6 +148,7 @@ async fn nobody_is_punished_twice_in_one_matter_by_whatever_way(on: On) {
     w.prover.top_up(U256::from(taken)).await.unwrap();
     w.beat().await;
     let id = w.reported().await;
+    alive(&jurors).await;
     let dispute = bring(&t.reporter, id, prover, EVIDENCE, SALT)
         .await
         .unwrap();

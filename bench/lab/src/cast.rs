@@ -497,7 +497,7 @@ fn name(host: Host) -> String {
 fn coordinator_toml(listen: &str) -> String {
     format!(
         "roles = [\"coordinator\"]\nkey = \"coordinator.key\"\nstate_dir = \"coordinator\"\n\n\
-         [coordinator]\nlisten = \"{listen}\"\n# One payer asks all day, and every test beside it.\nmax_newcomers_gas_each = 1000000000\nmax_reading_each = \"10s\"\n\n[chain]\nengine = \"embedded\"\nlab_token = true\n"
+         [coordinator]\nlisten = \"{listen}\"\n# One payer asks all day, and every test beside it.\nmax_newcomers_gas_each = 1000000000\nmax_reading_each = \"10s\"\nmax_requests_each = 10000\n\n[chain]\nengine = \"embedded\"\nlab_token = true\n"
     )
 }
 

@@ -56,6 +56,14 @@ pub(super) fn parse(founding: &Founding, path: &Path) -> Result<(Record, Deploym
     }
     let record: Record = serde_json::from_slice(&founding.genesis).map_err(broken)?;
     let deployment: Deployment = serde_json::from_slice(&founding.deployment).map_err(broken)?;
+    // A letter of an address in the other case says the same, and is not what was written.
+    let again = |value: serde_json::Result<Vec<u8>>, bytes: &[u8]| value.is_ok_and(|v| v == bytes);
+    if !again(serde_json::to_vec(&record), &founding.genesis)
+        || !again(serde_json::to_vec(&deployment), &founding.deployment)
+    {
+        let words = "the founding record: it is not written as it would be";
+        return Err(damaged(words.to_owned()).into());
+    }
     if record.is_current() && deployment != record.deployment() {
         let words = "the founding record: the contracts are not where it would deploy them";
         return Err(damaged(words.to_owned()).into());

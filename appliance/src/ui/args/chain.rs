@@ -45,7 +45,7 @@ pub enum ChainCommand {
         #[command(flatten)]
         ask: AskArgs,
     },
-    /// Who was drawn for a request or a jury, from whom and by which scores, drawn again here
+    /// Who was drawn for a request or a jury: each place that was looked at and why, drawn again here
     Draw {
         /// Id of the request or of the jury's case, 0x and 64 hexadecimal digits
         #[arg(value_name = "ID", value_parser = request_id)]
