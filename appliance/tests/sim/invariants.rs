@@ -21,7 +21,8 @@ pub(crate) fn after_a_block(w: &mut World, before: &Index) -> Result<(), String>
     let p = parameters();
     let jury = p.jury_draw_s + p.jury_commit_s + p.jury_reveal_s;
     for (id, job) in &head.jobs {
-        let latest = job.request.deadline + p.dispute_window_s + jury + SLACK_S;
+        let window = p.dispute_window_s + job.judged_s;
+        let latest = job.request.deadline + window + jury + SLACK_S;
         if !job.state.is_over() && head.time > latest {
             return Err(format!(
                 "{id} is {} at {}, {} s too late",
@@ -183,7 +184,7 @@ fn agreed(w: &World, id: B256, job: &Job) -> Result<(), String> {
 /// Nothing ended before its time.
 fn in_time(id: B256, job: &Job) -> Result<(), String> {
     let earliest = match job.state {
-        State::Final => job.reported_at + parameters().dispute_window_s,
+        State::Final => job.reported_at + parameters().dispute_window_s + job.judged_s,
         State::TimedOut => job.request.deadline + 1,
         _ => return Ok(()),
     };

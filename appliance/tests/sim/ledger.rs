@@ -50,6 +50,9 @@ pub(crate) struct Job {
     pub(crate) guaranteed: u128,
     pub(crate) bundle: B256,
     pub(crate) reported_at: u64,
+    contested_at: u64,
+    /// How long juries were out about it: its window is longer by that.
+    pub(crate) judged_s: u64,
     pub(crate) reporters: u64,
     /// Packets of each challenger whose report counts.
     pub(crate) counts: Vec<u32>,
@@ -172,6 +175,8 @@ impl Index {
                     guaranteed: 0,
                     bundle: B256::ZERO,
                     reported_at: 0,
+                    contested_at: 0,
+                    judged_s: 0,
                     reporters: 0,
                     counts: Vec::new(),
                     annulled: Vec::new(),
@@ -201,8 +206,17 @@ impl Index {
                 let packets = told.reports.iter().map(|r| (r >> 32) as u32);
                 job.counts = packets.collect();
             }
-            Told::Contested(e) => self.job(e.id).state = State::Disputed,
-            Told::Ruled(e) => self.job(e.id).state = State::Reported,
+            Told::Contested(e) => {
+                let time = self.time;
+                let job = self.job(e.id);
+                (job.state, job.contested_at) = (State::Disputed, time);
+            }
+            Told::Ruled(e) => {
+                let time = self.time;
+                let job = self.job(e.id);
+                job.state = State::Reported;
+                job.judged_s += time - job.contested_at;
+            }
             Told::Annulled(e) => {
                 let job = self.job(e.id);
                 job.verdict = Verdict::Annulled;

@@ -17,7 +17,7 @@ use crate::stage::{START, TERM_S, base};
 use crate::tally::Tally;
 
 /// True time after which a run that has not ended is stuck.
-const STUCK_NS: u64 = 3_000 * SECOND;
+const STUCK_NS: u64 = 6_000 * SECOND;
 /// How many crashes take half of the challengers, and for how many seconds at most.
 const OUTAGE_PERMILLE: u64 = 200;
 const OUTAGE_S: u64 = 120;
