@@ -32,12 +32,9 @@ use crate::stat::Spread;
 const ORDINARY: usize = 25;
 /// Transfers of the fullest: the most that a block of the engine holds.
 const FULL: usize = 256;
-/// Accounts that one transaction of the loader makes, and its gas limit (EIP-7825): 62,000 an account, and
-/// three such transactions fill a block.
+/// Accounts that one transaction of the loader makes, and its gas limit (EIP-7825): 62,000 an account.
 const BATCH: usize = 250;
 const BATCH_GAS: u64 = 1 << 24;
-/// Loader transactions in flight: a block's worth, and the next.
-const IN_FLIGHT: usize = 8;
 
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
@@ -124,23 +121,14 @@ impl State {
         let loader = filler.key.address().create(0);
         let code = loader_code(lab.deployment().token);
         send(&lab.chain, &filler.request(None, code, BATCH_GAS)?).await?;
-        let mut left = accounts;
-        while left > 0 {
-            let mut batch = Vec::with_capacity(IN_FLIGHT);
-            while left > 0 && batch.len() < IN_FLIGHT {
-                let count = left.min(BATCH);
-                left -= count;
-                let input = U256::from(count).to_be_bytes_vec().into();
-                batch.push(filler.request(Some(loader), input, BATCH_GAS)?);
-            }
-            let mut batch = Pending::all(&lab, &batch);
-            // Queued in the order of their nonces.
-            poll(&mut batch).await;
-            finish(&mut batch).await;
-            for answer in batch.iter().filter_map(|p| p.answer.as_ref()) {
-                accepted(answer)?;
-            }
-            progress.round(accounts - left, accounts, "accounts");
+        let mut made = 0;
+        while made < accounts {
+            let count = (accounts - made).min(BATCH);
+            let input = U256::from(count).to_be_bytes_vec().into();
+            let request = filler.request(Some(loader), input, BATCH_GAS)?;
+            send(&lab.chain, &request).await?;
+            made += count;
+            progress.round(made, accounts, "accounts");
         }
         let senders = lab.purses("mover", FULL).await?;
         let plug = Signer {
@@ -203,10 +191,11 @@ impl State {
 
         self.lab.clock.hold();
         let mut first = Pending::all(&self.lab, &[plug]);
-        poll(&mut first).await;
-        self.lab.clock.until_asked();
+        let clock = Arc::clone(&self.lab.clock);
+        poll_until(&mut first, || clock.is_asked()).await?;
         let mut others = Pending::all(&self.lab, &requests);
-        poll(&mut others).await;
+        let chain = Arc::clone(&self.lab.chain);
+        poll_until(&mut others, || chain.queued() == transfers).await?;
         self.lab.clock.release();
         finish(&mut first).await;
         finish(&mut others).await;
@@ -250,17 +239,25 @@ impl Pending {
     }
 }
 
-/// Polls each that is not answered once: a transaction is then queued.
-async fn poll(list: &mut [Pending]) {
-    poll_fn(|cx| {
-        for pending in list.iter_mut().filter(|p| p.answer.is_none()) {
-            if let Poll::Ready(answer) = pending.future.as_mut().poll(cx) {
-                pending.answer = Some(answer);
+/// Polls those that are not answered until it is `so`. An answer before that is a refusal: the clock is held.
+async fn poll_until(list: &mut [Pending], so: impl Fn() -> bool) -> Result<()> {
+    while !so() {
+        poll_fn(|cx| {
+            for pending in list.iter_mut().filter(|p| p.answer.is_none()) {
+                if let Poll::Ready(answer) = pending.future.as_mut().poll(cx) {
+                    pending.answer = Some(answer);
+                }
             }
+            Poll::Ready(())
+        })
+        .await;
+        for answer in list.iter().filter_map(|p| p.answer.as_ref()) {
+            accepted(answer)?;
+            bail!("a transaction was answered while the clock was held");
         }
-        Poll::Ready(())
-    })
-    .await;
+        tokio::task::yield_now().await;
+    }
+    Ok(())
 }
 
 /// Waits until all are answered.

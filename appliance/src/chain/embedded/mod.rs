@@ -244,6 +244,12 @@ impl Embedded {
     pub fn halted(&self) -> Option<&str> {
         self.sequencer.halted()
     }
+
+    /// Transactions that wait for the block after the one that is being made. For metrics.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.sequencer.queued()
+    }
 }
 
 /// Writes the first blocks, in one transaction.

@@ -10,7 +10,6 @@
 //! conservation is neither written nor answered. Once halted, it stays halted until the process is
 //! started again: what is on disk is then still sound.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -20,6 +19,7 @@ use alloy::consensus::transaction::Recovered;
 use alloy::primitives::B256;
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::SolCall;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use plumbline_contracts::Deployment;
 use plumbline_contracts::abi::vault::Vault;
 use tokio::sync::oneshot;
@@ -71,7 +71,7 @@ struct Job {
 /// The thread, and the way to it.
 #[derive(Debug)]
 pub(super) struct Sequencer {
-    queue: Option<SyncSender<Job>>,
+    queue: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
     halted: Arc<OnceLock<String>>,
 }
@@ -84,7 +84,7 @@ impl Sequencer {
         options: Options,
         sealer: Sealer,
     ) -> Result<Self, ChainError> {
-        let (queue, jobs) = sync_channel(QUEUE_DEPTH);
+        let (queue, jobs) = bounded(QUEUE_DEPTH);
         let halted = Arc::new(OnceLock::new());
         let maker = Maker {
             disk,
@@ -117,6 +117,11 @@ impl Sequencer {
             Some(Err(TrySendError::Disconnected(_))) | None => return Err(self.gone()),
         }
         answered.await.unwrap_or_else(|_| Err(self.gone()))
+    }
+
+    /// Transactions that wait for the block after the one that is being made.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.as_ref().map_or(0, Sender::len)
     }
 
     /// Why no more blocks are made, if so.
