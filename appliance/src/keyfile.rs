@@ -10,7 +10,7 @@
 //! (use LoadCredentialEncrypted= of systemd for that). Tests at the end.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{DirEntry, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -231,8 +231,15 @@ fn load(path: &Path, credentials: Option<&Path>) -> Result<Keys, KeyFileError> {
     if !metadata.is_file() {
         return Err(KeyFileError::NotAFile(path.to_owned()));
     }
-    // systemd keeps credentials in a directory that only the unit can enter.
-    let credential = credentials.is_some_and(|directory| path.starts_with(directory));
+    // systemd keeps credentials in a directory that only the unit can enter. The unit may show one elsewhere too:
+    // the same file, whatever its name.
+    let same = |other: io::Result<DirEntry>| {
+        let other = other.and_then(|entry| std::fs::metadata(entry.path()));
+        other.is_ok_and(|m| (m.dev(), m.ino()) == (metadata.dev(), metadata.ino()))
+    };
+    let credential = credentials
+        .and_then(|directory| std::fs::read_dir(directory).ok())
+        .is_some_and(|mut files| files.any(same));
     let refused = if credential {
         OTHERS & !CREDENTIAL_GROUP_READ
     } else {
@@ -396,6 +403,11 @@ mod tests {
         let (dir, path) = file(GOOD, 0o440);
         assert!(load(&path, Some(dir.path())).is_ok());
         assert!(load(&path, Some(Path::new("/elsewhere"))).is_err());
+        // A unit shows it at another path: the same file.
+        let shown = tempfile::tempdir().unwrap();
+        let bound = shown.path().join("prover.key");
+        std::fs::hard_link(&path, &bound).unwrap();
+        assert!(load(&bound, Some(dir.path())).is_ok());
         let (dir, path) = file(GOOD, 0o444);
         assert!(load(&path, Some(dir.path())).is_err());
     }

@@ -2,11 +2,15 @@
 //! `cargo xtask test chain`: what the chain stands on, with the counts of what was tried.
 //! `cargo xtask test scale`: one coordinator and many hosts, measured in turn and at once.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::machine::{Privilege, Purpose};
 use crate::{anvil, cargo, contracts, ebpf, machine, vm};
@@ -141,6 +145,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// The program that misbehaves: no release has it, the tests do.
 const MISBEHAVING: &str = "plumbline-attack/daemon";
+/// How long cargo may build before its first test says anything, and how long a test may take: a multiple of the
+/// longest, so that only one that hangs is ended.
+const BUILD_PATIENCE: Duration = Duration::from_secs(60 * 60);
+const TEST_PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// Test programs of the chain.
 const CHAIN: [&str; 4] = ["chain", "money", "sim", "court"];
 /// How lines begin in which they say what they tried.
@@ -270,13 +278,22 @@ fn tests(args: &Args, privilege: Privilege, anvil: Option<&Path>, tally: &mut Ta
     }
     let mut child = command.spawn().context("cannot run cargo")?;
     let before = tally.failed;
-    for line in child
-        .stdout
-        .take()
-        .into_iter()
-        .flat_map(|stdout| BufReader::new(stdout).lines())
-    {
-        let line = line.context("cannot read what the tests print")?;
+    let lines = lines(child.stdout.take().context("cargo has no output")?);
+    let mut patience = BUILD_PATIENCE;
+    loop {
+        let line = match lines.recv_timeout(patience) {
+            Ok(line) => line.context("cannot read what the tests print")?,
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                let ended = end_children(child.id())?;
+                let minutes = patience.as_secs() / 60;
+                println!("no test ended for {minutes} minutes; ended what ran: {ended}");
+                tally.failed += 1;
+                tally.names.push(format!("{ended}: hung"));
+                continue;
+            }
+        };
+        patience = TEST_PATIENCE;
         println!("{line}");
         if let Some((passed, failed)) = summary(&line) {
             tally.passed += passed;
@@ -295,6 +312,34 @@ fn tests(args: &Args, privilege: Privilege, anvil: Option<&Path>, tally: &mut Ta
         tally.names.push(format!("cargo test ({status})"));
     }
     Ok(())
+}
+
+/// Lines as they come, from a thread of their own: whoever waits for one may give up.
+fn lines(output: impl Read + Send + 'static) -> Receiver<std::io::Result<String>> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines() {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Ends the children of this process of ours, and returns their names: a test that hangs must not keep the others
+/// from being run.
+fn end_children(parent: u32) -> Result<String> {
+    let list = format!("/proc/{parent}/task/{parent}/children");
+    let list = std::fs::read_to_string(&list).with_context(|| format!("cannot read {list}"))?;
+    let mut names = Vec::new();
+    for pid in list.split_whitespace() {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let number = Pid::from_raw(pid.parse().context("a process id is a number")?);
+        kill(number, Signal::SIGKILL).with_context(|| format!("cannot end process {pid}"))?;
+        names.push(name.trim_end().to_owned());
+    }
+    Ok(names.join(", "))
 }
 
 /// Passed and failed in `test result: ok. 3 passed; 0 failed; …`.
@@ -395,6 +440,23 @@ mod tests {
         assert_eq!(parse(&["v"]), filter("v"));
         assert_eq!(parse(&["--", "vm"]), filter("vm"));
         assert_eq!(parse(&["xdp", "vm"]), None);
+    }
+
+    #[test]
+    fn children_are_ended_and_named_and_nobody_else() {
+        let mut shell = Command::new("sh");
+        let child = shell.args(["-c", "sleep 3600; true"]).spawn();
+        let mut child = child.unwrap();
+        let named = loop {
+            let named = end_children(child.id()).unwrap();
+            if !named.is_empty() {
+                break named;
+            }
+        };
+        // The name is the shell's until the child has become another program.
+        assert!(["sh", "sleep"].contains(&named.as_str()), "{named}");
+        // The shell outlives its child.
+        assert!(child.wait().unwrap().success());
     }
 
     #[test]
