@@ -251,7 +251,7 @@ async fn poll_until(list: &mut [Pending], so: impl Fn() -> bool) -> Result<()> {
             Poll::Ready(())
         })
         .await;
-        for answer in list.iter().filter_map(|p| p.answer.as_ref()) {
+        if let Some(answer) = list.iter().find_map(|p| p.answer.as_ref()) {
             accepted(answer)?;
             bail!("a transaction was answered while the clock was held");
         }
