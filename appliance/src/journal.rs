@@ -62,6 +62,8 @@ const SHORT: usize = 64;
 pub const JUDGED: &str = "judged";
 /// The kind of a juror's vote.
 pub const VOTE: &str = "vote";
+/// The kind of a challenger's seed that it gave although it has not reported.
+const GIVEN: &str = "given";
 
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +98,12 @@ pub enum JournalError {
         /// Of which challenge.
         challenge: ChallengeId,
     },
+    /// Whoever has the seed can answer without having received anything.
+    #[error(
+        "the seed of challenge 0x{} was given before its report: what was counted with it says nothing",
+        hex::encode(_0)
+    )]
+    Given(ChallengeId),
     /// A statement about another challenge than the one that is served.
     #[error("a {0} about another challenge")]
     Stray(&'static str),
@@ -310,7 +318,18 @@ impl Journal {
             _ => Durability::Immediate,
         };
         let bytes = encode(&statement);
-        let kept = self.first(challenge, phase_of(&statement), kind, &bytes, durability)?;
+        let phase = phase_of(&statement);
+        let report = matches!(statement, Statement::Report(_));
+        let kept = self.write(durability, |tx| {
+            let mut table = tx.open_table(SIGNED)?;
+            let key = (&self.me, challenge, phase, kind);
+            let given = table.get((&self.me, challenge, 0, GIVEN))?.is_some();
+            if report && given && table.get(key)?.is_none() {
+                return Ok(None);
+            }
+            first(&mut table, key, &bytes).map(Some)
+        })?;
+        let kept = kept.ok_or(JournalError::Given(*challenge))?;
         let same = match kept.split_first() {
             Some((&WHOLE, kept)) => *kept == *bytes,
             Some((&HASH, hash)) => *hash == *blake3::hash(&bytes).as_bytes(),
@@ -331,7 +350,10 @@ impl Journal {
     /// The disk's.
     pub fn decided(&self, subject: &[u8; 32], kind: &str, value: u64) -> Result<u64, JournalError> {
         let bytes = value.to_le_bytes();
-        let kept = self.first(subject, 0, kind, &bytes, Durability::Immediate)?;
+        let kept = self.write(Durability::Immediate, |tx| {
+            let mut table = tx.open_table(SIGNED)?;
+            first(&mut table, (&self.me, subject, 0, kind), &bytes)
+        })?;
         let value = kept.split_first().and_then(|(_, v)| v.try_into().ok());
         let value = value.ok_or_else(|| self.failed(&"a line is damaged"))?;
         Ok(u64::from_le_bytes(value))
@@ -373,6 +395,14 @@ impl Journal {
         })
     }
 
+    /// The seed of this challenge is about to be given: from here on there is no report that is not there yet.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn give(&self, challenge: &ChallengeId) -> Result<(), JournalError> {
+        self.decided(challenge, GIVEN, 1).map(drop)
+    }
+
     /// Nobody can ask for that seed any more.
     ///
     /// # Errors
@@ -381,27 +411,6 @@ impl Journal {
         self.write(Durability::Immediate, |tx| {
             tx.open_table(OWED)?.remove((&self.me, challenge))?;
             Ok(())
-        })
-    }
-
-    /// The entry that is there; if there is none, `bytes` become it.
-    fn first(
-        &self,
-        subject: &[u8; 32],
-        phase: u8,
-        kind: &str,
-        bytes: &[u8],
-        durability: Durability,
-    ) -> Result<Vec<u8>, JournalError> {
-        let key = (&self.me, subject, phase, kind);
-        self.write(durability, |tx| {
-            let mut table = tx.open_table(SIGNED)?;
-            if let Some(kept) = table.get(key)? {
-                return Ok(kept.value().to_vec());
-            }
-            let entry = [&[WHOLE], bytes].concat();
-            table.insert(key, entry.as_slice())?;
-            Ok(entry)
         })
     }
 
@@ -463,6 +472,20 @@ impl Journal {
             Ok(())
         })
     }
+}
+
+/// The entry that is there; if there is none, `bytes` become it.
+fn first(
+    table: &mut redb::Table<'_, Place<'static>, &'static [u8]>,
+    key: Place<'_>,
+    bytes: &[u8],
+) -> Result<Vec<u8>, redb::Error> {
+    if let Some(kept) = table.get(key)? {
+        return Ok(kept.value().to_vec());
+    }
+    let entry = [&[WHOLE], bytes].concat();
+    table.insert(key, entry.as_slice())?;
+    Ok(entry)
 }
 
 /// The phase that a statement is about: its second field where there are phases, after the challenge.
@@ -599,6 +622,32 @@ mod tests {
         let _first = Journal::open(dir.path(), &ME).unwrap();
         let second = words(Journal::open(dir.path(), &ME));
         assert!(second.contains("nothing is signed until"), "{second}");
+    }
+
+    /// What only says which challenge and phase it is about.
+    fn report() -> Statement {
+        let Statement::Commit(mut signed) = commit(1) else {
+            unreachable!()
+        };
+        signed.body.truncate(33);
+        Statement::Report(signed)
+    }
+
+    #[test]
+    fn whose_seed_was_given_signs_no_report_any_more_and_a_report_that_is_there_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || Journal::open(directory.path(), &ME).unwrap();
+        open().give(&CHALLENGE).unwrap();
+        let refused = words(open().keep(&CHALLENGE, report()));
+        assert!(refused.contains("was given before its report"), "{refused}");
+        // Everything else may be said, and of another challenge everything.
+        open().keep(&CHALLENGE, start(0, 1)).unwrap();
+
+        let journal = Journal::in_memory(&ME).unwrap();
+        journal.keep(&CHALLENGE, report()).unwrap();
+        journal.give(&CHALLENGE).unwrap();
+        journal.keep(&CHALLENGE, report()).unwrap();
+        assert_eq!(journal.again(&CHALLENGE).unwrap(), [Kept(report())]);
     }
 
     #[test]

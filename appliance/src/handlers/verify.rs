@@ -7,6 +7,7 @@ use plumbline_proof::backhaul::bundle::{self, Verified};
 use plumbline_proof::backhaul::messages::{Consent, Notice};
 
 use crate::chain::{ChainClient, ClientError};
+use crate::role::dispute::{self, DisputeError};
 use crate::role::{ledger, outcome};
 use crate::ui::results::{ChainOutcome, CheckResult, Comparison, VerifyOutcome, VerifyResult};
 use crate::ui::{Against, Failure};
@@ -188,5 +189,14 @@ async fn on_chain(
         None => none,
     };
     said("result", ours, theirs);
+    if let Some((record, _)) = verified.record.as_ref().zip(posted.as_ref()) {
+        let ours = "its parties, keys, terms and draw".to_owned();
+        let theirs = match dispute::is_of(client, id, record).await {
+            Ok(()) => ours.clone(),
+            Err(DisputeError::Differs(what)) => what,
+            Err(error) => return Err(error.into()),
+        };
+        said("record", ours, theirs);
+    }
     Ok(true)
 }

@@ -13,6 +13,7 @@ use alloy::primitives::{Address, B256, U256};
 use plumbline_contracts::{Deployment, Ruling, Stage};
 use plumbline_proof::backhaul;
 use plumbline_proof::backhaul::offence::{self, Posted};
+use plumbline_proof::backhaul::record::Record;
 use plumbline_proof::evidence::examine;
 use plumbline_trust::VerifyingKey;
 use plumbline_trust::evidence::{Evidence, EvidenceError, Finding};
@@ -116,6 +117,20 @@ pub async fn posted(chain: &ChainClient, id: B256) -> Result<Posted, DisputeErro
         lower_bps: rate(result.curve.first()),
         guaranteed_bps: rate(result.curve.last()),
     })
+}
+
+/// Whether a record is of the measurement `id`: a bundle may hold together and have other terms, keys or words than
+/// those that count.
+///
+/// # Errors
+/// As [`posted`]; [`DisputeError::Differs`] names what is another.
+pub async fn is_of(chain: &ChainClient, id: B256, record: &Record) -> Result<(), DisputeError> {
+    match posted(chain, id).await?.differs(&id.0, record) {
+        None => Ok(()),
+        Some(what) => Err(DisputeError::Differs(format!(
+            "its {what} and the chain's; whoever posted it can be convicted (plumbline dispute make)"
+        ))),
+    }
 }
 
 /// Evidence against `accused` in the measurement `id`, from its bundle.

@@ -19,7 +19,7 @@ use plumbline_proof::backhaul::params::{Terms, TermsError, USUAL_MTU};
 use plumbline_proof::backhaul::record::Record;
 use plumbline_trust::Address;
 
-use super::outcome;
+use super::{dispute, outcome};
 use crate::chain::client::{ChainClient, ClientError};
 use crate::clock;
 use crate::control::client::{Api, ApiError};
@@ -395,6 +395,8 @@ async fn collect(
             |c| format!("{}: {}", c.name, c.detail),
         )));
     };
+    let same = dispute::is_of(chain, id, record).await;
+    same.map_err(|e| wrong(e.to_string()))?;
     let mut document = outcome::from_evidence(record, judgement, &verified.address);
     let asked = burst_bytes.map(|bytes| outcome::sustained(judgement, bytes));
     document.sustained.splice(0..0, asked);

@@ -3,9 +3,12 @@
 use std::path::Path;
 use std::process::Command;
 
+use plumbline::chain::ChainClient;
 use plumbline::keyfile::Keys;
+use plumbline::role::dispute;
 use plumbline_proof::backhaul::bundle::{self, Bundle};
 use plumbline_proof::backhaul::judge::judge;
+use plumbline_proof::backhaul::messages::Notice;
 use plumbline_proof::backhaul::record::Record;
 use plumbline_trust::Signed;
 use plumbline_trust::encoding::decode;
@@ -79,10 +82,35 @@ pub(crate) async fn says_what_was_compared(town: &Town) {
         "prover",
         "draw",
         "setup",
+        "record",
         "result",
         "bundle_hash",
     ] {
         assert_eq!(compared(&beside, what)["same"], true, "{what}: {beside}");
+    }
+
+    // A payer believes no record but that of its measurement, whatever it says of itself.
+    let keys = Keys::create(&file.with_extension("key")).unwrap();
+    let deployment_of_chain = serde_json::from_value(contracts.clone()).unwrap();
+    let chain = ChainClient::connect_http(&rpc, keys.signer(), deployment_of_chain).await;
+    let chain = chain.unwrap();
+    let record = || {
+        bundle::verify(&std::fs::read(&file).unwrap())
+            .record
+            .unwrap()
+    };
+    let id = record().notice.message.challenge.into();
+    dispute::is_of(&chain, id, &record()).await.unwrap();
+    let bent: [(fn(&mut Notice), &str); 3] = [
+        (|n| n.deadline += 1, "deadline"),
+        (|n| n.prover.key.0[0] ^= 1, "network keys"),
+        (|n| n.terms.claim_bps += 1, "terms"),
+    ];
+    for (bend, word) in bent {
+        let mut other = record();
+        bend(&mut other.notice.message);
+        let told = dispute::is_of(&chain, id, &other).await.unwrap_err();
+        assert!(told.to_string().contains(word), "{told}");
     }
 
     // Whose link is it?

@@ -65,7 +65,7 @@ pub struct Posted {
 impl Posted {
     /// Where the record of a bundle says otherwise than the chain: who posted it answers for that, and it says
     /// nothing about anyone else. A session that the chain anchored and everyone agreed to cannot differ.
-    fn differs(&self, subject: &Digest, record: &Record) -> Option<&'static str> {
+    pub fn differs(&self, subject: &Digest, record: &Record) -> Option<&'static str> {
         let notice = &record.notice.message;
         let drawn = notice.challengers.iter();
         let members = || {

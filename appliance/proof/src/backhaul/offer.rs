@@ -183,7 +183,7 @@ pub fn received_at_most(terms: &Terms, packets: &[u64], silent: usize, length_ns
     u64::try_from(bps).unwrap_or(u64::MAX)
 }
 
-/// Whose carried part of what they sent is below half of the median part, and who shares an access network with
+/// Whose carried part of what they sent is below 60 % of the median part, and who shares an access network with
 /// another: their own access may have been the limit. `parts` are (carried, sent, network).
 pub fn narrow<N: PartialEq>(parts: &[(u64, u64, Option<N>)]) -> Vec<bool> {
     let part = |(carried, sent, _): &(u64, u64, Option<N>)| {
@@ -253,6 +253,38 @@ mod tests {
         assert!(!short(&liar, 0, 0));
         // With one silent nobody is left to be disbelieved.
         assert!(short(&liar[..3], 1, 0));
+    }
+
+    #[test]
+    fn f_silenced_and_f_that_send_less_than_they_say_fail_no_true_claim() {
+        for f in 1..=21_u16 {
+            let n = 3 * f + 1;
+            let terms = Terms::downlink(1_000_000_000, n, f, 1000);
+            let all = terms.offer_each_bps() / (8 * u64::from(terms.packet_bytes)) / 20;
+            let offer = Offer {
+                sent: vec![u32::try_from(all).unwrap() + 1; 20],
+                window_us: 1_000_000,
+                narrow: false,
+            };
+            // As little as counts beside honest ones, who are one more: theirs is the median part.
+            let (honest, liars) = (u64::from(f) + 1, u64::from(f));
+            let parts = [
+                vec![(100, 100, None); f.into()],
+                vec![(60, 100, None::<u8>); f.into()],
+            ];
+            assert!(!narrow(&[parts.concat(), vec![(100, 100, None)]].concat()).contains(&true));
+            let sent = 20 * all * (10 * honest + 6 * liars) / 10;
+            let came = Came {
+                bytes: sent * u64::from(terms.packet_bytes),
+                whole: true,
+            };
+            let senders = vec![offer; usize::from(2 * f + 1)];
+            let found = tried(&terms, &senders, f.into(), came).unwrap();
+            assert!(
+                found.asked_bps >= 800_000_000 && !found.short,
+                "{n}: {found:?}"
+            );
+        }
     }
 
     #[test]
@@ -352,7 +384,7 @@ mod tests {
     fn whose_access_was_the_limit_counts_as_not_offered() {
         let of = |carried, net: u8| (carried, 100u64, (net != 0).then_some(net));
         assert_eq!(
-            narrow(&[of(90, 0), of(88, 0), of(44, 0), of(43, 0)]),
+            narrow(&[of(90, 0), of(80, 0), of(48, 0), of(47, 0)]),
             [false, false, false, true]
         );
         assert_eq!(

@@ -7,7 +7,9 @@
 //! ```
 //!
 //! **Guarantees.** The seed goes onto the chain only when the contract says that this challenger is named,
-//! which it does of measurements that are over. Who is not named sends no transaction.
+//! which it does of measurements that are over. Who is not named sends no transaction. A chain that says so too early
+//! gains nothing: with the seed the answer can be computed without the packets, so the journal takes no report after
+//! it was given.
 //!
 //! **Limits.** A challenger that is down for the whole time to answer, or lost its journal, loses its bond if it is
 //! named. The chain is asked where the node asks everything.
@@ -20,7 +22,7 @@ use std::time::Duration;
 use alloy::primitives::B256;
 use plumbline_contracts::Answer;
 
-use crate::chain::client::{ChainClient, ClientError};
+use crate::chain::client::ClientError;
 use crate::journal::JournalError;
 use crate::role::node::Node;
 
@@ -53,7 +55,7 @@ pub(super) async fn watch(node: Arc<Node>, id: B256, index: u16, seed: B256) {
 
 async fn answer(node: &Node, id: B256, index: u16, seed: B256) {
     loop {
-        let wait = match look(&node.chain, id, index, seed).await {
+        let wait = match look(node, id, index, seed).await {
             Ok(Some(wait)) => wait,
             Ok(None) => return,
             // Anything else may be a block that did not stay.
@@ -72,15 +74,22 @@ async fn answer(node: &Node, id: B256, index: u16, seed: B256) {
 
 /// How long until the next look; none if there is nothing more to look for.
 async fn look(
-    chain: &ChainClient,
+    node: &Node,
     id: B256,
     index: u16,
     seed: B256,
 ) -> Result<Option<Duration>, ClientError> {
+    let chain = &node.chain;
     // In this order: whoever was named up to that block is seen to be.
     let head = chain.latest_block().await?;
     match chain.seed_case_of(id, index).await?.answer {
         Answer::Named => {
+            let journal = node.journal.clone();
+            let noted = tokio::task::spawn_blocking(move || journal.give(&id.0)).await;
+            if let Ok(Err(error)) = noted {
+                tracing::warn!(%id, %error, "the seed is not given");
+                return Ok(Some(LOOK_AGAIN));
+            }
             let sent = chain.give_seed(id, index, seed).await?;
             tracing::info!(%id, block = sent.block, "named: the seed is on the chain");
             return Ok(None);
