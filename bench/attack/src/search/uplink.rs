@@ -184,7 +184,9 @@ impl Hoard {
                 ((window * f64::from(span)) as u32).max(1),
             )
         });
-        let samples = honest.chain(liars).map(|(packets, window_us)| Sample { packets, window_us });
+        let samples = honest
+            .chain(liars)
+            .map(|(packets, window_us)| Sample { packets, window_us });
         Played {
             terms,
             samples: samples.collect(),

@@ -657,10 +657,7 @@ fn packets_made_before_t0_do_not_count() {
         counter.take(&packet, at_ns);
     }
     let refused = counter.refused();
-    assert_eq!(
-        (counter.counted(), refused.early, refused.late),
-        (2, 1, 1)
-    );
+    assert_eq!((counter.counted(), refused.early, refused.late), (2, 1, 1));
 }
 
 #[test]
