@@ -269,11 +269,17 @@ async fn sessions(
     // from before a restart is ahead of ours: answer at once.
     let news =
         changes.wait_for(|n| *n < since.after || hub.has_news(wanted.as_deref(), since.after));
+    let patience = hub.conduct.patience(patience);
     let _came = tokio::time::timeout(patience, news).await.is_ok();
     let next = *hub.changes().borrow();
     let mut items = Vec::new();
+    let lists = |id: &_| {
+        wanted
+            .as_deref()
+            .is_none_or(|who| hub.conduct.lists(who, id))
+    };
     for session in hub.of(wanted.as_deref()) {
-        if !since.open || session.ending().is_none() {
+        if (!since.open || session.ending().is_none()) && lists(session.id()) {
             items.push(summarised(&hub, &session).await?);
         }
     }

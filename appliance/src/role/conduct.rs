@@ -104,6 +104,17 @@ pub trait Conduct: Send + Sync {
         statement
     }
 
+    /// Whether the coordinator lists a session to `participant`, who asks for its own.
+    fn lists(&self, participant: &str, challenge: &ChallengeId) -> bool {
+        let _ = (participant, challenge);
+        true
+    }
+
+    /// How long the coordinator lets who asks for sessions wait for news, of what it may wait.
+    fn patience(&self, most: Duration) -> Duration {
+        most
+    }
+
     /// What the coordinator posts.
     fn submission(&self, submission: Submission) -> Submission {
         submission

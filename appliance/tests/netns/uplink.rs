@@ -1,6 +1,8 @@
 //! The other direction on a real kernel: the prover sends through a shaped link, challengers count.
 
-use plumbline_lab::{Account, Counters, Host, Plan, Shape};
+use std::time::Duration;
+
+use plumbline_lab::{Account, Counters, Host, Plan, Shape, WirePlan};
 use serde_json::{Value, json};
 
 use crate::stage::{FAILED, OK, Stage};
@@ -105,8 +107,8 @@ pub(crate) fn verifies(stage: &mut Stage, bundle: &str, document: &Value) {
     let told = exported.json();
     assert_eq!(told["Input"]["Role"], "Sender");
     let intervals = told["Output"]["IncrementalResult"].as_array().unwrap();
-    // A settle interval of ten, and nine that count.
-    assert_eq!(intervals.len(), 9);
+    // All of the duration counts.
+    assert_eq!(intervals.len(), 10);
     let number = |value: &Value| value.as_f64().unwrap();
     let bits: f64 = intervals
         .iter()
@@ -136,6 +138,21 @@ fn an_uplink_passes_with_its_true_figure_and_every_packet_has_a_fate() {
             "{at}"
         );
     }
+    stage.end();
+}
+
+/// The seed's way and the first packet's are in the window: 1/50 of it here.
+#[test]
+fn an_uplink_passes_over_a_long_path() {
+    let wire = Some(WirePlan::delay(Duration::from_millis(10)));
+    let mut stage = Stage::of(Plan {
+        up: Some(Shape::ip_layer(LINK, 1500)),
+        ..Plan::backhaul(4, Shape::ip_layer(2 * LINK, 1500), wire)
+    });
+    stage.start_all();
+    let asking = "--faucet --direction up --claim 95mbit --challengers 4";
+    let most = paid_most(95_000_000, 1500, 3);
+    measured(&mut stage, asking, most, ("Pass", OK), LINK);
     stage.end();
 }
 

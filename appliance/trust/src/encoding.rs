@@ -10,8 +10,8 @@ pub type Digest = [u8; 32];
 pub mod domain {
     /// Keystream of a challenger's packets.
     pub const KEYSTREAM: &str = "plumbline 2026-11 backhaul keystream v1";
-    /// Seed of the packets that a prover sends to one challenger, from their session key.
-    pub const UPLINK: &str = "plumbline 2026-11 backhaul uplink seed v1";
+    /// Seed of the packets that a prover sends to one challenger, from their session key and the challenger's seed.
+    pub const UPLINK: &str = "plumbline 2026-11 backhaul uplink seed v2";
     /// Numbers of a challenger's probes.
     pub const PROBE: &str = "plumbline 2026-11 backhaul probe number v1";
     /// A node of the tree over one challenger's packets; the topmost is C_i.

@@ -127,9 +127,9 @@ impl SessionKey {
         good
     }
 
-    /// A secret for another use that both ends of the session know and nobody else.
-    pub fn derive(&self, context: &str) -> Digest {
-        hash(context, &[&self.key])
+    /// A secret for another use, of the key and of `more`: only the two ends of the session can know it.
+    pub fn derive(&self, context: &str, more: &[u8]) -> Digest {
+        hash(context, &[&self.key, more])
     }
 
     /// Writes the cookie into a header, and the tag, which covers it.

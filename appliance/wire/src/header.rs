@@ -49,6 +49,8 @@ pub enum Kind {
     Commit = 4,
     /// Challenger has the commitment.
     CommitAck = 5,
+    /// Challenger's seed, released at T0: what an uplink's packets are made from.
+    Seed = 6,
 }
 
 impl Kind {
@@ -61,6 +63,7 @@ impl Kind {
             3 => Self::Echo,
             4 => Self::Commit,
             5 => Self::CommitAck,
+            6 => Self::Seed,
             _ => return None,
         })
     }

@@ -142,13 +142,6 @@ impl Attack {
         Self::SecondRun,
     ];
 
-    /// Whether daemons play it in a laboratory. A coordinator lists a challenge twice from a store that was put back:
-    /// the product's own tests do that to its daemons (`appliance/tests/netns/twice.rs`).
-    #[must_use]
-    pub fn is_daemons(self) -> bool {
-        !matches!(self, Self::SecondRun)
-    }
-
     /// Its name, on the command line and in every table.
     #[must_use]
     pub fn name(self) -> &'static str {

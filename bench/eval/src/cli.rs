@@ -146,8 +146,7 @@ fn evaluate(args: &Args) -> Result<Report> {
         Some(program) => Villain::ask(program)?,
         None => Villain::path_alone(),
     };
-    let attacks = Attack::ALL.into_iter().filter(|a| a.is_daemons());
-    let attacks: Vec<String> = attacks.map(|a| a.name().to_owned()).collect();
+    let attacks = Attack::ALL.map(|attack| attack.name().to_owned());
     let cells = plan.cells(&attacks);
     let tools = Tools { product, villain };
     for (cell, _) in &cells {

@@ -37,7 +37,7 @@ mbit = 40
 n = 4
 f = 1
 duration_ms = 100
-attacks = ['rush', 'zero-payload', 'equivocating-commit', 'injection', 'payer-withdraws', 'second-payout', 'early-end', 'skewed-starts', 'burst-and-stop', 'junk-signature', 'ready-then-abort', 'spent-consent', 'stranger-address']
+attacks = ['rush', 'zero-payload', 'equivocating-commit', 'injection', 'payer-withdraws', 'second-payout', 'second-run', 'early-end', 'skewed-starts', 'burst-and-stop', 'junk-signature', 'ready-then-abort', 'spent-consent', 'stranger-address']
 ";
 
 /// A program, built with this test's profile.

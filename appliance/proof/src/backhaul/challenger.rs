@@ -176,7 +176,8 @@ impl Challenger {
             session: None,
             train: None,
             prepared: false,
-            probes: Probes::new(secrets.seed),
+            // Not of the seed, which in an uplink the prover is given at T0.
+            probes: Probes::new(secrets.ephemeral),
             secrets,
             said_ready: false,
             flooding: None,
@@ -498,6 +499,7 @@ impl Challenger {
             ))));
         }
         if self.up() {
+            actions.extend(self.release(now_ns));
             actions.extend(self.receive(key, settlement));
             return actions;
         }
@@ -516,7 +518,7 @@ impl Challenger {
 
     /// When [`Challenger::tick`] has something to do again, unix ns.
     pub fn wake_ns(&self) -> u64 {
-        self.probes.next_ns()
+        self.probes.next_ns().min(self.uplink.release_ns())
     }
 
     fn window(&self, now_ns: u64) -> Option<Window> {

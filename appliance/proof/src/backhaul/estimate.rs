@@ -19,8 +19,8 @@
 //! **Tests.** Below: the lemma over arbitrary starts, counts, times and liars. `appliance/tests/chain/estimator.rs`:
 //! the contract agrees. `cargo xtask eval --search`: an adversary that climbs.
 //!
-//! Where the prover sends, each w_i is the common window, twice the clock bound and the round trip of i
-//! ([`super::uplink::span_us`]): whatever i counted crossed the link within that time, or within none that is shorter.
+//! Where the prover sends, each w_i is the common window and twice the clock bound ([`super::uplink::span_us`]):
+//! whatever i counted was made, and crossed the link, within that time.
 
 use super::params::{BURST_PACKETS, Direction, Terms};
 
@@ -117,17 +117,17 @@ pub fn passes(terms: &Terms, lower: u64, guaranteed: u64) -> bool {
 }
 
 /// The measured figure, which is shown and decides nothing: all that counts, over the median of the windows less
-/// each challenger's smallest round trip. The prover makes the echoes that round trips are measured by.
+/// each challenger's smallest round trip. The prover makes the echoes that round trips are measured by. Where it
+/// sends, the common window is as long as it is: no clock's error is added to it.
 pub fn measured(terms: &Terms, samples: &[(Sample, u64)]) -> u64 {
-    if terms.direction == Direction::Up {
-        let packets = samples.iter().map(|(s, _)| s.packets).sum();
-        let length_us = super::uplink::Window::new(terms, 0).length_ns() / 1000;
-        return rate(terms, packets, u32::try_from(length_us).unwrap_or(u32::MAX));
-    }
+    let clocks_ns = match terms.direction {
+        Direction::Down => 0,
+        Direction::Up => 2 * terms.clock_bound_ns(),
+    };
     let mut spans: Vec<u32> = samples
         .iter()
         .map(|(s, round_trip_ns)| {
-            let credit = u32::try_from(round_trip_ns / 1000).unwrap_or(u32::MAX);
+            let credit = u32::try_from((clocks_ns + round_trip_ns) / 1000).unwrap_or(u32::MAX);
             s.window_us.saturating_sub(credit)
         })
         .collect();

@@ -402,8 +402,8 @@ impl<'a> Bench<'a> {
     fn tried(&mut self, counted: &[Counted<'_>]) -> Option<Tried> {
         let silent = self.record.reports.len() - counted.len();
         if self.up() {
-            let packets: Vec<u64> = counted.iter().map(|c| c.sample.packets).collect();
-            return uplink::judge::tried(self.record, &packets, silent);
+            let reports: Vec<&Report> = counted.iter().map(|c| c.report).collect();
+            return uplink::judge::tried(self.record, &reports, silent, self.far_ns(counted));
         }
         let offers = self.offers(counted);
         offer::tried(&self.terms, &offers, silent, self.came())
@@ -451,7 +451,7 @@ impl<'a> Bench<'a> {
             Some(_) => Verdict::Inconclusive,
             None => verdict::decide(&self.terms, &curve, counted.len(), tried.as_ref()),
         };
-        let far = self.far_ns(counted, |c| c.report.rho_ns);
+        let far = self.far_ns(counted);
         let verdict = match verdict {
             // What fills queues behind the link counts there: only a phase that is long beside them shows the link.
             Verdict::Pass if self.up() && !self.terms.is_long_enough(far) => Verdict::Inconclusive,
@@ -504,8 +504,8 @@ impl<'a> Bench<'a> {
     }
 
     /// The (f+1)-th longest round trip, ns: f that lie about theirs decide nothing.
-    fn far_ns(&self, counted: &[Counted<'_>], of: impl Fn(&Counted<'_>) -> u64) -> u64 {
-        let mut round_trips: Vec<u64> = counted.iter().map(of).collect();
+    fn far_ns(&self, counted: &[Counted<'_>]) -> u64 {
+        let mut round_trips: Vec<u64> = counted.iter().map(|c| c.report.rho_ns).collect();
         round_trips.sort_unstable_by(|a, b| b.cmp(a));
         let at = usize::from(self.terms.f);
         round_trips.get(at).copied().unwrap_or(0)
@@ -530,14 +530,7 @@ impl<'a> Bench<'a> {
                 self.who()
             );
         }
-        let rho_ns = self.far_ns(counted, |c| match self.terms.direction {
-            Direction::Down => c.report.rho_ns,
-            // Where the prover sends, a bound reads low by the longest one, its queue included.
-            Direction::Up => {
-                let least_us = uplink::span_us(&self.terms, 0);
-                u64::from(c.sample.window_us.saturating_sub(least_us)) * 1000
-            }
-        });
+        let rho_ns = self.far_ns(counted);
         if !self.terms.is_long_enough(rho_ns) {
             return format!(
                 "duration: a round trip of {} us is long beside {} ms, measure {} ms or longer; {figures}{}",

@@ -1,6 +1,6 @@
 //! The echo probes of one challenger: when the next is due, which are unanswered, what came back.
 //!
-//! A probe's number is drawn from the seed: nobody answers a probe that did not reach it.
+//! A probe's number is drawn from a secret: nobody answers a probe that did not reach it.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(super) struct Probes {
     sent: [u64; 2],
     next_ns: u64,
     drawn: u64,
-    seed: [u8; 32],
+    secret: [u8; 32],
     /// When the last answer came, unix ns; 0 before the first.
     pub(super) heard_ns: u64,
     waiting: BTreeMap<u64, (Window, u64)>,
@@ -29,13 +29,13 @@ pub(super) struct Probes {
 }
 
 impl Probes {
-    /// None yet; their numbers are drawn from `seed`.
-    pub(super) fn new(seed: [u8; 32]) -> Self {
+    /// None yet; their numbers are drawn from `secret`, which nobody else knows before the report.
+    pub(super) fn new(secret: [u8; 32]) -> Self {
         Self {
             sent: [0; 2],
             next_ns: 0,
             drawn: 0,
-            seed,
+            secret,
             heard_ns: 0,
             waiting: BTreeMap::new(),
             answered: Vec::new(),
@@ -45,7 +45,7 @@ impl Probes {
 
     fn draw(&mut self) -> u64 {
         self.drawn += 1;
-        let digest = hash(domain::PROBE, &[&self.seed, &self.drawn.to_le_bytes()]);
+        let digest = hash(domain::PROBE, &[&self.secret, &self.drawn.to_le_bytes()]);
         let mut number = [0; 8];
         number.copy_from_slice(&digest[..8]);
         u64::from_le_bytes(number)
@@ -71,19 +71,6 @@ impl Probes {
         let number = self.draw();
         self.waiting.insert(number, (window, now_ns));
         Some(number)
-    }
-
-    /// Longest round trip, ns. If fewer than half of the probes in the full queue were answered, as long as is waited
-    /// for one: who answers only the quick ones hides a queue.
-    pub(super) fn longest_ns(&self) -> u64 {
-        let during = |(w, _): &&(Window, u64)| *w == Window::During;
-        let answered = self.round_trips.iter().filter(during).count() as u64;
-        let longest = self.round_trips.iter().map(|r| r.1).max().unwrap_or(0);
-        if 2 * answered < self.sent[Window::During as usize] {
-            longest.max(PROBE_TIMEOUT_NS)
-        } else {
-            longest
-        }
     }
 
     /// When the next one is due, unix ns.
@@ -161,21 +148,8 @@ mod tests {
     }
 
     #[test]
-    fn who_answers_fewer_than_half_of_the_probes_in_the_queue_hides_nothing_by_it() {
-        let mut probes = Probes::new([1; 32]);
-        for at in 0..4 {
-            probes.due(Window::During, at, 1).unwrap();
-        }
-        probes.round_trips.push((Window::Before, 9));
-        probes.round_trips.push((Window::During, 7));
-        assert_eq!(probes.longest_ns(), PROBE_TIMEOUT_NS);
-        probes.round_trips.push((Window::During, 8));
-        assert_eq!(probes.longest_ns(), 9);
-    }
-
-    #[test]
-    fn numbers_are_another_seeds_own() {
-        let of = |seed| Probes::new([seed; 32]).due(Window::Before, 0, 0);
+    fn numbers_are_another_secrets_own() {
+        let of = |secret| Probes::new([secret; 32]).due(Window::Before, 0, 0);
         assert_ne!(of(1), of(2));
     }
 }

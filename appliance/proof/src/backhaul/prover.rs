@@ -60,8 +60,6 @@ enum Step {
 /// One challenge as its prover lives it.
 pub struct Prover {
     pub(super) record: Record,
-    /// What is to be sent is made; nothing is, towards the prover.
-    pub(super) made: bool,
     /// T0, once it is said.
     pub(super) t0_ns: Option<u64>,
     /// Drawn for this session.
@@ -90,7 +88,6 @@ impl Prover {
             });
         }
         Ok(Self {
-            made: record.notice.message.terms.direction == Direction::Down,
             t0_ns: None,
             ephemeral,
             record,
@@ -146,9 +143,8 @@ impl Prover {
                     .map_or(n, |c| c.message.senders.len());
                 let have = self.record.ready.iter().flatten().count();
                 let in_time = now_ns < until_ns;
-                let prepared = self.made && self.record.begun.is_some();
                 let waiting = in_time && !self.all_decided();
-                if prepared && (have >= wanted || (!waiting && have >= enough)) {
+                if self.record.begun.is_some() && (have >= wanted || (!waiting && have >= enough)) {
                     return self.start(key, now_ns);
                 }
                 if !in_time {
@@ -157,13 +153,8 @@ impl Prover {
                     } else {
                         "not anchored"
                     };
-                    let made = if self.made {
-                        ""
-                    } else {
-                        "; my own packets are not made"
-                    };
                     let why = format!(
-                        "{have} of {wanted} challengers were ready in time ({enough} are needed); the set-up is {anchored} on the chain{made}"
+                        "{have} of {wanted} challengers were ready in time ({enough} are needed); the set-up is {anchored} on the chain"
                     );
                     return self.give_up(key, &why);
                 }

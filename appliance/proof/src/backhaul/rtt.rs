@@ -1,4 +1,4 @@
-//! Round trips: probes, echoes, acknowledgements, and what opens them. No bound credits one: the prover makes the
+//! Round trips: probes, echoes, acknowledgements, an uplink's seeds, and what opens them. No bound credits one: the prover makes the
 //! echoes.
 
 use plumbline_trust::encoding::decode;
@@ -22,6 +22,18 @@ pub fn probe(
 /// An acknowledgement's 64 bytes.
 pub fn ack(challenge: &[u8; 32], index: u16, now_ns: u64, key: &SessionKey) -> [u8; HEADER_LEN] {
     sealed(Kind::CommitAck, challenge, index, 0, now_ns, key)
+}
+
+/// A released seed's datagram: its header, and the seed, which the commitment to it authenticates.
+pub fn seed(
+    challenge: &[u8; 32],
+    index: u16,
+    number: u64,
+    (now_ns, seed): (u64, &[u8; 32]),
+    key: &SessionKey,
+) -> Vec<u8> {
+    let head = sealed(Kind::Seed, challenge, index, number, now_ns, key);
+    [&head[..], seed].concat()
 }
 
 /// A header of ours with its cookie and tag.

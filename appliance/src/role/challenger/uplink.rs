@@ -185,6 +185,7 @@ mod tests {
     use super::*;
 
     const INDEX: u16 = 3;
+    const SEED: [u8; 32] = [9; 32];
 
     fn notice() -> Notice {
         let key = NetworkKey::from_secret(&[1; 32]);
@@ -238,7 +239,7 @@ mod tests {
             slots: 9,
         };
         let counting = Counting {
-            counter: Counter::new(&notice, INDEX, session(), window),
+            counter: Counter::new(&notice, INDEX, (session(), &SEED), window),
             from: "127.0.0.1".parse().unwrap(),
             until_ns: u64::MAX,
         };
@@ -248,7 +249,7 @@ mod tests {
             move || ear.count(counting, &halt, clock::Watch::start()).unwrap()
         });
         let prover = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
-        let mut train = train(&notice, INDEX, session());
+        let mut train = train(&notice, INDEX, session(), &SEED);
         let mut packet = [0; DATA_LEN];
         for number in 0..200 {
             train.write(number, &mut packet);
@@ -299,7 +300,7 @@ mod tests {
             slots: 9,
         };
         let prover = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
-        let mut train = train(&notice, INDEX, session());
+        let mut train = train(&notice, INDEX, session(), &SEED);
         let mut packet = [0; DATA_LEN];
         let sent = 2 * BATCH + 1;
         for number in 0..sent {
@@ -307,7 +308,7 @@ mod tests {
             prover.send_to(&packet, to).unwrap();
         }
         let counting = Counting {
-            counter: Counter::new(&notice, INDEX, session(), window),
+            counter: Counter::new(&notice, INDEX, (session(), &SEED), window),
             from: "127.0.0.1".parse().unwrap(),
             until_ns: 0,
         };

@@ -1,4 +1,4 @@
-//! The prover's control port: answers probes with signed echoes, hears acknowledgements.
+//! The prover's control port: answers probes with signed echoes, hears acknowledgements and, of an uplink, seeds.
 //!
 //! One thread, one socket, blocking reads: a probe's round trip is measured, so nothing stands in its
 //! way. Who is not consented to gets no answer, and who is gets a bounded number.
@@ -14,15 +14,19 @@ use std::time::Duration;
 
 use plumbline_proof::backhaul::messages::{ChallengeId, ECHO_DOMAIN, session_of};
 use plumbline_proof::backhaul::params::ECHOES_MOST;
+use plumbline_proof::backhaul::record::seed_hash;
 use plumbline_proof::backhaul::rtt::sealed;
 use plumbline_trust::NetworkKey;
-use plumbline_trust::encoding::encode;
+use plumbline_trust::encoding::{Digest, encode};
 use plumbline_trust::session::SessionKey;
 use plumbline_wire::header::{HEADER_LEN, Header, Kind, TAGGED_LEN};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::privilege;
 use crate::role::conduct::Conduct;
 
+/// A datagram with a seed.
+const SEED_LEN: usize = HEADER_LEN + 32;
 /// How often the thread looks whether it should stop.
 const STOP_CHECK: Duration = Duration::from_millis(100);
 
@@ -35,6 +39,14 @@ pub struct Peer {
     /// It has the commitment.
     pub acknowledged: AtomicBool,
     echoed: AtomicU64,
+    seed: Option<Awaited>,
+}
+
+/// A seed that a challenger committed itself to, and who is told of it, once.
+struct Awaited {
+    hash: Digest,
+    told: AtomicBool,
+    tell: UnboundedSender<(u16, [u8; 32])>,
 }
 
 impl Peer {
@@ -45,6 +57,24 @@ impl Peer {
             key,
             acknowledged: AtomicBool::new(false),
             echoed: AtomicU64::new(0),
+            seed: None,
+        }
+    }
+
+    /// … and whose seed, the one of this hash, is told to `tell` when it is here: index and seed, once.
+    #[must_use]
+    pub fn awaited(mut self, hash: Digest, tell: UnboundedSender<(u16, [u8; 32])>) -> Self {
+        let told = AtomicBool::new(false);
+        self.seed = Some(Awaited { hash, told, tell });
+        self
+    }
+}
+
+impl Awaited {
+    fn hear(&self, challenge: &ChallengeId, index: u16, seed: &[u8; 32]) {
+        if !self.told.load(Ordering::Relaxed) && seed_hash(challenge, seed) == self.hash {
+            self.told.store(true, Ordering::Relaxed);
+            let _over = self.tell.send((index, *seed));
         }
     }
 }
@@ -54,7 +84,7 @@ pub struct Guests {
     challenge: ChallengeId,
     /// By index; `None` without consent.
     pub peers: Vec<Option<Peer>>,
-    /// Probes and acknowledgements received from them.
+    /// Probes, acknowledgements and seeds received from them.
     pub received: AtomicU64,
 }
 
@@ -164,19 +194,19 @@ struct Worker {
 
 impl Worker {
     fn run(&self, stop: &AtomicBool) {
-        let mut buffer = [0; HEADER_LEN + 1];
+        let mut buffer = [0; SEED_LEN + 1];
         while !stop.load(Ordering::Relaxed) {
-            // What is shorter is nothing of ours, what is longer tries the path; an error is a timeout or
+            // What is shorter is nothing of ours, a longer probe tries the path; an error is a timeout or
             // an ICMP answer to a commitment that nobody waits for.
-            if let Ok((length @ HEADER_LEN.., from)) = self.socket.recv_from(&mut buffer)
-                && let Some(head) = buffer.first_chunk::<HEADER_LEN>()
+            if let Ok((length, from)) = self.socket.recv_from(&mut buffer)
+                && let Some((head, body)) = buffer[..length].split_first_chunk()
             {
-                self.hear(head, length == HEADER_LEN, from);
+                self.hear(head, body, from);
             }
         }
     }
 
-    fn hear(&self, head: &[u8; HEADER_LEN], whole: bool, from: SocketAddr) {
+    fn hear(&self, head: &[u8; HEADER_LEN], body: &[u8], from: SocketAddr) {
         let Ok(header) = Header::from_bytes(head) else {
             return;
         };
@@ -193,7 +223,12 @@ impl Worker {
         }
         guests.received.fetch_add(1, Ordering::Relaxed);
         match header.kind {
-            _ if !whole => {}
+            Kind::Seed => {
+                if let (Some(awaited), Ok(seed)) = (&peer.seed, body.try_into()) {
+                    awaited.hear(&guests.challenge, header.index, seed);
+                }
+            }
+            _ if !body.is_empty() => {}
             Kind::Probe if peer.echoed.fetch_add(1, Ordering::Relaxed) < ECHOES_MOST => {
                 let echo = sealed(
                     Kind::Echo,
@@ -224,5 +259,73 @@ impl Worker {
             std::thread::sleep(wait);
             let _lost = socket.send_to(&datagram, to);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plumbline_proof::backhaul::rtt;
+    use plumbline_trust::session::Ephemeral;
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+    use crate::role::conduct::Honest;
+
+    const CHALLENGE: ChallengeId = [7; 32];
+    const SEED: [u8; 32] = [9; 32];
+
+    fn session(index: u16) -> SessionKey {
+        let prover = Ephemeral::from_secret([1; 32]);
+        let other = Ephemeral::from_secret([2; 32]).public();
+        prover.agree(&other, &CHALLENGE, index).unwrap()
+    }
+
+    /// A control port whose challenger 1 probes from the socket, and committed itself to [`SEED`].
+    fn port() -> (Echo, UdpSocket, UnboundedReceiver<(u16, [u8; 32])>) {
+        let key = Arc::new(NetworkKey::from_secret(&[3; 32]));
+        let address = IpAddr::from([127, 0, 0, 1]);
+        let echo = Echo::start(address, 0, key, Arc::new(Honest)).unwrap();
+        let challenger = UdpSocket::bind((address, 0)).unwrap();
+        let to = echo.socket().local_addr().unwrap();
+        challenger.connect(to).unwrap();
+        let patience = Some(Duration::from_secs(20));
+        challenger.set_read_timeout(patience).unwrap();
+        let (tell, told) = unbounded_channel();
+        let from = challenger.local_addr().unwrap();
+        let peer = Peer::new(from, session(1)).awaited(seed_hash(&CHALLENGE, &SEED), tell);
+        echo.admit(CHALLENGE, vec![None, Some(peer)]);
+        (echo, challenger, told)
+    }
+
+    /// Returns once everything that was sent before has been heard: a probe's echo is back.
+    fn heard(challenger: &UdpSocket) {
+        let probe = rtt::probe(&CHALLENGE, 1, 5, 6, &session(1));
+        challenger.send(&probe).unwrap();
+        assert_eq!(challenger.recv(&mut [0; 256]).unwrap(), 128);
+    }
+
+    #[test]
+    fn the_committed_seed_is_told_once_and_nothing_else_is() {
+        let (_echo, challenger, mut told) = port();
+        let of = |seed, key: SessionKey| rtt::seed(&CHALLENGE, 1, 0, (6, seed), &key);
+        let good = of(&SEED, session(1));
+        let short = good[..good.len() - 1].to_vec();
+        let long = [&good[..], &[0]].concat();
+        let untagged = of(&SEED, session(2));
+        for bad in [of(&[8; 32], session(1)), short, long, untagged] {
+            challenger.send(&bad).unwrap();
+        }
+        let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+        stranger
+            .send_to(&good, challenger.peer_addr().unwrap())
+            .unwrap();
+        heard(&challenger);
+        assert!(told.try_recv().is_err());
+        for _ in 0..3 {
+            challenger.send(&good).unwrap();
+        }
+        heard(&challenger);
+        assert_eq!(told.try_recv(), Ok((1, SEED)));
+        assert!(told.try_recv().is_err());
     }
 }

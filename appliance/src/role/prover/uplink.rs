@@ -1,34 +1,39 @@
-//! The other direction: consents, makes packets, sends, says what was sent.
+//! The other direction: consents, sends to each challenger from its seed on, says what was sent.
 //!
 //! ```text
-//!   coordinator ──events──► run ──Open──► echo thread: probes          ┌► flood thread ══► challenger 1
-//!        ▲                   │ └─Open──► pack threads ── full ─── Arm ┼► flood thread ══► challenger 2
-//!        └──Commit, Reveal───┴───────────────── sent_i ◄───────────────┴► …
+//!   coordinator ──events──► run ──Open──► echo thread: probes, seeds
+//!        ▲                   │ Arm            │ seed_i, once
+//!        │                   └─► send ◄───────┘ ─► pack thread ─ milliseconds ahead ─► flood thread ══► challenger i
+//!        └──Commit, Reveal───────┴─ sent_i ◄────────────────────────────────────────────────┘
 //! ```
-//! One socket and two threads a challenger, by the generator that challengers use, in the memory of one of them;
-//! no privilege. A challenger that cannot be sent to has a count of its own, and the others theirs.
+//! One socket and two threads a challenger, by the generator that challengers use, in the memory of one of them,
+//! allocated before the start; no privilege. Nothing can be made before a challenger releases its seed. One that
+//! cannot be sent to has a count of its own, and the others theirs.
 //! Tests: `appliance/tests/netns/uplink.rs`.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::time::Duration;
 
 use plumbline_proof::backhaul::messages::{Accounting, ChallengeId};
 use plumbline_proof::backhaul::pace;
 use plumbline_proof::backhaul::params::{BURST_PACKETS, Terms};
 use plumbline_proof::backhaul::prover::{Opening, Prover as Machine, ProverAction};
-use plumbline_proof::backhaul::uplink::prover::{Flood, Sent, Stream};
+use plumbline_proof::backhaul::uplink::packets_each;
+use plumbline_proof::backhaul::uplink::prover::{Flood, Sent};
+use plumbline_trust::session::SessionKey;
 use plumbline_wire::header::IP_UDP_LEN;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
-use tokio::time::interval;
+use tokio::time::{interval, timeout};
 
 use super::super::uplink::ECHOED;
 use super::echo::{Guests, Peer};
 use super::{Prover, SESSION_LIMIT, TICK};
 use crate::clock;
-use crate::generator::{self, FloodOutcome, FloodPlan, RING_BYTES, Shape, Supply, flood};
+use crate::generator::{self, FloodOutcome, FloodPlan, Packer, RING_BYTES, Shape, flood};
 use crate::journal::Seat;
 use crate::role::node::Follow;
 use crate::role::path;
@@ -36,19 +41,21 @@ use crate::role::path;
 /// What its secret key gives the offsets of its bursts from.
 const OFFSETS: &str = "plumbline 2026-11 backhaul uplink pace v1";
 
-/// Packets of each challenger.
-type Packets = BTreeMap<u16, generator::Stream>;
+/// Buffers for one challenger's packets: both ends, and the key that they are made under.
+struct Buffers {
+    packer: Packer,
+    packets: generator::Stream,
+    key: SessionKey,
+}
 
 /// A session as it is open; dropping it dismisses the guests and ends floods.
 struct Live<'a> {
     prover: &'a Prover,
     guests: Arc<Guests>,
     challenge: ChallengeId,
-    /// Says so when one challenger's buffers are full.
-    full: Receiver<()>,
-    /// How many are not yet.
-    making: usize,
-    packets: Packets,
+    /// Index and seed of who has released it.
+    seeds: UnboundedReceiver<(u16, [u8; 32])>,
+    buffers: BTreeMap<u16, Buffers>,
     stop: Arc<AtomicBool>,
 }
 
@@ -70,8 +77,8 @@ impl Prover {
         let key = self.node.network.clone();
         let mut ticks = interval(TICK);
         let mut live: Option<Live<'_>> = None;
-        let mut armed = false;
-        while !armed {
+        let mut armed = None;
+        while armed.is_none() {
             let actions = tokio::select! {
                 statement = follow.next(SESSION_LIMIT) => {
                     let statement = statement.ok_or("the coordinator went silent")?;
@@ -79,24 +86,18 @@ impl Prover {
                 }
                 _ = ticks.tick() => machine.tick(&key, clock::realtime_ns()),
             };
-            if let Some(live) = &mut live {
-                live.collect(machine)?;
-            }
             for action in actions {
                 match action {
                     ProverAction::Say(statement) => self.say(seat, machine, statement).await?,
                     ProverAction::Open(opening) => live = Some(self.open_uplink(machine, &opening)),
                     // The start follows among these actions: it is said before anything is sent.
-                    ProverAction::Arm { .. } => armed = true,
+                    ProverAction::Arm { deadline_ns, .. } => armed = Some(deadline_ns),
                     ProverAction::Fail(why) => return Err(why),
                 }
             }
         }
-        let live = live.ok_or("no session is open")?;
-        let notice = &machine.record().notice.message;
-        let sent = live
-            .send(&machine.floods(), self.data.ip(), notice.terms)
-            .await?;
+        let (live, until_ns) = live.zip(armed).ok_or("no session is open")?;
+        let sent = live.send(machine, self.data.ip(), until_ns).await?;
         for action in machine.sent(&key, &self.node.settler, sent) {
             match action {
                 ProverAction::Say(statement) => self.say(seat, machine, statement).await?,
@@ -109,72 +110,68 @@ impl Prover {
 
     fn open_uplink(&self, machine: &Machine, opening: &Opening) -> Live<'_> {
         let controls: BTreeMap<u16, SocketAddr> = opening.controls.iter().copied().collect();
-        let peers = (0u16..).zip(&opening.keys).map(|(index, key)| {
-            let control = controls.get(&index).copied();
-            control.zip(key.clone()).map(|(to, key)| Peer::new(to, key))
-        });
         let challenge = *machine.record().challenge();
         let terms = &machine.record().notice.message.terms;
         let most = RING_BYTES / usize::from(terms.n.max(1));
         let shape = Shape::new(terms.size().payload(), terms.offer_each_bps(), most);
-        let (say, full) = channel();
-        let mut packets = Packets::new();
-        for stream in machine.streams(opening) {
-            let (packer, made) = generator::stream(shape, stream.packets);
-            packets.insert(stream.index, made);
-            let say = say.clone();
-            tokio::task::spawn_blocking(move || pack(stream, packer, &say));
-        }
+        let (tell, seeds) = unbounded_channel();
+        let mut buffers = BTreeMap::new();
+        let committed = machine.record().seeds.iter();
+        let peers = (0u16..).zip(opening.keys.iter().zip(committed));
+        let peers = peers.map(|(index, (key, seed))| {
+            let (key, to) = (key.clone()?, *controls.get(&index)?);
+            let hash = seed.as_ref()?.message.seed_hash;
+            let (packer, packets) = generator::stream(shape, packets_each(terms));
+            let peer = Peer::new(to, key.clone()).awaited(hash, tell.clone());
+            buffers.insert(
+                index,
+                Buffers {
+                    packer,
+                    packets,
+                    key,
+                },
+            );
+            Some(peer)
+        });
         Live {
             prover: self,
             guests: self.echo.admit(challenge, peers.collect()),
             challenge,
-            full,
-            making: packets.len(),
-            packets,
+            seeds,
+            buffers,
             stop: Arc::new(AtomicBool::new(false)),
         }
     }
 }
 
-fn pack(mut stream: Stream, packer: generator::Packer, full: &Sender<()>) {
-    let mut scratch = Vec::new();
-    let make = |first, chunk: &mut [u8]| stream.train.fill(first, chunk, &mut scratch);
-    packer.run(make, || {
-        let _gone = full.send(());
-    });
-}
-
 impl Live<'_> {
-    /// Once all buffers are full, the machine may start.
-    fn collect(&mut self, machine: &mut Machine) -> Result<(), String> {
-        while self.making > 0 {
-            match self.full.try_recv() {
-                Ok(()) => self.making -= 1,
-                Err(TryRecvError::Empty) => return Ok(()),
-                Err(TryRecvError::Disconnected) => return Err("a pack thread ended early".into()),
-            }
-            if self.making == 0 {
-                machine.made();
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends to everyone at once, and waits for the end.
-    async fn send(mut self, floods: &[Flood], from: IpAddr, terms: Terms) -> Result<Sent, String> {
+    /// Sends to each from its seed on, until `until_ns`, and waits for the end.
+    async fn send(
+        mut self,
+        machine: &Machine,
+        from: IpAddr,
+        until_ns: u64,
+    ) -> Result<Sent, String> {
+        let terms = machine.record().notice.message.terms;
         let mut threads: JoinSet<(u16, Result<FloodOutcome, String>)> = JoinSet::new();
         // Senders that differ in one bit have offsets that have nothing to do with each other.
         let jitter = pace::jitter(&self.prover.node.network.derive(OFFSETS, &self.challenge));
-        for plan in floods.iter().copied() {
-            let Some(mut packets) = self.packets.remove(&plan.index) else {
+        while !self.buffers.is_empty() {
+            let left = Duration::from_nanos(until_ns.saturating_sub(clock::realtime_ns()));
+            let Ok(Some((index, seed))) = timeout(left, self.seeds.recv()).await else {
+                break;
+            };
+            let Some(buffers) = self.buffers.remove(&index) else {
+                continue;
+            };
+            let Some(plan) = machine.released(index, &buffers.key, &seed) else {
                 continue;
             };
             let stop = self.stop.clone();
-            let jitter = jitter ^ u64::from(plan.index).rotate_right(16);
+            let jitter = jitter ^ u64::from(index).rotate_right(16);
             threads.spawn_blocking(move || {
-                let outcome = send((&plan, &terms), from, (&mut packets, jitter), &stop);
-                (plan.index, outcome)
+                let outcome = send((plan, &terms), from, (buffers, jitter), &stop);
+                (index, outcome)
             });
         }
         let mut sent = Sent {
@@ -222,11 +219,11 @@ impl Live<'_> {
     }
 }
 
-/// Sends one challenger's packets from a socket of its own.
+/// Makes and sends one challenger's packets, from a socket of its own.
 fn send(
-    (plan, terms): (&Flood, &Terms),
+    (plan, terms): (Flood, &Terms),
     from: IpAddr,
-    (packets, jitter): (&mut dyn Supply, u64),
+    (buffers, jitter): (Buffers, u64),
     stop: &AtomicBool,
 ) -> Result<FloodOutcome, String> {
     path::carries(from, plan.to, terms.packet_bytes).map_err(|e| e.to_string())?;
@@ -241,6 +238,7 @@ fn send(
         .rate_bps
         .saturating_mul((packet_len + IP_UDP_LEN) as u64)
         / u64::from(terms.packet_bytes);
+    let (mut train, mut packets) = (plan.train, buffers.packets);
     let plan = FloodPlan {
         socket: &socket,
         packet_len,
@@ -248,9 +246,20 @@ fn send(
         burst_packets: BURST_PACKETS,
         jitter,
         duration_ns: terms.duration_ns(),
-        start_realtime_ns: plan.start_ns,
+        start_realtime_ns: clock::realtime_ns(),
         deadline_realtime_ns: plan.deadline_ns,
         stop,
     };
-    flood(&plan, packets).map_err(|e| e.to_string())
+    std::thread::scope(|scope| {
+        let mut scratch = Vec::new();
+        let make = move |first, chunk: &mut [u8]| train.fill(first, chunk, &mut scratch);
+        let packs = std::thread::Builder::new().name("plumbline-pack".into());
+        packs
+            .spawn_scoped(scope, move || buffers.packer.run(make, || ()))
+            .map_err(|e| format!("no thread for packets: {e}"))?;
+        let outcome = flood(&plan, &mut packets);
+        // Its other end stops with it.
+        drop(packets);
+        outcome.map_err(|e| e.to_string())
+    })
 }

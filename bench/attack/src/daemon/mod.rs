@@ -88,14 +88,13 @@ pub(crate) fn main(cli: &Cli) -> ExitCode {
 fn list(as_json: bool) {
     let all: Vec<_> = Attack::ALL
         .into_iter()
-        .filter(|a| a.is_daemons())
         .map(|a| json!({"name": a.name(), "culprit": a.culprit(), "outcome": a.outcome(), "defence": a.defence()}))
         .collect();
     if as_json {
         println!("{:#}", json!(all));
         return;
     }
-    for attack in Attack::ALL.into_iter().filter(|a| a.is_daemons()) {
+    for attack in Attack::ALL {
         println!("{:<20} {}", attack.name(), attack.defence());
     }
 }

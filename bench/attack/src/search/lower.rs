@@ -9,6 +9,7 @@ use plumbline_proof::backhaul::estimate::{self, Sample};
 use plumbline_proof::backhaul::params::Terms;
 use serde::Serialize;
 
+use super::Plan;
 use super::dice::Dice;
 use super::flow::{Flow, Place, Wild, play};
 use super::link::{Line, Link};
@@ -128,9 +129,8 @@ impl Pawn {
     }
 }
 
-impl Plot {
-    /// Any strategy.
-    pub(super) fn any(dice: &mut Dice) -> Self {
+impl Plan for Plot {
+    fn any(dice: &mut Dice) -> Self {
         let (n, f) = dice.of([(4, 1), (7, 2), (10, 3), (5, 1), (13, 4)]);
         let (claim_bps, duration_ms) = dice.of(SCALES);
         let liars = if dice.with(0.8) {
@@ -159,8 +159,7 @@ impl Plot {
         }
     }
 
-    /// One that is a little different.
-    pub(super) fn changed(&self, dice: &mut Dice) -> Self {
+    fn changed(&self, dice: &mut Dice) -> Self {
         let mut plot = self.clone();
         for _ in 0..dice.of([1, 1, 2, 3]) {
             match dice.below(12) {
@@ -184,7 +183,9 @@ impl Plot {
         }
         plot
     }
+}
 
+impl Plot {
     pub(super) fn terms(&self) -> Terms {
         Terms::downlink(self.claim_bps, self.n, self.f, self.duration_ms)
     }
@@ -351,7 +352,7 @@ pub(super) struct Played {
     pub(super) terms: Terms,
     pub(super) samples: Vec<Sample>,
     /// When each packet of the measurement had crossed the link, ns, in order.
-    crossed: Vec<f64>,
+    pub(super) crossed: Vec<f64>,
 }
 
 impl Played {

@@ -1,8 +1,10 @@
-//! An adversary that climbs: it looks for a bound above the truth, and for a true claim that is called false.
+//! An adversary that climbs: it looks for a bound above the truth, either way, and for a true claim that is called
+//! false.
 //!
 //! ```text
 //!  lower:  plot ─► honest by the product's schedule ─► link ─► counted, committed ─► estimate::curve ─► / what crossed
 //!            └──◄── change a little, keep what is not worse ◄─────────────────────────────────────────────────┘
+//!  uplink: hoard ─► seeds, link, store, windows ─► estimate::curve ─► / what crossed: climbed as `lower` is
 //!  fail:   case ─► senders, f of them faulty ─► free link of K or more ─► offer::tried, verdict::decide ─► how near
 //!  power:  the same with links that are too slow, unclimbed          completeness: links of exactly K, all honest
 //! ```
@@ -24,6 +26,7 @@ mod phase;
 mod report;
 #[cfg(test)]
 mod tests;
+mod uplink;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -35,7 +38,8 @@ use plumbline_proof::backhaul::verdict::Verdict;
 pub use self::complete::{Cell, RUNS, SEED, completeness, markdown};
 pub use self::fail::Case;
 pub use self::lower::Plot;
-pub use self::report::{FailFound, FalseFail, LowerFound, Power, Report, Strategy};
+pub use self::report::{FailFound, FalseFail, Found, Power, Report, Strategy};
+pub use self::uplink::Hoard;
 
 use self::dice::Dice;
 use self::phase::Judged;
@@ -52,7 +56,7 @@ const EVERY: Duration = Duration::from_secs(2);
 pub enum Until {
     /// After so long.
     Time(Duration),
-    /// After so many pieces of work: each five are two climbs of each kind, and some false claims.
+    /// After so many pieces of work: each seven are two climbs of each kind, and some false claims.
     Pieces(u64),
 }
 
@@ -102,7 +106,8 @@ pub fn search(until: Until, seed: u64, threads: usize, progress: &dyn Fn(&str)) 
 
 /// What one piece of work came to.
 pub(super) enum Piece {
-    Lower(LowerFound),
+    Lower(Found<Plot>),
+    Uplink(Found<Hoard>),
     Fail(FailFound),
     Power(Power),
 }
@@ -110,20 +115,29 @@ pub(super) enum Piece {
 /// Piece `number` of the search of `seed`: the same on every machine.
 fn piece(seed: u64, number: u64) -> Piece {
     let mut dice = Dice::new(seed, number);
-    match number % 5 {
-        0 | 1 => Piece::Lower(lower_climb(&mut dice, number, Plot::score)),
+    match number % 7 {
+        0 | 1 => Piece::Lower(climb(&mut dice, number, Plot::score)),
         2 | 3 => Piece::Fail(fail_climb(&mut dice, number, true)),
-        _ => Piece::Power(power(&mut dice)),
+        4 => Piece::Power(power(&mut dice)),
+        _ => Piece::Uplink(climb(&mut dice, number, |hoard: &Hoard| hoard.score(true))),
     }
 }
 
-/// Climbs from the best of some plots, by `score`.
-fn lower_climb(dice: &mut Dice, number: u64, score: impl Fn(&Plot) -> f64) -> LowerFound {
-    let mut found: Option<(f64, Plot)> = None;
+/// What a climb is made of.
+trait Plan: Sized {
+    /// Any strategy.
+    fn any(dice: &mut Dice) -> Self;
+    /// One that is a little different.
+    fn changed(&self, dice: &mut Dice) -> Self;
+}
+
+/// Climbs from the best of some strategies, by `score`.
+fn climb<P: Plan>(dice: &mut Dice, number: u64, score: impl Fn(&P) -> f64) -> Found<P> {
+    let mut found: Option<(f64, P)> = None;
     for step in 0..STEPS {
         let plot = match &found {
             Some((_, plot)) if step >= STARTS => plot.changed(dice),
-            _ => Plot::any(dice),
+            _ => P::any(dice),
         };
         let reached = score(&plot);
         if found.as_ref().is_none_or(|(best, _)| reached >= *best) {
@@ -131,7 +145,7 @@ fn lower_climb(dice: &mut Dice, number: u64, score: impl Fn(&Plot) -> f64) -> Lo
         }
     }
     let (worst, plot) = found.map_or((0.0, None), |(best, plot)| (best, Some(plot)));
-    LowerFound {
+    Found {
         tries: STEPS,
         worst,
         strategy: plot.map(|plot| Strategy { number, plot }),

@@ -10,6 +10,7 @@ use super::Piece;
 use super::fail::Case;
 use super::lower::Plot;
 use super::phase::Judged;
+use super::uplink::Hoard;
 
 /// What false claims are of: the link carries so much of the claim.
 pub(super) const BANDS: [(f64, f64); 5] =
@@ -19,22 +20,44 @@ const MOST: f64 = 1.02;
 
 /// A plot, and the climb that led to it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Strategy {
+pub struct Strategy<P> {
     /// Of the climb: with the seed it gives the same again.
     pub number: u64,
     /// All that the adversary does.
-    pub plot: Plot,
+    pub plot: P,
 }
 
-/// The search against the lower bound.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct LowerFound {
+/// A search against a lower bound.
+#[derive(Clone, Debug, Serialize)]
+pub struct Found<P> {
     /// Phases played.
     pub tries: u64,
     /// Largest bound, over what crossed.
     pub worst: f64,
     /// Where.
-    pub strategy: Option<Strategy>,
+    pub strategy: Option<Strategy<P>>,
+}
+
+impl<P> Default for Found<P> {
+    fn default() -> Self {
+        Self {
+            tries: 0,
+            worst: 0.0,
+            strategy: None,
+        }
+    }
+}
+
+impl<P> Found<P> {
+    /// In any order: of two equal finds the one of the earlier climb stays.
+    fn add(&mut self, found: Self) {
+        let number = |s: &Option<Strategy<P>>| s.as_ref().map_or(u64::MAX, |s| s.number);
+        let earlier = number(&found.strategy) < number(&self.strategy);
+        self.tries += found.tries;
+        if found.worst > self.worst || (found.worst == self.worst && earlier) {
+            (self.worst, self.strategy) = (found.worst, found.strategy);
+        }
+    }
 }
 
 /// A true claim, and how it was judged.
@@ -150,8 +173,10 @@ pub struct Report {
     pub seed: u64,
     /// How long it took.
     pub seconds: f64,
-    /// Against the lower bound.
-    pub lower: LowerFound,
+    /// Against the lower bound towards the prover.
+    pub lower: Found<Plot>,
+    /// Against the one away from it.
+    pub uplink: Found<Hoard>,
     /// For a true claim that is failed.
     pub fail: FailFound,
     /// False claims.
@@ -163,7 +188,8 @@ impl Report {
         Self {
             seed,
             seconds: 0.0,
-            lower: LowerFound::default(),
+            lower: Found::default(),
+            uplink: Found::default(),
             fail: FailFound::default(),
             power: Power::new(),
         }
@@ -172,14 +198,8 @@ impl Report {
     /// In any order: of two equal finds the one of the earlier climb stays.
     pub(super) fn add(&mut self, piece: Piece) {
         match piece {
-            Piece::Lower(found) => {
-                let number = |s: &Option<Strategy>| s.as_ref().map_or(u64::MAX, |s| s.number);
-                let earlier = number(&found.strategy) < number(&self.lower.strategy);
-                self.lower.tries += found.tries;
-                if found.worst > self.lower.worst || (found.worst == self.lower.worst && earlier) {
-                    (self.lower.worst, self.lower.strategy) = (found.worst, found.strategy);
-                }
-            }
+            Piece::Lower(found) => self.lower.add(found),
+            Piece::Uplink(found) => self.uplink.add(found),
             Piece::Fail(found) => {
                 let number = |c: &Option<FalseFail>| c.as_ref().map_or(u64::MAX, |c| c.number);
                 let earlier = number(&found.nearest_case) < number(&self.fail.nearest_case);
@@ -209,11 +229,13 @@ impl Report {
     /// What was found that must not be: a bound above the truth, true claims called false.
     pub fn complaints(&self) -> Vec<String> {
         let mut found = Vec::new();
-        if self.lower.worst > MOST {
-            found.push(format!(
-                "a bound of {:.4} of what crossed",
-                self.lower.worst
-            ));
+        for (name, worst) in [
+            ("a bound", self.lower.worst),
+            ("an uplink's bound", self.uplink.worst),
+        ] {
+            if worst > MOST {
+                found.push(format!("{name} of {worst:.4} of what crossed"));
+            }
         }
         if self.fail.false_fails > 0 {
             found.push(format!(
@@ -227,10 +249,12 @@ impl Report {
     /// How far it is.
     pub(super) fn line(&self, since: Duration) -> String {
         format!(
-            "{:.0} s: bound over truth {:.4} in {} tries; {} true claims failed in {}, the nearest at {:.4} of a Fail",
+            "{:.0} s: bound over truth {:.4} in {} tries, an uplink's {:.4} in {}; {} true claims failed in {}, the nearest at {:.4} of a Fail",
             since.as_secs_f64(),
             self.lower.worst,
             self.lower.tries,
+            self.uplink.worst,
+            self.uplink.tries,
             self.fail.false_fails,
             self.fail.tries,
             self.fail.nearest
@@ -280,6 +304,15 @@ impl fmt::Display for Report {
                 };
                 writeln!(out, "  {who} {i}: {pawn:?}")?;
             }
+        }
+        writeln!(out)?;
+        writeln!(
+            out,
+            "Uplink: largest bound over what crossed {:.4} in {} phases (at most {MOST})",
+            self.uplink.worst, self.uplink.tries
+        )?;
+        if let Some(s) = &self.uplink.strategy {
+            writeln!(out, "  climb {}: {:?}", s.number, s.plot)?;
         }
         writeln!(out)?;
         writeln!(

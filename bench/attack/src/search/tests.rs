@@ -1,15 +1,20 @@
+use plumbline_proof::backhaul::estimate;
+use plumbline_proof::backhaul::uplink::Window;
+
 use super::*;
 
-/// Seven of each five pieces are two climbs of 150 phases of each kind.
-const PIECES: u64 = 7 * 5;
+/// Of each seven pieces six are two climbs of 150 phases of each kind.
+const PIECES: u64 = 7 * 7;
 
 #[test]
 fn neither_a_bound_above_the_truth_nor_a_true_claim_called_false() {
     let report = search(Until::Pieces(PIECES), 1, 2, &|_| {});
     assert!(report.lower.tries >= 2000 && report.fail.tries >= 2000);
+    assert!(report.uplink.tries >= 2000);
     assert!(report.complaints().is_empty(), "{report}");
     // The search comes close: what it looks at is not far from where it would bite. Longer ones reach 0.97 of a Fail.
     assert!(report.lower.worst > 0.99, "{}", report.lower.worst);
+    assert!(report.uplink.worst > 0.99, "{}", report.uplink.worst);
     assert!(report.fail.nearest > 0.85, "{}", report.fail.nearest);
     // No false claim passes, and of those far off most are called false.
     let rows = &report.power.rows;
@@ -33,8 +38,33 @@ fn replaced(plot: &Plot) -> f64 {
 
 #[test]
 fn the_search_finds_what_was_wrong_with_the_estimator_before() {
-    let found = lower_climb(&mut Dice::new(1, 0), 0, replaced);
+    let found = climb(&mut Dice::new(1, 0), 0, replaced);
     assert!(found.worst > 2.0, "{}", found.worst);
+}
+
+/// Packets made before T0, which the link has carried at its leisure, come out of the store within the window.
+#[test]
+fn the_search_finds_what_an_uplink_without_fresh_packets_would_let_through() {
+    let found = climb(&mut Dice::new(1, 0), 0, |hoard: &Hoard| hoard.score(false));
+    assert!(found.worst > 1.5, "{}", found.worst);
+}
+
+/// The divisor before: the time in which packets arrived once queues had filled, and not all since T0.
+fn arrived_in(hoard: &Hoard) -> f64 {
+    let played = hoard.played(true);
+    let window = Window::new(&played.terms, 0);
+    let span_us = (window.length_ns() - window.slot_ns) / 1000;
+    let span_us = u32::try_from(span_us).unwrap();
+    let mut samples = played.samples.clone();
+    samples.iter_mut().for_each(|s| s.window_us = span_us);
+    let bps = estimate::bound_at(&played.terms, &samples, hoard.liars, span_us);
+    uplink::over(&played, bps, span_us)
+}
+
+#[test]
+fn the_search_finds_what_waits_behind_the_link_where_the_divisor_leaves_it_out() {
+    let found = climb(&mut Dice::new(1, 0), 0, arrived_in);
+    assert!(found.worst > 1.05, "{}", found.worst);
 }
 
 #[test]
@@ -52,7 +82,7 @@ fn the_search_finds_a_flood_that_nobody_counts_and_the_rule_says_nothing_then() 
 #[test]
 fn a_seed_means_the_same_on_any_number_of_threads() {
     let on = |threads| {
-        let mut report = search(Until::Pieces(5), 3, threads, &|_| {});
+        let mut report = search(Until::Pieces(7), 3, threads, &|_| {});
         report.seconds = 0.0;
         format!("{report:?}")
     };

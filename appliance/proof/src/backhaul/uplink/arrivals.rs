@@ -5,8 +5,11 @@
 //!  datagram ─► malformed · other_session · out_of_range · bad_tag · duplicate · bad_payload
 //!          └─► genuine ─► early · late · over_cap · COUNTED in its sub-interval
 //! ```
-//! Claim: every datagram has one fate. A genuine packet is byte for byte the one that the session key
-//! gives, so a path cannot have carried less than it delivers. Tests: below.
+//! Claim: every datagram has one fate. A genuine packet is byte for byte the one that session key and released
+//! seed give, so a path cannot have carried less since T0 than it delivers. Tests: `tests` of this folder.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use plumbline_trust::session::SessionKey;
 use plumbline_wire::header::{HEADER_LEN, Header, Kind};
@@ -56,18 +59,24 @@ pub struct Counter {
     histogram: Vec<u32>,
     counted: u64,
     refused: Refused,
+    arrived: Arc<AtomicBool>,
 }
 
 impl Counter {
-    /// A counter for challenger `index`, whose session key is `key`.
-    pub fn new(notice: &Notice, index: u16, key: SessionKey, window: Window) -> Self {
+    /// A counter for challenger `index`, whose packets are made from `key` and `seed`.
+    pub fn new(
+        notice: &Notice,
+        index: u16,
+        (key, seed): (SessionKey, &[u8; 32]),
+        window: Window,
+    ) -> Self {
         let numbers = packets_each(&notice.terms);
         let words = usize::try_from(numbers.div_ceil(64)).unwrap_or(usize::MAX);
         let slots = usize::try_from(window.slots).unwrap_or(usize::MAX);
         Self {
             session: session_of(&notice.challenge),
             index,
-            train: train(notice, index, key.clone()),
+            train: train(notice, index, key.clone(), seed),
             key,
             window,
             most: counted_most(&notice.terms),
@@ -77,7 +86,13 @@ impl Counter {
             histogram: vec![0; slots],
             counted: 0,
             refused: Refused::default(),
+            arrived: Arc::default(),
         }
+    }
+
+    /// Set once a genuine packet is here: the prover has the seed.
+    pub fn arrived(&self) -> Arc<AtomicBool> {
+        self.arrived.clone()
     }
 
     /// Takes a datagram that came from the prover's address; `at_ns` is when the kernel received it.
@@ -135,6 +150,7 @@ impl Counter {
             return Err(|r| &mut r.bad_payload);
         }
         *word |= bit;
+        self.arrived.store(true, Ordering::Relaxed);
         if at_ns < self.window.from_ns {
             return Err(|r| &mut r.early);
         }

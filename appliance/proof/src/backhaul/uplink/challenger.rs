@@ -1,11 +1,15 @@
-//! The challenger's part: shows that it can be reached, counts, reports. The set-up is
+//! The challenger's part: shows that it can be reached, releases its seed at T0, counts, reports. The set-up is
 //! [`super::super::challenger`]'s.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use plumbline_trust::identity::{NetworkKey, Signed};
 
 use super::super::challenger::{Challenger, ChallengerAction};
 use super::super::messages::{Arrivals, Report, Rtt, Settlement, Start, Statement};
-use super::super::params::Direction;
+use super::super::params::{Direction, PROBE_GAP_NS};
+use super::super::rtt;
 use super::arrivals::Counter;
 use super::{LINGER_NS, Window, flood_ns, span_us};
 
@@ -35,12 +39,26 @@ pub struct Counted {
 pub struct Receiving {
     window: Option<Window>,
     counted: Option<Counted>,
+    seed: Option<Releasing>,
+}
+
+/// The seed on its way: from T0 until a packet that is made from it is here.
+struct Releasing {
+    next_ns: u64,
+    sent: u64,
+    arrived: Arc<AtomicBool>,
 }
 
 impl Receiving {
     /// When probes ride the full queue, unix ns: while the common window lasts.
     pub(in super::super) fn during(&self) -> std::ops::Range<u64> {
         self.window.map_or(0..0, |w| w.from_ns..w.until_ns())
+    }
+
+    /// When the seed is to be sent, first or again, unix ns.
+    pub(in super::super) fn release_ns(&self) -> u64 {
+        let waiting = self.seed.as_ref().map(|s| s.next_ns);
+        waiting.unwrap_or(u64::MAX)
     }
 }
 
@@ -77,11 +95,41 @@ impl Challenger {
         let (Some(key), Some(consent)) = (self.session.clone(), &self.record.consent) else {
             return Vec::new();
         };
+        let counter = Counter::new(notice, self.index, (key, &self.secrets.seed), window);
+        self.uplink.seed = Some(Releasing {
+            next_ns: window.from_ns,
+            sent: 0,
+            arrived: counter.arrived(),
+        });
         vec![ChallengerAction::Count(Box::new(Counting {
-            counter: Counter::new(notice, self.index, key, window),
+            counter,
             from: consent.message.data.ip(),
             until_ns: start.t0_ns + flood_ns(&notice.terms) + LINGER_NS,
         }))]
+    }
+
+    /// The seed, never before T0 by this clock, and again while nothing comes that is made from it: until then nobody
+    /// but this challenger knows what counts.
+    pub(in super::super) fn release(&mut self, now_ns: u64) -> Option<ChallengerAction> {
+        let seed = self.uplink.seed.as_mut().filter(|s| now_ns >= s.next_ns)?;
+        let is_over = self.uplink.window.is_none_or(|w| now_ns >= w.until_ns());
+        if is_over || seed.arrived.load(Ordering::Relaxed) {
+            self.uplink.seed = None;
+            return None;
+        }
+        let number = seed.sent;
+        (seed.next_ns, seed.sent) = (now_ns + PROBE_GAP_NS, number + 1);
+        let to = self.record.consent.as_ref()?.message.control;
+        let (key, mine) = (self.session.as_ref()?, &self.secrets.seed);
+        let bytes = rtt::seed(
+            self.record.challenge(),
+            self.index,
+            number,
+            (now_ns, mine),
+            key,
+        );
+        self.control_sent += 1;
+        Some(ChallengerAction::Send(to, bytes))
     }
 
     /// The counting is over.
@@ -107,7 +155,7 @@ impl Challenger {
             index: self.index,
             sent_first_ns: window.from_ns,
             committed_ns: window.until_ns(),
-            window_us: span_us(&self.record.notice.message.terms, self.probes.longest_ns()),
+            window_us: span_us(&self.record.notice.message.terms),
             rho_ns: self.probes.smallest_ns(),
             rtts: std::mem::take(&mut self.probes.answered),
             packets,

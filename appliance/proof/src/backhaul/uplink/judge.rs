@@ -37,28 +37,41 @@ pub(in super::super) fn wrong(
     if report.response != commit.message.response {
         return Some("is about another commitment".into());
     }
-    if let Err(why) = round_trips(report, found) {
-        return Some(why);
+    let span = span_us(terms);
+    if report.window_us != span {
+        return Some(format!(
+            "the terms give {span} us, {} us said",
+            report.window_us
+        ));
     }
-    let longest = found.echoes.iter().flatten().map(|(_, ns)| *ns).max();
-    let span = span_us(terms, longest.unwrap_or(0));
-    // Longer than the echoes show: of probes that nobody answered only the challenger knows.
-    (report.window_us < span)
-        .then(|| format!("its echoes show {span} us, {} us said", report.window_us))
+    round_trips(report, found).err()
 }
 
-/// What the prover says it sent, against what came at most. A prover that did not send enough cannot be told from a
-/// host that could not: nothing is said then.
-pub(in super::super) fn tried(record: &Record, packets: &[u64], silent: usize) -> Option<Tried> {
+/// What the prover says it sent, against what came at most once the seeds were there and queues full: after the first
+/// sub-interval. A prover that did not send enough cannot be told from a host that could not: nothing is said then,
+/// nor where the duration is short beside `far_ns`, the (f+1)-th longest round trip.
+pub(in super::super) fn tried(
+    record: &Record,
+    reports: &[&Report],
+    silent: usize,
+    far_ns: u64,
+) -> Option<Tried> {
     let terms = &record.notice.message.terms;
     let commit = &record.commit.as_ref()?.message;
-    let window_ns = Window::new(terms, 0).length_ns();
+    let window = Window::new(terms, 0);
+    let settled_ns = window.length_ns() - window.slot_ns;
+    let came = |report: &&Report| {
+        let counts = report.arrivals.iter().flat_map(|a| &a.histogram).skip(1);
+        counts.map(|n| u64::from(*n)).sum()
+    };
+    let packets: Vec<u64> = reports.iter().map(came).collect();
     let flood_ns = u128::from(super::flood_ns(terms)).max(1);
     let bits = 8 * u128::from(terms.packet_bytes) * u128::from(commit.packets);
     let asked = (bits * 1_000_000_000 / flood_ns).min(u128::from(terms.claim_bps));
     let asked_bps = u64::try_from(asked).unwrap_or(u64::MAX);
-    let came_bps = offer::received_at_most(terms, packets, silent, window_ns);
-    let tested = asked * 100 >= u128::from(terms.claim_bps) * u128::from(FAIL_OFFERED_PERCENT);
+    let came_bps = offer::received_at_most(terms, &packets, silent, settled_ns);
+    let tested = terms.is_long_enough(far_ns)
+        && asked * 100 >= u128::from(terms.claim_bps) * u128::from(FAIL_OFFERED_PERCENT);
     Some(Tried {
         slots: OFFER_SLOTS,
         asked_bps,

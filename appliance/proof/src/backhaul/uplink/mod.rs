@@ -4,27 +4,32 @@
 //!  notice, seeds, consent, begun            as towards the prover (SeedCommitment: send to me here)
 //!  probes ⇄ echoes ─► Ready(an echo) ─► Start(T0)
 //!
-//!            T0     settle                                        D    slack
-//!  prover    ├────────┼───── data, r to every challenger ─────────┼──────┤ ─► Commit(sent_i), Reveal
-//!  i counts           ├─ s₁ ─┼─ s₂ ─┼─ s₃ ─┼─ … sub-intervals ───┤                     │
-//!                     └──────── W, the same for everyone ─────────┘        Report ◄──────┘
+//!            T0                                                   D    slack
+//!  i          ├─ seed_i ─►                                         │
+//!  prover     │    ├───────── data, r to i ─────────────────────────┼──────┤ ─► Commit(sent_i), Reveal
+//!  i counts   ├─ s₁ ─┼─ s₂ ─┼─ s₃ ─┼─ … sub-intervals ─────────────┤                      │
+//!             └──────── W, the same for everyone ──────────────────┘         Report ◄──────┘
 //!
-//!  w_i = W + 2δ + the longest round trip of i     c'_i(T) = packets_i if w_i ≤ T, else 0
+//!  w = W + 2δ     c'_i(T) = packets_i if w ≤ T, else 0
 //!  B_g(j) = max over T of 8·L·( Σ c'_i(T) − the j largest ) / T
 //! ```
 //!
-//! **Guarantees.** With at most j faulty, the link carried B_g(j) over some T. *Proof.* Fix T. An honest i with
-//! w_i ≤ T counted its packets in its window of W. Its clock errs by δ at most, and the way behind the link takes at
-//! most a round trip, queues included: they crossed the link within W + 2δ + ρ_i ≤ T, all of them within one such
-//! span, because all windows have one beginning. The faulty sum to at most the j largest. ∎
-//! A prover that serves one challenger after the other gains nothing: what is outside the window is not counted. An
-//! inflated round trip only lowers the figure. Nobody is flooded who has not signed for its address and shown an
-//! echo that was sent there ([`record`]).
+//! **Guarantees.** With at most j faulty, the link carried B_g(j) over some T. *Proof.* Fix T ≥ w. The packets of an
+//! honest i are made from its seed, which nobody else knows before i releases it: not before T0 by its clock. It
+//! counts what is there before T0 + W by the same clock, which errs by δ at most. So whatever it counted crossed the
+//! link between T0 − δ and T0 + W + δ, an interval that is the same for all of them and no longer than T. The faulty
+//! sum to at most the j largest. ∎ Where a packet waited does not matter: hoarded before the link or behind it, it
+//! crossed since T0, and the divisor is all the time since T0, not only that in which it arrived. No round trip is
+//! in it, so that of the prover's echoes none decides. What was made before T0 is not the stream's: `bad_payload`.
+//! A prover that serves one challenger after the other gains nothing: all that is counted crossed in that one
+//! interval. Nobody is flooded who has not signed for its address and shown an echo that was sent there
+//! ([`record`]).
 //!
-//! **Limits.** Bytes may have been made at the link's far end by someone with the prover's session keys. δ is what
-//! the terms grant ([`Terms::clock_bound_ns`]); nobody sees a clock that is further off.
+//! **Limits.** Bytes may have been made at the link's far end by someone with the prover's session keys, to whom it
+//! sends the seeds. δ is what the terms grant ([`Terms::clock_bound_ns`]); nobody sees a clock that is further off.
+//! Until its seed is there and answered nothing comes: a figure reads low by a round trip.
 //!
-//! **Tests.** `tests` runs whole proofs on virtual time.
+//! **Tests.** `tests` runs whole proofs on virtual time; `cargo xtask eval --search`: an adversary that climbs.
 
 pub mod arrivals;
 pub mod challenger;
@@ -54,7 +59,7 @@ const LINGER_NS: u64 = 500_000_000;
 /// The common window of a phase, on each challenger's own clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Its beginning, unix ns: T0 and one sub-interval, in which queues fill.
+    /// Its beginning, unix ns: T0.
     pub from_ns: u64,
     /// A sub-interval, ns.
     pub slot_ns: u64,
@@ -67,10 +72,9 @@ impl Window {
     pub fn new(terms: &Terms, t0_ns: u64) -> Self {
         let slot_ns = SLOT_NS.min(terms.duration_ns() / SLOTS_LEAST);
         Self {
-            from_ns: t0_ns.saturating_add(slot_ns),
+            from_ns: t0_ns,
             slot_ns,
-            // Whole ones, less the first.
-            slots: terms.duration_ns() / slot_ns - 1,
+            slots: terms.duration_ns() / slot_ns,
         }
     }
 
@@ -85,13 +89,9 @@ impl Window {
     }
 }
 
-/// w of a challenger whose longest round trip took so long, µs, rounded up: all that it counted crossed the link
-/// within that time.
-pub fn span_us(terms: &Terms, longest_ns: u64) -> u32 {
-    let window_ns = Window::new(terms, 0).length_ns();
-    let span_ns = window_ns
-        .saturating_add(2 * terms.clock_bound_ns())
-        .saturating_add(longest_ns);
+/// w, µs, rounded up: all that honest challengers counted was made, and crossed the link, within that time.
+pub fn span_us(terms: &Terms) -> u32 {
+    let span_ns = Window::new(terms, 0).length_ns() + 2 * terms.clock_bound_ns();
     u32::try_from(span_ns.div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
@@ -118,9 +118,9 @@ fn packets_in(terms: &Terms, ns: u64) -> u64 {
     u64::try_from(bits.div_ceil(packet)).unwrap_or(u64::MAX)
 }
 
-/// The packets for challenger `index`, which both ends of `key` can make and nobody else: they do not
-/// compress, and the challenger compares them byte by byte.
-pub fn train(notice: &Notice, index: u16, key: SessionKey) -> Train {
-    let seed = key.derive(domain::UPLINK);
+/// The packets for challenger `index`, which both ends of `key` can make once they know its `seed`, and nobody else:
+/// they do not compress, and the challenger compares them byte by byte.
+pub fn train(notice: &Notice, index: u16, key: SessionKey, seed: &[u8; 32]) -> Train {
+    let seed = key.derive(domain::UPLINK, seed);
     Train::new(&seed, &notice.challenge, &notice.beacon, 0, index, key).of_size(notice.terms.size())
 }

@@ -5,33 +5,21 @@ use std::net::SocketAddr;
 
 use plumbline_trust::encoding::Digest;
 use plumbline_trust::identity::{NetworkKey, Signed};
+use plumbline_trust::session::SessionKey;
 
 use super::super::keystream::{self, Train};
 use super::super::messages::{Accounting, Commit, Reveal, Settlement, Statement};
-use super::super::prover::{Opening, Prover, ProverAction};
-use super::{flood_ns, packets_each, train};
+use super::super::prover::{Prover, ProverAction};
+use super::{flood_ns, train};
 
-/// Packets to make for one challenger, before T0.
-pub struct Stream {
-    /// Place in the draw.
-    pub index: u16,
-    /// Makes them.
-    pub train: Train,
-    /// How many.
-    pub packets: u64,
-}
-
-/// What to send to one challenger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What to send to one challenger, from now on.
 pub struct Flood {
-    /// Place in the draw.
-    pub index: u16,
     /// Its data address.
     pub to: SocketAddr,
+    /// Makes its packets.
+    pub train: Train,
     /// r, bit/s at the IP layer.
     pub rate_bps: u64,
-    /// First packet leaves, unix ns: T0.
-    pub start_ns: u64,
     /// Sending ends at the latest, unix ns.
     pub deadline_ns: u64,
 }
@@ -48,43 +36,23 @@ pub struct Sent {
 }
 
 impl Prover {
-    /// The packets to make once the consent is said; answer with [`Prover::made`].
-    pub fn streams(&self, opening: &Opening) -> Vec<Stream> {
+    /// What to send to challenger `index`, whose session key is `key`, now that it has released `seed`: nothing before
+    /// the start, or if that is not the seed it committed itself to, or it is not ready.
+    pub fn released(&self, index: u16, key: &SessionKey, seed: &[u8; 32]) -> Option<Flood> {
+        let at = usize::from(index);
         let notice = &self.record.notice.message;
-        let consented = opening.senders.iter().filter_map(|(index, _)| {
-            let key = opening.keys.get(usize::from(*index))?.clone()?;
-            Some(Stream {
-                index: *index,
-                train: train(notice, *index, key),
-                packets: packets_each(&notice.terms),
-            })
-        });
-        consented.collect()
-    }
-
-    /// The packets are made: from here on the start is possible.
-    pub fn made(&mut self) {
-        self.made = true;
-    }
-
-    /// What to send, once the start is said: to those that consented to it, have shown that they
-    /// receive at their address, and are ready.
-    pub fn floods(&self) -> Vec<Flood> {
-        let (Some(t0_ns), Some(consent)) = (self.t0_ns, &self.record.consent) else {
-            return Vec::new();
-        };
-        let terms = &self.record.notice.message.terms;
-        let to = consent.message.senders.iter().filter_map(|sender| {
-            self.record.ready.get(usize::from(sender.index))?.as_ref()?;
-            Some(Flood {
-                index: sender.index,
-                to: sender.data,
-                rate_bps: terms.offer_each_bps(),
-                start_ns: t0_ns,
-                deadline_ns: t0_ns.saturating_add(flood_ns(terms)),
-            })
-        });
-        to.collect()
+        let senders = &self.record.consent.as_ref()?.message.senders;
+        let sender = senders.iter().find(|s| s.index == index)?;
+        self.record.ready.get(at)?.as_ref()?;
+        if !self.record.seed_opens(at, seed) {
+            return None;
+        }
+        Some(Flood {
+            to: sender.data,
+            train: train(notice, index, key.clone(), seed),
+            rate_bps: notice.terms.offer_each_bps(),
+            deadline_ns: self.t0_ns?.saturating_add(flood_ns(&notice.terms)),
+        })
     }
 
     /// Says what was sent, signed for the record and for the contract.

@@ -19,6 +19,7 @@ use super::super::rtt;
 use super::super::tests::{NoChain, addr, ephemeral, key, near, notice, secrets};
 use super::challenger::{Counted, Counting};
 use super::prover::{Flood, Sent};
+use super::{Window, packets_each};
 
 const MS: u64 = 1_000_000;
 /// One way, ns.
@@ -81,7 +82,8 @@ struct Sim {
     prover: Prover,
     parties: Vec<Party>,
     keys: Vec<Option<SessionKey>>,
-    trains: Vec<(u16, Train)>,
+    /// When the prover could send to each, by its seed.
+    floods: Vec<Option<(u64, Flood)>>,
     armed: bool,
     /// What each party has yet to hear.
     read: Vec<usize>,
@@ -109,7 +111,7 @@ impl Sim {
             prover,
             parties: Vec::new(),
             keys: Vec::new(),
-            trains: Vec::new(),
+            floods: (0..n).map(|_| None).collect(),
             armed: false,
             read: vec![1; n + 1],
         };
@@ -167,10 +169,7 @@ impl Sim {
             match action {
                 ProverAction::Say(s) => self.publish(&s),
                 ProverAction::Open(opening) => {
-                    let streams = self.prover.streams(&opening);
-                    self.trains = streams.into_iter().map(|s| (s.index, s.train)).collect();
                     self.keys = opening.keys;
-                    self.prover.made();
                 }
                 ProverAction::Arm { .. } => self.armed = true,
                 ProverAction::Fail(why) => panic!("{why}"),
@@ -184,7 +183,7 @@ impl Sim {
             match action {
                 ChallengerAction::Say(Statement::Report(report)) => self.report(i, &report),
                 ChallengerAction::Say(s) => self.publish(&s),
-                ChallengerAction::Send(_, bytes) => self.echo(i, &bytes),
+                ChallengerAction::Send(_, bytes) => self.control(i, &bytes),
                 ChallengerAction::Count(counting) => self.parties[i].counting = Some(counting),
                 ChallengerAction::Done => {}
                 ChallengerAction::Fail(why) => panic!("challenger {i}: {why}"),
@@ -222,9 +221,18 @@ impl Sim {
         self.publish(&said);
     }
 
-    fn echo(&mut self, i: usize, bytes: &[u8]) {
-        let header = Header::from_bytes(bytes.try_into().unwrap()).unwrap();
-        assert_eq!(header.kind, Kind::Probe);
+    /// A datagram of challenger i at the prover's control port.
+    fn control(&mut self, i: usize, bytes: &[u8]) {
+        let (head, rest) = bytes.split_first_chunk().unwrap();
+        let header = Header::from_bytes(head).unwrap();
+        if header.kind == Kind::Seed {
+            let (seed, key) = (rest.try_into().unwrap(), self.keys[i].clone().unwrap());
+            assert!(key.check(head));
+            let flood = self.prover.released(header.index, &key, &seed).unwrap();
+            self.floods[i].get_or_insert((self.now + DELAY, flood));
+            return;
+        }
+        assert_eq!((header.kind, rest.len()), (Kind::Probe, 0));
         let index = u16::try_from(i).unwrap();
         let key_i = self.keys[i].as_ref().unwrap();
         let (number, sent) = (header.sequence, header.sent_ns);
@@ -250,18 +258,19 @@ impl Sim {
     }
 
     /// When each packet leaves, to whom, and its number.
-    fn sends(&self, floods: &[Flood]) -> Vec<(u64, usize, u64)> {
+    fn sends(&self) -> Vec<(u64, usize, u64)> {
         let mut sends = Vec::new();
-        for f in floods {
+        for (at, flood) in self.floods.iter().enumerate() {
+            let Some((start_ns, f)) = flood else { continue };
             let step = 8 * 1500 * 1_000_000_000 / (f.rate_bps * self.world.pace_percent / 100);
-            let i = u64::from(f.index);
+            let i = at as u64;
             // As the real pacer: each at random within its slot, or a full queue starves one of them.
             let jitter = |k: u64| {
                 let byte = blake3::hash(&(k * 64 + i).to_le_bytes()).as_bytes()[0];
                 u64::from(byte) * step / 256
             };
-            let all = (0..super::packets_each(&self.world.terms))
-                .map(|k| (f.start_ns + k * step + jitter(k), usize::from(f.index), k));
+            let all = (0..packets_each(&self.world.terms))
+                .map(|k| (start_ns + k * step + jitter(k), at, k));
             sends.extend(all.take_while(|s| s.0 < f.deadline_ns));
         }
         sends.sort_unstable();
@@ -269,8 +278,7 @@ impl Sim {
     }
 
     fn flood(&mut self) {
-        let floods = self.prover.floods();
-        let sends = self.sends(&floods);
+        let sends = self.sends();
         let gap = 8 * 1500 * 1_000_000_000 / self.world.link_bps;
         let mut counts = vec![0; self.parties.len()];
         let mut free = 0;
@@ -281,12 +289,8 @@ impl Sim {
             }
             free = free.max(*at) + gap;
             let mut packet = [0; DATA_LEN];
-            let (_, train) = self
-                .trains
-                .iter_mut()
-                .find(|t| usize::from(t.0) == *i)
-                .unwrap();
-            train.write(*k, &mut packet);
+            let (_, flood) = self.floods[*i].as_mut().unwrap();
+            flood.train.write(*k, &mut packet);
             packet[DATA_LEN - 1] ^= u8::from(self.world.bent);
             let Some(counting) = &mut self.parties[*i].counting else {
                 continue;
@@ -296,7 +300,8 @@ impl Sim {
                 counting.counter.take(&packet, clock);
             }
         }
-        self.now = floods.iter().map(|f| f.deadline_ns).max().unwrap();
+        let ends = self.floods.iter().flatten().map(|(_, f)| f.deadline_ns);
+        self.now = ends.max().unwrap();
         let span_ns = (sends[0].0, sends[sends.len() - 1].0);
         let sent = Sent {
             counts,
@@ -318,7 +323,7 @@ impl Sim {
 
     fn run(mut self) -> Run {
         for _ in 0..20_000 {
-            if self.armed && self.listening() {
+            if self.armed && self.listening() && self.released() {
                 break;
             }
             self.tick_all();
@@ -358,6 +363,14 @@ impl Sim {
         ready
             .zip(&self.parties)
             .all(|(ready, party)| ready.is_none() || party.counting.is_some())
+    }
+
+    /// Everyone who counts has released its seed.
+    fn released(&self) -> bool {
+        let floods = self.floods.iter();
+        floods
+            .zip(&self.parties)
+            .all(|(flood, party)| flood.is_some() == party.counting.is_some())
     }
 }
 
@@ -586,6 +599,7 @@ fn a_report_that_cannot_be_does_not_count() {
     assert_eq!(flags(&claims(most + 1)), ["V5"]);
     assert_eq!(flags(&|report| report.packets += 1), ["V5"]);
     assert_eq!(flags(&|report| report.window_us -= 1), ["V5"]);
+    assert_eq!(flags(&|report| report.window_us += 1), ["V5"]);
     assert_eq!(flags(&|report| report.sent_first_ns += 1), ["V5"]);
     assert_eq!(flags(&|report| report.rho_ns -= 1), ["V5"]);
     assert_eq!(flags(&|report| report.response[0] ^= 1), ["V5"]);
@@ -599,6 +613,110 @@ fn a_report_that_cannot_be_does_not_count() {
         flags(&|report| report.clock_error_ns = error + 1),
         ["ClockError"]
     );
+}
+
+/// A session that has started, everybody listening, T0 still ahead; and its T0.
+fn before_t0() -> (Sim, u64) {
+    let mut sim = Sim::new(World::new(CLAIM));
+    while !(sim.armed && sim.listening()) {
+        sim.tick_all();
+    }
+    let t0_ns = sim.prover.t0_ns.unwrap();
+    assert!(sim.now < t0_ns && sim.floods.iter().all(Option::is_none));
+    (sim, t0_ns)
+}
+
+/// Hoarded behind the link since before T0, by a prover that makes them of all that it knows then.
+#[test]
+fn packets_made_before_t0_do_not_count() {
+    let (mut sim, t0_ns) = before_t0();
+    let notice = sim.prover.record().notice.message.clone();
+    let hash = sim.prover.record().seeds[0]
+        .as_ref()
+        .unwrap()
+        .message
+        .seed_hash;
+    let key = sim.keys[0].clone().unwrap();
+    let known: [Vec<u8>; 3] = [Vec::new(), vec![0; 32], hash.to_vec()];
+    let seed_of_0 = sim.parties[0].machine.seed();
+    let counter = &mut sim.parties[0].counting.as_mut().unwrap().counter;
+    let mut packet = [0; DATA_LEN];
+    for (tried, more) in (1..).zip(known) {
+        let seed = key.derive(plumbline_trust::encoding::domain::UPLINK, &more);
+        let train = Train::new(&seed, &notice.challenge, &notice.beacon, 0, 0, key.clone());
+        train.of_size(notice.terms.size()).write(0, &mut packet);
+        counter.take(&packet, t0_ns + 50 * MS);
+        assert_eq!(counter.counted(), 0);
+        assert_eq!(counter.refused().bad_payload, tried);
+    }
+    // What is made of the seed that T0 brings does, on either side of it by the challenger's clock.
+    let mut train = super::train(&notice, 0, key, &seed_of_0);
+    let window = Window::new(&notice.terms, t0_ns);
+    for (number, at_ns) in (0..).zip([t0_ns - 1, t0_ns, window.until_ns() - 1, window.until_ns()]) {
+        train.write(number, &mut packet);
+        counter.take(&packet, at_ns);
+    }
+    let refused = counter.refused();
+    assert_eq!((counter.counted(), refused.early, refused.late), (2, 1, 1));
+}
+
+#[test]
+fn a_seed_leaves_at_t0_and_again_until_a_packet_of_it_is_here() {
+    let (mut sim, t0_ns) = before_t0();
+    let notice = sim.prover.record().notice.message.clone();
+    let until_ns = Window::new(&notice.terms, t0_ns).until_ns();
+    let gap_ns = super::super::params::PROBE_GAP_NS;
+    let Party { key, machine, .. } = &mut sim.parties[0];
+    let mut leaves = |now_ns: u64| {
+        let actions = machine.tick(key, &NoChain, now_ns);
+        let seeds = actions.iter().filter(|a| match a {
+            ChallengerAction::Send(to, bytes) => {
+                let head = Header::from_bytes(bytes.first_chunk().unwrap()).unwrap();
+                *to == addr(7302) && head.kind == Kind::Seed
+            }
+            _ => false,
+        });
+        (seeds.count(), machine.wake_ns())
+    };
+    assert_eq!(leaves(t0_ns - 1).0, 0);
+    assert_eq!(leaves(t0_ns).0, 1);
+    assert_eq!(leaves(t0_ns + gap_ns - 1), (0, t0_ns + gap_ns));
+    assert_eq!(leaves(t0_ns + gap_ns).0, 1);
+    assert_eq!(leaves(until_ns - 1).0, 1);
+    // Nobody sent a packet: it ends with the window.
+    assert_eq!(leaves(until_ns + gap_ns).0, 0);
+    // Another in its place: one packet ends it.
+    let Party {
+        key,
+        machine,
+        counting,
+    } = &mut sim.parties[1];
+    let mut packet = [0; DATA_LEN];
+    let session = sim.keys[1].clone().unwrap();
+    super::train(&notice, 1, session, &machine.seed()).write(0, &mut packet);
+    let counter = &mut counting.as_mut().unwrap().counter;
+    counter.take(&packet, t0_ns);
+    let sends = |a: &ChallengerAction| matches!(a, ChallengerAction::Send(_, b) if b.len() > 64);
+    assert!(!machine.tick(key, &NoChain, t0_ns).iter().any(sends));
+}
+
+#[test]
+fn the_prover_sends_for_the_committed_seed_alone_and_not_before_its_start() {
+    let (sim, _) = before_t0();
+    let seed = sim.parties[0].machine.seed();
+    let key = sim.keys[0].clone().unwrap();
+    let flood = sim.prover.released(0, &key, &seed).unwrap();
+    assert_eq!(flood.to, addr(8000));
+    let mut bent = seed;
+    bent[31] ^= 1;
+    assert!(sim.prover.released(0, &key, &bent).is_none());
+    assert!(sim.prover.released(1, &key, &seed).is_none(), "another's");
+    assert!(sim.prover.released(5, &key, &seed).is_none(), "nobody's");
+    let mut early = sim.prover;
+    early.t0_ns = None;
+    assert!(early.released(0, &key, &seed).is_none(), "no start");
+    (early.t0_ns, early.record.ready[0]) = (Some(1), None);
+    assert!(early.released(0, &key, &seed).is_none(), "not ready");
 }
 
 #[test]
@@ -687,15 +805,16 @@ fn windows_tile_the_duration() {
             duration_ms,
             ..World::new(1).terms
         };
-        let w = super::Window::new(&terms, 1_000 * MS);
-        (w.from_ns - 1_000 * MS, w.slot_ns, w.slots)
+        let w = Window::new(&terms, 1_000 * MS);
+        assert_eq!(w.from_ns, 1_000 * MS);
+        (w.slot_ns, w.slots)
     };
-    assert_eq!(window(10), (MS, MS, 9));
-    assert_eq!(window(100), (10 * MS, 10 * MS, 9));
-    assert_eq!(window(999), (99_900_000, 99_900_000, 9));
-    assert_eq!(window(1_000), (100 * MS, 100 * MS, 9));
-    assert_eq!(window(1_250), (100 * MS, 100 * MS, 11));
-    assert_eq!(window(10_000), (100 * MS, 100 * MS, 99));
+    assert_eq!(window(10), (MS, 10));
+    assert_eq!(window(100), (10 * MS, 10));
+    assert_eq!(window(999), (99_900_000, 10));
+    assert_eq!(window(1_000), (100 * MS, 10));
+    assert_eq!(window(1_250), (100 * MS, 12));
+    assert_eq!(window(10_000), (100 * MS, 100));
 }
 
 /// One of five keeps a part of what it received to itself, however much.
