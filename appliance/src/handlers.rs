@@ -11,19 +11,20 @@ use plumbline_trust::identity::Address;
 
 use crate::chain::embedded::{self, FollowError, Upstream};
 use crate::chain::rpc::{self, DeployError};
-use crate::chain::{ChainClient, ClientError, EndpointsError};
-use crate::config::{Config, CoordinatorUrl};
+use crate::chain::{ChainClient, ClientError, DeploymentFile, EndpointsError};
+use crate::config::Config;
 use crate::control::client::{Api, ApiError};
 use crate::keyfile::Keys;
 use crate::role::export;
 use crate::role::ledger;
 use crate::role::outcome::units;
 use crate::role::payer::{self, Order, PayError};
+use crate::role::view::{self, ViewError};
 use crate::topology;
-use crate::ui::args::{DeployArgs, Format, MeasureArgs, Until};
+use crate::ui::args::{AskArgs, DeployArgs, Format, MeasureArgs, PinArgs, Until};
 use crate::ui::results::{
     Balance, ChainReplay, ChainStatus, DeploymentView, DisputeView, Done, Draw, EvidenceView,
-    MeasureResult, Participants, Receipt, RequestView, Submitted, VerifyResult,
+    MeasureResult, Participants, PinView, Receipt, RequestView, Submitted, VerifyResult,
 };
 use crate::ui::{Against, CopyWork, Failure, Handlers, Progress, StakeWork};
 use alloy::primitives::{B256, U256};
@@ -87,14 +88,33 @@ impl From<PayError> for Failure {
     }
 }
 
-/// A client that only reads, or acts with `signer`.
-async fn client(url: &CoordinatorUrl, signer: PrivateKeySigner) -> Result<ChainClient, Failure> {
-    let api = Api::new(url.as_str())?;
-    Ok(ChainClient::connect_http(&api.rpc_url(), signer, api.deployment().await?).await?)
+impl From<ViewError> for Failure {
+    fn from(error: ViewError) -> Self {
+        match error {
+            ViewError::Api(e) => e.into(),
+            ViewError::Chain(e) => e.into(),
+        }
+    }
 }
 
-async fn reader(url: &CoordinatorUrl) -> Result<ChainClient, Failure> {
-    client(url, PrivateKeySigner::random()).await
+/// A client that acts with `signer`.
+async fn client(ask: &AskArgs, signer: PrivateKeySigner) -> Result<ChainClient, Failure> {
+    opened(ask, signer, true).await
+}
+
+/// A client that only reads.
+async fn reader(ask: &AskArgs) -> Result<ChainClient, Failure> {
+    opened(ask, PrivateKeySigner::random(), false).await
+}
+
+async fn opened(
+    ask: &AskArgs,
+    signer: PrivateKeySigner,
+    signs: bool,
+) -> Result<ChainClient, Failure> {
+    let view = ask.view.view(&ask.coordinator, signs)?;
+    let api = Api::new(ask.coordinator.as_str())?;
+    Ok(view.open(&api, signer).await?.0)
 }
 
 impl Handlers for Appliance {
@@ -122,9 +142,11 @@ impl Handlers for Appliance {
             deadline: args.deadline,
             faucet: args.faucet,
         };
+        let view = args.view.view(&args.coordinator, true)?;
         let done = async {
             Ok(payer::measure(
                 args.coordinator.as_str(),
+                &view,
                 &keys,
                 &order,
                 args.bundle.as_deref(),
@@ -161,96 +183,69 @@ impl Handlers for Appliance {
 
     fn dispute_make(
         &self,
-        coordinator: &CoordinatorUrl,
+        ask: &AskArgs,
         request: &[u8; 32],
         accused: &Address,
         bundle: Option<Vec<u8>>,
         out: &Path,
     ) -> Result<EvidenceView, Failure> {
         let request = B256::from(*request);
-        block_on(dispute::make(coordinator, request, *accused, bundle, out))
+        block_on(dispute::make(ask, request, *accused, bundle, out))
     }
 
     fn dispute_submit(
         &self,
-        coordinator: &CoordinatorUrl,
+        ask: &AskArgs,
         keys: Keys,
         evidence: &[u8],
         source: &str,
         told: &(dyn Fn(&str) + Sync),
     ) -> Result<Submitted, Failure> {
-        block_on(dispute::submit(coordinator, &keys, evidence, source, told))
+        block_on(dispute::submit(ask, &keys, evidence, source, told))
     }
 
-    fn dispute_show(
-        &self,
-        coordinator: &CoordinatorUrl,
-        id: &[u8; 32],
-    ) -> Result<DisputeView, Failure> {
-        block_on(async { dispute::show(&reader(coordinator).await?, B256::from(*id)).await })
+    fn dispute_show(&self, ask: &AskArgs, id: &[u8; 32]) -> Result<DisputeView, Failure> {
+        block_on(async { dispute::show(&reader(ask).await?, B256::from(*id)).await })
     }
 
-    fn dispute_judge(
-        &self,
-        coordinator: &CoordinatorUrl,
-        keys: Keys,
-        id: &[u8; 32],
-    ) -> Result<Done, Failure> {
-        block_on(dispute::judge(coordinator, &keys, B256::from(*id)))
+    fn dispute_judge(&self, ask: &AskArgs, keys: Keys, id: &[u8; 32]) -> Result<Done, Failure> {
+        block_on(dispute::judge(ask, &keys, B256::from(*id)))
     }
 
-    fn dispute_advance(
-        &self,
-        coordinator: &CoordinatorUrl,
-        keys: Keys,
-        id: &[u8; 32],
-    ) -> Result<Done, Failure> {
-        block_on(dispute::advance(coordinator, &keys, B256::from(*id)))
+    fn dispute_advance(&self, ask: &AskArgs, keys: Keys, id: &[u8; 32]) -> Result<Done, Failure> {
+        block_on(dispute::advance(ask, &keys, B256::from(*id)))
     }
 
-    fn stake(
-        &self,
-        coordinator: &CoordinatorUrl,
-        keys: Keys,
-        work: StakeWork,
-    ) -> Result<Done, Failure> {
-        block_on(dispute::stake(coordinator, &keys, work))
+    fn stake(&self, ask: &AskArgs, keys: Keys, work: StakeWork) -> Result<Done, Failure> {
+        block_on(dispute::stake(ask, &keys, work))
     }
 
-    fn chain_status(&self, coordinator: &CoordinatorUrl) -> Result<ChainStatus, Failure> {
-        block_on(async { Ok(ledger::status(&reader(coordinator).await?).await?) })
+    fn chain_status(&self, ask: &AskArgs) -> Result<ChainStatus, Failure> {
+        block_on(async { Ok(ledger::status(&reader(ask).await?).await?) })
     }
 
-    fn chain_participants(&self, coordinator: &CoordinatorUrl) -> Result<Participants, Failure> {
-        block_on(async { Ok(ledger::participants(&reader(coordinator).await?).await?) })
+    fn chain_participants(&self, ask: &AskArgs) -> Result<Participants, Failure> {
+        block_on(async { Ok(ledger::participants(&reader(ask).await?).await?) })
     }
 
-    fn chain_request(
-        &self,
-        coordinator: &CoordinatorUrl,
-        id: &[u8; 32],
-    ) -> Result<RequestView, Failure> {
-        block_on(async { Ok(ledger::request(&reader(coordinator).await?, B256::from(*id)).await?) })
+    fn chain_request(&self, ask: &AskArgs, id: &[u8; 32]) -> Result<RequestView, Failure> {
+        block_on(async { Ok(ledger::request(&reader(ask).await?, B256::from(*id)).await?) })
     }
 
-    fn chain_draw(&self, coordinator: &CoordinatorUrl, id: &[u8; 32]) -> Result<Draw, Failure> {
+    fn chain_draw(&self, ask: &AskArgs, id: &[u8; 32]) -> Result<Draw, Failure> {
         block_on(async {
-            let draw = ledger::draw(&reader(coordinator).await?, B256::from(*id)).await?;
+            let draw = ledger::draw(&reader(ask).await?, B256::from(*id)).await?;
             draw.ok_or_else(|| Failure::refused("nobody is drawn for this request or case (yet)"))
         })
     }
 
-    fn chain_balance(
-        &self,
-        coordinator: &CoordinatorUrl,
-        address: &Address,
-    ) -> Result<Balance, Failure> {
-        block_on(async { Ok(ledger::balance(&reader(coordinator).await?, *address).await?) })
+    fn chain_balance(&self, ask: &AskArgs, address: &Address) -> Result<Balance, Failure> {
+        block_on(async { Ok(ledger::balance(&reader(ask).await?, *address).await?) })
     }
 
-    fn chain_withdraw(&self, coordinator: &CoordinatorUrl, keys: Keys) -> Result<Receipt, Failure> {
+    fn chain_withdraw(&self, ask: &AskArgs, keys: Keys) -> Result<Receipt, Failure> {
         block_on(async {
-            let chain = client(coordinator, keys.signer()).await?;
+            let chain = client(ask, keys.signer()).await?;
             let owed = chain.owed(chain.address()).await?;
             if owed.is_zero() {
                 return Ok(Receipt {
@@ -272,14 +267,9 @@ impl Handlers for Appliance {
         })
     }
 
-    fn chain_faucet(
-        &self,
-        coordinator: &CoordinatorUrl,
-        keys: Keys,
-        amount: u128,
-    ) -> Result<Receipt, Failure> {
+    fn chain_faucet(&self, ask: &AskArgs, keys: Keys, amount: u128) -> Result<Receipt, Failure> {
         block_on(async {
-            let chain = client(coordinator, keys.signer()).await?;
+            let chain = client(ask, keys.signer()).await?;
             let sent = chain.mint_lab(chain.address(), U256::from(amount)).await?;
             Ok(Receipt {
                 address: keys.address(),
@@ -292,21 +282,9 @@ impl Handlers for Appliance {
     }
 
     fn chain_deploy(&self, args: &DeployArgs, keys: Keys) -> Result<DeploymentView, Failure> {
-        let unwritten = |path: &Path, why: String| {
-            Failure::usage(format!(
-                "--out {}: {why}; allowed: a new file in an existing directory",
-                path.display()
-            ))
-        };
         // Before any gas is paid.
         if let Some(out) = &args.out {
-            let parent = out.parent().filter(|p| !p.as_os_str().is_empty());
-            if out.exists() {
-                return Err(unwritten(out, "there is something already".into()));
-            }
-            if parent.is_some_and(|p| !p.is_dir()) {
-                return Err(unwritten(out, "there is no such directory".into()));
-            }
+            fresh(out)?;
         }
         let told = |line: &str| eprintln!("▸ {line}");
         let chosen = rpc::Chosen {
@@ -319,19 +297,33 @@ impl Handlers for Appliance {
                 .await
                 .map_err(Failure::from)
         })?;
-        let file = rpc::DeploymentFile {
-            deployment: done.deployment,
-            block: done.first_block,
-        };
-        let text = serde_json::to_string_pretty(&file).map_err(Failure::chain)?;
         if let Some(out) = &args.out {
-            std::fs::write(out, text + "\n").map_err(|e| unwritten(out, e.to_string()))?;
+            done.file.write(out).map_err(|why| unwritten(out, &why))?;
         }
         Ok(DeploymentView {
             deployer: done.deployer.to_string(),
-            deployment: done.deployment,
+            deployment: done.file.deployment,
             block: done.block,
             gas_used: done.steps.iter().map(|(_, _, gas)| gas).sum(),
+        })
+    }
+
+    fn chain_pin(&self, args: &PinArgs) -> Result<PinView, Failure> {
+        fresh(&args.out)?;
+        let known = args.deployment.as_deref().map(DeploymentFile::read);
+        let known = known
+            .transpose()
+            .map_err(|why| Failure::usage(format!("--deployment {why}")))?;
+        let url = args.url.as_ref();
+        let api = url.map(|url| Api::new(url.as_str())).transpose()?;
+        let shown = block_on(async { Ok(view::shown(api.as_ref(), &args.rpc, known).await?) });
+        let pinned = shown?;
+        let written = pinned.write(&args.out);
+        written.map_err(|why| unwritten(&args.out, &why))?;
+        Ok(PinView {
+            file: args.out.display().to_string(),
+            fingerprint: pinned.fingerprint().to_string(),
+            pinned,
         })
     }
 
@@ -403,6 +395,25 @@ impl Handlers for Appliance {
             }),
         }
     }
+}
+
+/// Refused before anything is asked or paid.
+fn fresh(out: &Path) -> Result<(), Failure> {
+    let parent = out.parent().filter(|p| !p.as_os_str().is_empty());
+    if out.exists() {
+        return Err(unwritten(out, "there is something already"));
+    }
+    if parent.is_some_and(|p| !p.is_dir()) {
+        return Err(unwritten(out, "there is no such directory"));
+    }
+    Ok(())
+}
+
+fn unwritten(out: &Path, why: &str) -> Failure {
+    Failure::usage(format!(
+        "--out {}: {why}; allowed: a new file in an existing directory",
+        out.display()
+    ))
 }
 
 /// Enough to tell an export from a chain's file.

@@ -24,8 +24,9 @@ use tokio::task::JoinSet;
 
 use crate::archive::{ARCHIVE_MAX, Archive};
 use crate::chain::client::role as bits;
-use crate::chain::rpc::DeploymentFile;
-use crate::chain::{ChainClient, Embedded, Endpoints, Engine, Genesis, Options, rpc};
+use crate::chain::{
+    ChainClient, DeploymentFile, Embedded, Endpoints, Engine, Genesis, Options, rpc,
+};
 use crate::config::units::{Bytes, Rate};
 use crate::config::{self, Config, PathChoice, Role};
 use crate::control::visitors::Visitors;
@@ -43,6 +44,7 @@ use crate::role::juror::Juror;
 use crate::role::limits::{Budget, Limits};
 use crate::role::node::{self, Joining, Node};
 use crate::role::prover::{Echo, Prover};
+use crate::role::view::View;
 use crate::store::Store;
 use crate::ui::results::{DatapathView, Ready};
 use crate::ui::{Failure, announce};
@@ -134,7 +136,7 @@ async fn serve(
 ) -> Result<(), Failure> {
     let stop = stopped().map_err(|e| Failure::usage(format!("cannot listen for signals: {e}")))?;
     let mut tasks: JoinSet<Failure> = JoinSet::new();
-    let mut api = None;
+    let (mut api, mut chain_view) = (None, None);
     let shown = equipment.as_ref().map(|e| view(e.receiver.info()));
     let up = async {
         let metrics = Arc::new(
@@ -157,7 +159,8 @@ async fn serve(
             // One file, one user: whoever needs it first opens it.
             let journal = journal.map_or_else(|| open_journal(config, &keys), Ok)?;
             let us = (&keys, &journal);
-            take_part(config, part, us, equipment, conduct, &mut tasks).await?;
+            let seen = take_part(config, part, us, equipment, conduct, &mut tasks).await?;
+            chain_view = Some(seen);
         }
         Ok::<(), Failure>(())
     };
@@ -178,6 +181,7 @@ async fn serve(
         roles: config.roles.iter().collect(),
         address: keys.address(),
         api,
+        chain_view,
         datapath: shown,
     })?;
     tokio::select! {
@@ -297,8 +301,8 @@ async fn open_chain(
             Ok((Engine::Embedded(embedded), client, 0))
         }
         config::Engine::Rpc(rpc) => {
-            let DeploymentFile { deployment, block } =
-                read_deployment(&rpc.deployment, part.chain.chain_id)?;
+            let file = read_deployment(&rpc.deployment, part.chain.chain_id)?;
+            let deployment = file.deployment;
             let options = rpc::Options::new(rpc.finality);
             let endpoints = Endpoints::connect(&rpc.endpoints, deployment.chain_id, options)
                 .await
@@ -306,31 +310,27 @@ async fn open_chain(
             let client = ChainClient::connect(&endpoints, keys.signer(), deployment)
                 .await
                 .map_err(|e| reach(e.into()))?;
+            let pinned = client.is_pinned(&file).await;
+            pinned.map_err(|e| reach(e.into()))?;
             let watched = endpoints.clone();
             tasks.spawn(async move {
                 watched.watch().await;
                 Failure::chain("the comparison of the chain's endpoints ended")
             });
-            Ok((Engine::Rpc(endpoints), client, block))
+            Ok((Engine::Rpc(endpoints), client, file.block))
         }
     }
 }
 
 /// Where the contracts are, from the file that `plumbline chain deploy` wrote.
 fn read_deployment(file: &Path, chain_id: u64) -> Result<DeploymentFile, Failure> {
-    let refuse = |why: String| {
-        Failure::usage(format!(
-            "[chain] deployment: {}: {why}; allowed: a file that `plumbline chain deploy --out FILE` wrote",
-            file.display()
-        ))
-    };
-    let text = std::fs::read_to_string(file).map_err(|e| refuse(e.to_string()))?;
-    let deployed: DeploymentFile =
-        serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))?;
+    let refuse = |why: String| Failure::usage(format!("[chain] deployment: {why}"));
+    let deployed = DeploymentFile::read(file).map_err(refuse)?;
     let found = deployed.deployment.chain_id;
     if found != chain_id {
         return Err(refuse(format!(
-            "it is of chain {found}, but chain_id is {chain_id}"
+            "{}: it is of chain {found}, but chain_id is {chain_id}; allowed: a file of that chain",
+            file.display()
         )));
     }
     Ok(deployed)
@@ -354,7 +354,7 @@ fn found_chain(
     .map_err(Failure::chain)
 }
 
-/// Prover, challenger and juror: registration, heartbeats, sessions.
+/// Prover, challenger and juror: registration, heartbeats, sessions. Through whom they see the chain.
 async fn take_part(
     config: &Config,
     part: &config::Node,
@@ -362,11 +362,21 @@ async fn take_part(
     equipment: Option<Equipment>,
     conduct: Arc<dyn Conduct>,
     tasks: &mut JoinSet<Failure>,
-) -> Result<(), Failure> {
-    let node = Node::connect(part.coordinator.as_str(), keys, journal.clone())
+) -> Result<String, Failure> {
+    let pin = part.deployment.as_deref().map(DeploymentFile::read_pin);
+    let view = View {
+        pin: pin
+            .transpose()
+            .map_err(|why| Failure::usage(format!("[node] deployment: {why}")))?,
+        rpc: part.rpc.clone(),
+        finality: part.finality,
+        follow: part.follow.then(|| config.state_dir.join("followed")),
+    };
+    let node = Node::connect(part.coordinator.as_str(), &view, keys, journal.clone())
         .await
         .map_err(reach)?;
     let node = Arc::new(node);
+    let through = node.through.to_string();
     let endpoint = match (&config.prover, &config.challenger) {
         (Some(p), _) => SocketAddr::new(p.address, p.data_port).to_string(),
         (None, Some(c)) => SocketAddr::new(c.address, c.data_port).to_string(),
@@ -474,7 +484,7 @@ async fn take_part(
             Failure::chain("the challenger ended")
         });
     }
-    Ok(())
+    Ok(through)
 }
 
 fn told(role: &str, id: [u8; 32], outcome: Result<(), String>) {

@@ -277,6 +277,43 @@ fn a_coordinator_that_does_not_answer_is_named() {
 }
 
 #[test]
+fn nothing_is_signed_on_the_word_of_a_coordinator_elsewhere() {
+    let (directory, key) = with_key();
+    let prover = format!("0x{}", "11".repeat(20));
+    // A network for documents (RFC 5737): nobody is asked.
+    let ask = ["--coordinator", "http://192.0.2.1:7300", "--key", &key];
+    let measure = ["measure", "--prover", &prover, "--claim", "1gbit"];
+    let words = [
+        "http://192.0.2.1:7300 alone",
+        "--deployment FILE",
+        "--trust-coordinator",
+    ];
+    for verb in [
+        &measure[..],
+        &["stake", "add", "1"],
+        &["chain", "withdraw"],
+        &["dispute", "advance", &format!("0x{}", "22".repeat(32))],
+    ] {
+        refused(&plumbline(&[verb, &ask].concat()), USAGE, &words);
+    }
+    // A file that is none, and one that pins nothing, are named.
+    let file = path(&directory, "pin.json");
+    let pinned = [&measure[..], &ask, &["--deployment", &file]].concat();
+    refused(
+        &plumbline(&pinned),
+        USAGE,
+        &[&file, "No such file", "chain pin"],
+    );
+    std::fs::write(&file, "{}").expect("write");
+    refused(&plumbline(&pinned), USAGE, &[&file, "missing field"]);
+    refused(
+        &plumbline(&["chain", "pin", "--out", "x"]),
+        USAGE,
+        &["--url", "--rpc"],
+    );
+}
+
+#[test]
 fn man_pages_and_completions_are_made() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let pages = path(&directory, "man1");

@@ -10,11 +10,12 @@ pub const DEPTH_MAX: u64 = 10_000;
 pub const FINALIZED: &str = "finalized";
 
 /// When a block counts as settled: nothing is acknowledged before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Finality {
     /// With this many blocks on top of it; 0 where blocks never change, as in the embedded engine.
     Depth(u64),
     /// When the chain's own consensus says `finalized`.
+    #[default]
     Finalized,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   ChainClient ── alloy ──┬── transport ── Embedded      (this process: revm + redb)
-//!     one code path        ├── transport ── Endpoints     (any EVM chain: several nodes, none trusted alone)
+//!     one code path        ├── transport ── Followed      (a coordinator's, executed again here)
+//!                          ├── transport ── Endpoints     (any EVM chain: several nodes, none trusted alone)
 //!                          └── HTTP ─────── a coordinator's /rpc, or one node
 //!   Engine ── what a coordinator runs: either, behind its /rpc and its health check
 //! ```
@@ -17,6 +18,7 @@ pub mod client;
 pub mod embedded;
 mod engine;
 pub mod finality;
+mod pin;
 pub mod rpc;
 pub mod transport;
 
@@ -25,4 +27,5 @@ pub use client::{ChainClient, ClientError, Sent};
 pub use embedded::{ChainError, Effect, Embedded, Fork, Genesis, Move, Options};
 pub use engine::Engine;
 pub use finality::Finality;
+pub use pin::{DeploymentFile, Origin};
 pub use rpc::{Endpoints, EndpointsError};

@@ -8,18 +8,15 @@ use alloy::rpc::json_rpc::{RequestPacket, ResponsePacket};
 use alloy::transports::{TransportError, TransportErrorKind, TransportFut};
 use tower::Service;
 
-use super::embedded::Embedded;
+use super::embedded::{Embedded, Followed};
 
-/// Hands requests to an [`Embedded`] of this process.
+/// Hands requests to a chain of this process.
 #[derive(Clone, Debug)]
-pub struct InProcess(Arc<Embedded>);
-
-impl InProcess {
-    /// A transport to `chain`.
-    #[must_use]
-    pub fn new(chain: Arc<Embedded>) -> Self {
-        Self(chain)
-    }
+pub enum InProcess {
+    /// Made here.
+    Here(Arc<Embedded>),
+    /// Made by somebody else, executed again here.
+    Followed(Arc<Followed>),
 }
 
 impl Service<RequestPacket> for InProcess {
@@ -33,10 +30,16 @@ impl Service<RequestPacket> for InProcess {
     }
 
     fn call(&mut self, request: RequestPacket) -> Self::Future {
-        let chain = Arc::clone(&self.0);
+        let chain = self.clone();
         Box::pin(async move {
             let request = serde_json::to_value(&request).map_err(TransportError::ser_err)?;
-            let answer = chain.rpc(request).await;
+            let answer = match chain {
+                Self::Here(chain) => chain.rpc(request).await,
+                Self::Followed(chain) => {
+                    let answer = chain.rpc(request).await;
+                    answer.map_err(TransportErrorKind::custom)?
+                }
+            };
             serde_json::from_value(answer)
                 .map_err(|e| TransportErrorKind::custom_str(&format!("answer not understood: {e}")))
         })

@@ -137,6 +137,16 @@ impl CoordinatorUrl {
     }
 }
 
+impl CoordinatorUrl {
+    /// Whether it is on this machine, where nobody is between.
+    pub fn is_loopback(&self) -> bool {
+        let uri: Option<http::Uri> = self.0.parse().ok();
+        let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
+        let ip: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+        host == "localhost" || ip.is_some_and(|ip| ip.is_loopback())
+    }
+}
+
 impl fmt::Display for CoordinatorUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -275,6 +285,14 @@ pub struct Chain {
 pub struct Node {
     /// The coordinator it works with.
     pub coordinator: CoordinatorUrl,
+    /// The chain and the contracts that it signs for, resolved; `None` believes the coordinator.
+    pub deployment: Option<PathBuf>,
+    /// Own nodes of that chain.
+    pub rpc: Vec<String>,
+    /// When a block of theirs counts as settled.
+    pub finality: Finality,
+    /// Follow a coordinator's embedded chain into `state_dir`, and read that.
+    pub follow: bool,
     /// Who runs it; challengers of the prover's own operator are not drawn.
     pub operator: Option<String>,
     /// Stake to register with, base units.

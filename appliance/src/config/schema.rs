@@ -67,7 +67,7 @@ pub(super) fn read(r: &mut Reader<'_>, path: &Path) -> Option<Config> {
     // With unreadable roles nothing is known to be missing; what is there is checked all the same.
     let chosen = roles.unwrap_or_default();
     let coordinator = coordinator(r, here, chosen);
-    let node = node(r, chosen);
+    let node = node(r, here, chosen);
     let prover = prover(r, chosen);
     let challenger = challenger(r, chosen);
     if chosen.has(Role::Prover) && chosen.has(Role::Challenger) {
@@ -311,11 +311,35 @@ fn variables(r: &mut Reader<'_>, block_interval: Option<Duration>) -> Option<Par
     })
 }
 
-fn node(r: &mut Reader<'_>, roles: Roles) -> Option<Node> {
+fn node(r: &mut Reader<'_>, here: &Path, roles: Roles) -> Option<Node> {
     let because = roles
         .any_node()
         .then_some("prover, challenger and juror work with a coordinator");
     let coordinator = r.required("node.coordinator", &rules::Coordinator, because);
+    let deployment = r.required("node.deployment", &FilePath, None);
+    let rpc = r.required("node.rpc", &Endpoints, None);
+    let finality = r.or("node.finality", "\"finalized\"", &Settled);
+    let follow = r.or("node.follow", "true", &Flag);
+    let trusted = r.or("node.trust_coordinator", "false", &Flag);
+    if let (Some(coordinator), None, Some(false), true) =
+        (&coordinator, &deployment, trusted, roles.any_node())
+        && !coordinator.is_loopback()
+    {
+        let what = format!(
+            "missing; {coordinator} alone would say which chain and which contracts this node signs for"
+        );
+        let allowed =
+            "a file of `plumbline chain pin --out FILE`, or node.trust_coordinator = true";
+        r.mistake("node.deployment", what, allowed.to_owned());
+    }
+    if rpc.is_some() && deployment.is_none() {
+        let what = "without node.deployment there is nothing to hold the chain's nodes against";
+        r.mistake(
+            "node.rpc",
+            what.to_owned(),
+            "with node.deployment".to_owned(),
+        );
+    }
     let operator = r.or("node.operator", "\"\"", &Operator);
     let stake = r.or("node.stake", "\"1000000\"", &Amount);
     let heartbeat = r.or(
@@ -330,6 +354,10 @@ fn node(r: &mut Reader<'_>, roles: Roles) -> Option<Node> {
     let faucet = r.or("node.faucet", "true", &Flag);
     Some(Node {
         coordinator: coordinator?,
+        deployment: deployment.map(|file| here.join(file)),
+        rpc: rpc.unwrap_or_default(),
+        finality: finality?,
+        follow: follow?,
         operator: operator?,
         stake: stake?,
         heartbeat: heartbeat?,

@@ -8,6 +8,7 @@ roles = ["prover"]
 key = "p.key"
 [node]
 coordinator = "http://10.77.0.2:7300"
+deployment = "pin.json"
 [prover]
 interface = "eth0"
 address = "10.77.9.2"
@@ -59,6 +60,8 @@ fn a_small_prover_file_is_complete() {
     let node = config.node.unwrap();
     assert_eq!((node.stake, node.operator), (1_000_000, None));
     assert_eq!(node.coordinator.as_str(), "http://10.77.0.2:7300");
+    let pin = Path::new("/etc/plumbline/pin.json");
+    assert_eq!((node.deployment.as_deref(), node.follow), (Some(pin), true));
 }
 
 #[test]
@@ -327,9 +330,53 @@ fn the_engine_is_one_word_and_says_what_it_misses() {
     assert!(rpc.deployment.ends_with("d.json"));
     // Who does not coordinate needs no chain.
     let text = file("rpc", "").replace("coordinator", "challenger");
-    let text =
-        text + "[node]\ncoordinator = \"http://a:1\"\n[challenger]\naddress = \"10.0.0.1\"\n";
+    let text = text
+        + "[node]\ncoordinator = \"http://127.0.0.1:1\"\n[challenger]\naddress = \"10.0.0.1\"\n";
     assert!(parse(&text).is_ok());
+}
+
+#[test]
+fn a_node_needs_a_pin_or_says_that_it_does_without() {
+    let pin = "deployment = \"pin.json\"\n";
+    let bare = PROVER.replace(pin, "");
+    assert_eq!(wrong(&bare), ["node.deployment"]);
+    let told = mistakes(&bare).remove(0);
+    for word in [
+        "http://10.77.0.2:7300 alone",
+        "chain pin",
+        "trust_coordinator = true",
+    ] {
+        assert!(
+            told.to_string().contains(word),
+            "{word:?} is not in: {told}"
+        );
+    }
+    let trusting = PROVER.replace(pin, "trust_coordinator = true\n");
+    assert!(parse(&trusting).is_ok());
+    for (host, is_near) in [
+        ("127.0.0.1", true),
+        ("127.9.9.9", true),
+        ("[::1]", true),
+        ("localhost", true),
+        ("128.0.0.1", false),
+        ("localhost.example.org", false),
+        ("[::2]", false),
+    ] {
+        assert_eq!(
+            parse(&bare.replace("10.77.0.2", host)).is_ok(),
+            is_near,
+            "{host}"
+        );
+    }
+    // Own nodes without anything to hold them against.
+    let rpc = trusting.replace("[prover]", "rpc = [\"http://a:1\"]\n[prover]");
+    assert_eq!(wrong(&rpc), ["node.rpc"]);
+    let both = PROVER.replace(pin, &format!("{pin}rpc = [\"http://a:1\"]\nfinality = 3\n"));
+    let node = parse(&both).unwrap().node.unwrap();
+    assert_eq!(
+        (node.rpc, node.finality),
+        (vec!["http://a:1".to_owned()], Finality::Depth(3))
+    );
 }
 
 #[test]
@@ -344,6 +391,7 @@ min_stake = "1000"
 lab_token = false
 [node]
 coordinator = "http://a:1"
+deployment = "pin.json"
 stake = "1099"
 heartbeat = "501ms"
 [prover]

@@ -10,12 +10,12 @@ use plumbline_trust::identity::Address;
 
 use super::client;
 use crate::chain::ChainClient;
-use crate::config::CoordinatorUrl;
 use crate::control::client::Api;
 use crate::journal::Journal;
 use crate::keyfile::Keys;
 use crate::role::dispute::{self, DisputeError, Step};
 use crate::role::juror::{Act, Juror};
+use crate::ui::args::AskArgs;
 use crate::ui::results::{DisputeView, Done, EvidenceView, JurorView, Submitted};
 use crate::ui::{Failure, StakeWork};
 
@@ -63,14 +63,14 @@ pub(super) fn examine(bytes: &[u8]) -> Result<EvidenceView, Failure> {
 }
 
 pub(super) async fn make(
-    coordinator: &CoordinatorUrl,
+    ask: &AskArgs,
     request: B256,
     accused: Address,
     bundle: Option<Vec<u8>>,
     out: &Path,
 ) -> Result<EvidenceView, Failure> {
-    let api = Api::new(coordinator.as_str())?;
-    let chain = super::reader(coordinator).await?;
+    let api = Api::new(ask.coordinator.as_str())?;
+    let chain = super::reader(ask).await?;
     let bundle = match bundle {
         Some(bundle) => bundle,
         None => {
@@ -89,14 +89,14 @@ pub(super) async fn make(
 }
 
 pub(super) async fn submit(
-    coordinator: &CoordinatorUrl,
+    ask: &AskArgs,
     keys: &Keys,
     bytes: &[u8],
     source: &str,
     told: &(dyn Fn(&str) + Sync),
 ) -> Result<Submitted, Failure> {
-    let chain = client(coordinator, keys.signer()).await?;
-    let api = Api::new(coordinator.as_str())?;
+    let chain = client(ask, keys.signer()).await?;
+    let api = Api::new(ask.coordinator.as_str())?;
     let mut salt = [0; 32];
     getrandom::fill(&mut salt)
         .map_err(|e| Failure::usage(format!("the system gave no random bytes: {e}")))?;
@@ -155,14 +155,10 @@ pub(super) async fn show(chain: &ChainClient, id: B256) -> Result<DisputeView, F
     })
 }
 
-pub(super) async fn judge(
-    coordinator: &CoordinatorUrl,
-    keys: &Keys,
-    id: B256,
-) -> Result<Done, Failure> {
+pub(super) async fn judge(ask: &AskArgs, keys: &Keys, id: B256) -> Result<Done, Failure> {
     let juror = Juror {
-        chain: client(coordinator, keys.signer()).await?.into(),
-        api: Api::new(coordinator.as_str())?,
+        chain: client(ask, keys.signer()).await?.into(),
+        api: Api::new(ask.coordinator.as_str())?,
         network: keys.network.clone(),
         // One command signs once; between commands the chain holds what was committed.
         journal: Journal::in_memory(&keys.address()).map_err(Failure::usage)?,
@@ -189,12 +185,8 @@ pub(super) async fn judge(
     })
 }
 
-pub(super) async fn advance(
-    coordinator: &CoordinatorUrl,
-    keys: &Keys,
-    id: B256,
-) -> Result<Done, Failure> {
-    let chain = client(coordinator, keys.signer()).await?;
+pub(super) async fn advance(ask: &AskArgs, keys: &Keys, id: B256) -> Result<Done, Failure> {
+    let chain = client(ask, keys.signer()).await?;
     let (step, detail) = match dispute::advance(&chain, id).await? {
         Step::Drawn => ("drawn", "the jury was drawn".to_owned()),
         Step::Settled => ("settled", "the case is over; conclude next".to_owned()),
@@ -208,12 +200,8 @@ pub(super) async fn advance(
     })
 }
 
-pub(super) async fn stake(
-    coordinator: &CoordinatorUrl,
-    keys: &Keys,
-    work: StakeWork,
-) -> Result<Done, Failure> {
-    let chain = client(coordinator, keys.signer()).await?;
+pub(super) async fn stake(ask: &AskArgs, keys: &Keys, work: StakeWork) -> Result<Done, Failure> {
+    let chain = client(ask, keys.signer()).await?;
     let (step, sent) = match work {
         StakeWork::Add(amount) => {
             let amount = U256::from(amount);

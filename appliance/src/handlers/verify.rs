@@ -29,14 +29,15 @@ pub(super) async fn verify(bytes: &[u8], against: &Against) -> Result<VerifyResu
             beside(&mut compared, "prover", "expectation", prover);
         }
         if let Some(deployment) = &against.deployment {
-            deployed(&mut compared, notice, deployment);
+            deployed(&mut compared, notice, &deployment.deployment);
         }
     }
     let mut chain = ChainOutcome::NotCompared;
-    if let (Some(url), Some(deployment)) = (&against.rpc, against.deployment) {
+    if let (Some(url), Some(pin)) = (&against.rpc, &against.deployment) {
         // A chain is asked first whether it has these contracts: one that answers otherwise is refused in words.
         let reader = PrivateKeySigner::random();
-        let client = ChainClient::connect_http(url, reader, deployment).await?;
+        let client = ChainClient::connect_http(url, reader, pin.deployment).await?;
+        client.is_pinned(pin).await?;
         let reached = on_chain(&mut compared, &verified, &client).await?;
         let differs = compared.iter().any(|c| c.same == Some(false));
         chain = if reached && !differs {

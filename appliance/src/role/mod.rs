@@ -30,3 +30,4 @@ pub mod payer;
 pub mod prover;
 pub mod settle;
 mod uplink;
+pub mod view;

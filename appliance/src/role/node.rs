@@ -24,6 +24,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::ledger;
 use super::settle::Settler;
+use super::view::{Through, View, ViewError};
 use crate::chain::client::{ChainClient, ClientError, Registration, Seeds};
 use crate::clock;
 use crate::config::Role;
@@ -61,6 +62,15 @@ pub enum NodeError {
     Registration(String),
 }
 
+impl From<ViewError> for NodeError {
+    fn from(error: ViewError) -> Self {
+        match error {
+            ViewError::Api(e) => e.into(),
+            ViewError::Chain(e) => e.into(),
+        }
+    }
+}
+
 /// Why a notice is not believed, or not yet.
 #[derive(Debug, thiserror::Error)]
 enum Doubt {
@@ -85,8 +95,10 @@ pub struct Node {
     pub address: String,
     /// The coordinator.
     pub api: Api,
-    /// The chain behind it.
+    /// The chain, as this node sees it itself.
     pub chain: Arc<ChainClient>,
+    /// Through whom.
+    pub through: Through,
     /// What was signed.
     pub journal: Arc<Journal>,
     /// Newest block when this process started: what was asked for up to then is not served.
@@ -120,11 +132,17 @@ pub struct Joining {
 }
 
 impl Node {
-    /// Connects to the coordinator and its chain; waits a while for it to come up.
+    /// Connects to the coordinator, and to the chain as `view` says; waits a while for it to come up. Nothing is
+    /// signed.
     ///
     /// # Errors
-    /// Unreachable after the wait, or not a coordinator.
-    pub async fn connect(url: &str, keys: &Keys, journal: Arc<Journal>) -> Result<Self, NodeError> {
+    /// Unreachable after the wait, not a coordinator, or not of the pinned chain.
+    pub async fn connect(
+        url: &str,
+        view: &View,
+        keys: &Keys,
+        journal: Arc<Journal>,
+    ) -> Result<Self, NodeError> {
         let api = Api::new(url)?;
         let attempt = async {
             loop {
@@ -137,12 +155,19 @@ impl Node {
                 }
             }
         };
-        let deployment = match tokio::time::timeout(JOIN_PATIENCE, attempt).await {
-            Ok(deployment) => deployment?,
-            // The last word is the reason.
-            Err(_) => api.deployment().await?,
-        };
-        let chain = ChainClient::connect_http(&api.rpc_url(), keys.signer(), deployment).await?;
+        if let Ok(told) = tokio::time::timeout(JOIN_PATIENCE, attempt).await {
+            told?;
+        }
+        // After the wait, the last word is the reason.
+        let (chain, through) = view.open(&api, keys.signer()).await?;
+        match &through {
+            Through::Endpoints(_) | Through::Copy(_) => {
+                tracing::info!(%through, "the chain is seen")
+            }
+            Through::Coordinator(_) | Through::Word(_) => {
+                tracing::warn!(%through, "the chain is seen");
+            }
+        }
         let started = chain.latest_block().await?.number;
         Ok(Self {
             network: keys.network.clone(),
@@ -150,6 +175,7 @@ impl Node {
             address: keys.address().to_string(),
             api,
             chain: Arc::new(chain),
+            through,
             journal,
             started,
         })

@@ -83,6 +83,7 @@ pub fn from_evidence(
         datapath: datapath(accounting),
         chain: SettlementView {
             engine: String::new(),
+            view: String::new(),
             conserved: false,
             escrow: 0,
             paid: Vec::new(),
@@ -262,6 +263,7 @@ pub async fn settle(
     }
     document.chain = SettlementView {
         engine: chain.engine().await?,
+        view: String::new(),
         conserved: chain.conserved().await?,
         escrow: units(escrow),
         paid,

@@ -19,6 +19,7 @@ use plumbline_proof::backhaul::params::{Terms, TermsError, USUAL_MTU};
 use plumbline_proof::backhaul::record::Record;
 use plumbline_trust::Address;
 
+use super::view::{View, ViewError};
 use super::{dispute, outcome};
 use crate::chain::client::{ChainClient, ClientError};
 use crate::clock;
@@ -108,12 +109,22 @@ pub enum PayError {
     Save(String, std::io::Error),
 }
 
-/// Asks, waits for the end, verifies, saves.
+impl From<ViewError> for PayError {
+    fn from(error: ViewError) -> Self {
+        match error {
+            ViewError::Api(e) => e.into(),
+            ViewError::Chain(e) => e.into(),
+        }
+    }
+}
+
+/// Asks, waits for the end, verifies, saves. What came of it is what `view` shows, not what the coordinator says.
 ///
 /// # Errors
 /// See [`PayError`]. Whatever was locked is refunded by the contract after the deadline.
 pub async fn measure(
     url: &str,
+    view: &View,
     keys: &Keys,
     order: &Order,
     save: Option<&Path>,
@@ -126,8 +137,7 @@ pub async fn measure(
         url: url.into(),
         why,
     })?;
-    let chain =
-        ChainClient::connect_http(&api.rpc_url(), keys.signer(), api.deployment().await?).await?;
+    let (chain, through) = view.open(&api, keys.signer()).await?;
     let terms = fitted(&chain, order).await?;
     let request = Request {
         payer: chain.address(),
@@ -165,6 +175,7 @@ pub async fn measure(
     progress.stage(Stage::Collect);
     let mut document = collect(&api, &chain, id, save, order.burst_bytes).await?;
     outcome::settle(&chain, id, &mut document).await?;
+    document.chain.view = through.to_string();
     progress.done();
     Ok(document)
 }

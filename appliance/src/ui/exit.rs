@@ -21,7 +21,7 @@ pub enum Exit {
     Refused = 3,
     /// Somebody did not answer.
     Unreachable = 4,
-    /// The chain failed: its store, its engine, or a sum that is not conserved.
+    /// The chain failed: its store, its engine, a sum that is not conserved, or it is not the pinned one.
     Chain = 5,
 }
 
@@ -54,7 +54,7 @@ impl Exit {
             Self::Refused => "The contract or the coordinator refused.",
             Self::Unreachable => "A coordinator or peer did not answer.",
             Self::Chain => {
-                "The chain failed: its store, its engine, or a sum that is not conserved."
+                "The chain failed: its store, its engine, a sum that is not conserved, or it is not the pinned one."
             }
         }
     }

@@ -28,21 +28,21 @@ pub use exit::{Exit, Failure};
 pub use output::{Show, Style, announce};
 pub use progress::{Progress, Silent, Stage, for_terminal};
 
+use crate::chain::DeploymentFile;
 use crate::config::{Config, CoordinatorUrl};
 use crate::keyfile::Keys;
-use args::{Command, DeployArgs, Format, MeasureArgs};
-use plumbline_contracts::Deployment;
+use args::{AskArgs, Command, DeployArgs, Format, MeasureArgs, PinArgs};
 use plumbline_trust::identity::Address;
 use results::{
     Balance, ChainReplay, ChainStatus, DeploymentView, DisputeView, Done, Draw, EvidenceView,
-    MeasureResult, Participants, Receipt, RequestView, Submitted, VerifyResult,
+    MeasureResult, Participants, PinView, Receipt, RequestView, Submitted, VerifyResult,
 };
 
 /// What a bundle is compared with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Against {
     /// Where the contracts are.
-    pub deployment: Option<Deployment>,
+    pub deployment: Option<DeploymentFile>,
     /// A node of their chain.
     pub rpc: Option<String>,
     /// Whose link it must be.
@@ -77,7 +77,7 @@ pub trait Handlers {
     /// Makes evidence of a bundle: the given one, or that which was posted.
     fn dispute_make(
         &self,
-        coordinator: &CoordinatorUrl,
+        ask: &AskArgs,
         request: &[u8; 32],
         accused: &Address,
         bundle: Option<Vec<u8>>,
@@ -86,68 +86,38 @@ pub trait Handlers {
     /// Brings evidence.
     fn dispute_submit(
         &self,
-        coordinator: &CoordinatorUrl,
+        ask: &AskArgs,
         keys: Keys,
         evidence: &[u8],
         source: &str,
         told: &(dyn Fn(&str) + Sync),
     ) -> Result<Submitted, Failure>;
     /// One dispute.
-    fn dispute_show(
-        &self,
-        coordinator: &CoordinatorUrl,
-        id: &[u8; 32],
-    ) -> Result<DisputeView, Failure>;
+    fn dispute_show(&self, ask: &AskArgs, id: &[u8; 32]) -> Result<DisputeView, Failure>;
     /// Votes, if the key's address is a juror.
-    fn dispute_judge(
-        &self,
-        coordinator: &CoordinatorUrl,
-        keys: Keys,
-        id: &[u8; 32],
-    ) -> Result<Done, Failure>;
+    fn dispute_judge(&self, ask: &AskArgs, keys: Keys, id: &[u8; 32]) -> Result<Done, Failure>;
     /// Does what is due and anyone may do.
-    fn dispute_advance(
-        &self,
-        coordinator: &CoordinatorUrl,
-        keys: Keys,
-        id: &[u8; 32],
-    ) -> Result<Done, Failure>;
+    fn dispute_advance(&self, ask: &AskArgs, keys: Keys, id: &[u8; 32]) -> Result<Done, Failure>;
     /// Changes the stake of the key's address.
-    fn stake(
-        &self,
-        coordinator: &CoordinatorUrl,
-        keys: Keys,
-        work: StakeWork,
-    ) -> Result<Done, Failure>;
+    fn stake(&self, ask: &AskArgs, keys: Keys, work: StakeWork) -> Result<Done, Failure>;
     /// Height, totals and contracts of a coordinator's chain.
-    fn chain_status(&self, coordinator: &CoordinatorUrl) -> Result<ChainStatus, Failure>;
+    fn chain_status(&self, ask: &AskArgs) -> Result<ChainStatus, Failure>;
     /// Everybody registered.
-    fn chain_participants(&self, coordinator: &CoordinatorUrl) -> Result<Participants, Failure>;
+    fn chain_participants(&self, ask: &AskArgs) -> Result<Participants, Failure>;
     /// One request.
-    fn chain_request(
-        &self,
-        coordinator: &CoordinatorUrl,
-        id: &[u8; 32],
-    ) -> Result<RequestView, Failure>;
+    fn chain_request(&self, ask: &AskArgs, id: &[u8; 32]) -> Result<RequestView, Failure>;
     /// Who was drawn for a request, and from what.
-    fn chain_draw(&self, coordinator: &CoordinatorUrl, id: &[u8; 32]) -> Result<Draw, Failure>;
+    fn chain_draw(&self, ask: &AskArgs, id: &[u8; 32]) -> Result<Draw, Failure>;
     /// What an address has.
-    fn chain_balance(
-        &self,
-        coordinator: &CoordinatorUrl,
-        address: &Address,
-    ) -> Result<Balance, Failure>;
+    fn chain_balance(&self, ask: &AskArgs, address: &Address) -> Result<Balance, Failure>;
     /// Takes out what is owed to the key's address.
-    fn chain_withdraw(&self, coordinator: &CoordinatorUrl, keys: Keys) -> Result<Receipt, Failure>;
+    fn chain_withdraw(&self, ask: &AskArgs, keys: Keys) -> Result<Receipt, Failure>;
     /// Mints lab tokens to the key's address.
-    fn chain_faucet(
-        &self,
-        coordinator: &CoordinatorUrl,
-        keys: Keys,
-        amount: u128,
-    ) -> Result<Receipt, Failure>;
+    fn chain_faucet(&self, ask: &AskArgs, keys: Keys, amount: u128) -> Result<Receipt, Failure>;
     /// Puts the contracts on a chain.
     fn chain_deploy(&self, args: &DeployArgs, keys: Keys) -> Result<DeploymentView, Failure>;
+    /// Writes down which chain and contracts somebody shows.
+    fn chain_pin(&self, args: &PinArgs) -> Result<PinView, Failure>;
     /// Re-executes a stored chain from its first block.
     fn chain_verify(&self, directory: &Path) -> Result<ChainReplay, Failure>;
     /// Makes another file of a chain; every block of it is executed again.

@@ -444,13 +444,13 @@ async fn a_chain_or_a_token_that_cannot_work_is_refused_before_anything_is_sent(
         .await
         .unwrap();
     let done = deploy(&node.url, key(9), &chosen, &|_| ()).await.unwrap();
-    assert_eq!(done.deployment.token, w.chain.deployment().token);
+    assert_eq!(done.file.deployment.token, w.chain.deployment().token);
     assert!(
         done.steps
             .iter()
             .all(|(what, ..)| !what.contains("LabToken"))
     );
-    assert!(done.first_block <= done.block && done.first_block > 0);
+    assert!(done.file.block <= done.block && done.file.block > 0);
     assert_eq!(
         holder.balance(holder.address()).await.unwrap(),
         U256::from(1_000)

@@ -8,7 +8,7 @@
 //! On anvil: `reorg`: each step undone under way, finality, fees, nonces · `endpoints`: nodes that die,
 //! hang or lie · `faulty`: nodes that are busy, limit, or forget; what a coordinator asks of them. On the embedded engine: `estimator`: the contract's arithmetic against a plain one in Rust ·
 //! `reports`: what a wrong report, or one whose author is convicted, takes with it · `engine`: order, replay, reopening · `power` (on a `platter`), `crash`, `damage`: what may happen to the
-//! file · `keep`: backup and export · `follow`: the same chain elsewhere · `rpc`: the JSON-RPC, in process
+//! file · `keep`: backup and export · `follow`: the same chain elsewhere · `view`: what was pinned, and who shows something else · `rpc`: the JSON-RPC, in process
 //! and over HTTP · `apis`: the same by Ethereum's own examples. What they stand on: `stand`, `world`.
 // Lints let only test functions unwrap; here everything is one, or serves one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -37,4 +37,5 @@ mod reorg;
 mod reports;
 mod rpc;
 mod stand;
+mod view;
 mod world;

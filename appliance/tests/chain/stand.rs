@@ -187,7 +187,7 @@ impl Stand {
         let endpoints = Endpoints::connect(&[url], CHAIN_ID, rpc::Options::new(finality)).await;
         Self::Anvil {
             endpoints: endpoints.unwrap(),
-            deployment: deployed.unwrap().deployment,
+            deployment: deployed.unwrap().file.deployment,
             anvil,
         }
     }

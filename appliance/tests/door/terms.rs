@@ -9,6 +9,7 @@ use plumbline::chain::client::{Registration, role};
 use plumbline::control::client::Api;
 use plumbline::keyfile::Keys;
 use plumbline::role::payer::{self, Order};
+use plumbline::role::view::View;
 use plumbline::ui::Silent;
 use plumbline_contracts::abi::backhaul::IBackhaul::Request;
 use plumbline_proof::backhaul::params::Terms;
@@ -56,7 +57,7 @@ async fn a_request_below_the_terms_is_named_and_not_begun_and_a_payer_locks_noth
         deadline: Duration::from_secs(60),
         faucet: true,
     };
-    let why = payer::measure(&stage.url(), &keys, &order, None, &Silent).await;
+    let why = payer::measure(&stage.url(), &View::default(), &keys, &order, None, &Silent).await;
     let why = why.unwrap_err().to_string();
     assert!(why.contains("coordinator.min_price is 5"), "{why}");
     assert!(why.contains("nothing was locked"), "{why}");

@@ -94,6 +94,7 @@ fn a_challenger_that_dies_after_its_ready_loses_only_its_bond_and_is_in_no_draw_
     assert!(refused.words.contains("plumbline stake add"), "{refused:?}");
     let (key, url) = (stage.cast.key(host), stage.cast.coordinator().to_owned());
     let key = key.display().to_string();
+    let pin = stage.cast.pin().display().to_string();
     let faucet = [
         "chain",
         "faucet",
@@ -103,10 +104,12 @@ fn a_challenger_that_dies_after_its_ready_loses_only_its_bond_and_is_in_no_draw_
         "100",
         "--coordinator",
         &url,
+        "--deployment",
+        &pin,
     ];
     assert_eq!(stage.plumbline(host, &faucet).code, OK);
     let add = ["stake", "add", "100", "--key", &key, "--coordinator", &url];
-    let added = stage.plumbline(host, &add);
+    let added = stage.plumbline(host, &[&add[..], &["--deployment", &pin]].concat());
     assert_eq!(added.code, OK, "{added:?}");
     stage.start(host);
     let outcome = stage.measure(&ASKING.replace("--challengers 4", "--challengers 5"));

@@ -206,8 +206,14 @@ fn an_honest_prover_passes_over_native_xdp_and_every_packet_has_a_fate() {
         .join("evidence.bundle")
         .display()
         .to_string();
-    let asking = format!("--faucet --claim 190mbit --bundle {bundle}");
+    let copy = stage.directory.path().join("copy").display().to_string();
+    let asking = format!("--faucet --claim 190mbit --bundle {bundle} --follow {copy}");
     let document = measured(&mut stage, &asking, ("Pass", OK), LINK);
+    // Everybody saw the chain through a copy of its own, the payer and the nodes.
+    let seen = |view: &Value| view.as_str().is_some_and(|v| v.starts_with("own copy"));
+    assert!(seen(&document["chain"]["view"]), "{}", document["chain"]);
+    let prover = stage.cast.ready(Host::Prover).expect("ready");
+    assert!(seen(&prover["chain_view"]), "{prover}");
     assert_eq!(document["datapath"]["receiver"], "af_xdp");
     assert_eq!(document["datapath"]["xdp_mode"], "native");
     assert_eq!(document["bundle"], bundle.as_str());

@@ -17,6 +17,7 @@ const READY: Duration = Duration::from_secs(20);
 #[track_caller]
 fn measure(stage: &mut Stage, coordinator: &str, prover: &str, more: &[&str]) -> Outcome {
     let key = stage.cast.payer_key().display().to_string();
+    let pin = stage.cast.pin().display().to_string();
     let asked = [
         &[
             "measure",
@@ -27,6 +28,8 @@ fn measure(stage: &mut Stage, coordinator: &str, prover: &str, more: &[&str]) ->
             &key,
             "--prover",
             prover,
+            "--deployment",
+            &pin,
         ],
         more,
     ]
@@ -226,6 +229,34 @@ fn a_daemon_that_cannot_start_says_why_and_leaves_nothing() {
         &[own, ("10.77.2.2", "10.77.9.9")],
     );
     run(&mut stage, Host::Prover, &wrong).refused(USAGE, &["10.77.9.9", "local"]);
+
+    // Another vault than the pinned one: neither a node nor a payer signs anything.
+    let bent = stage.directory.path().join("bent.json");
+    let pin = std::fs::read(stage.cast.pin()).expect("the pin");
+    let mut pin: Value = serde_json::from_slice(&pin).expect("JSON");
+    pin["code"]["vault"] = pin["code"]["token"].clone();
+    std::fs::write(&bent, pin.to_string()).expect("another pin");
+    let sees = ["hash of the vault contract's code", "Nothing was signed"];
+    let host = Host::Challenger(0);
+    let (key, state) = (format!("{host}.key"), format!("state_dir = \"{host}\""));
+    let changes = [
+        (key.as_str(), "other.key"),
+        (state.as_str(), "state_dir = \"other\""),
+        ("pin.json", "bent.json"),
+    ];
+    let wrong = variant(&stage, host, "wrong.toml", &changes);
+    run(&mut stage, host, &wrong).refused(CHAIN, &sees);
+    let bent = bent.display().to_string();
+    let url = stage.cast.coordinator().to_owned();
+    let prover = stage.cast.address(Host::Prover).expect("a prover");
+    let key = stage.cast.payer_key().display().to_string();
+    let whom = ["--coordinator", &url, "--key", &key, "--prover", &prover];
+    let asked = ["--claim", "10mbit", "--faucet", "--deployment", &bent];
+    let words = [&["measure"], &whom[..], &asked].concat();
+    stage
+        .plumbline(Host::Coordinator, &words)
+        .refused(CHAIN, &sees);
+    stage.nothing_is_locked();
 
     // None of this was noticed by those who run.
     let outcome = stage.measure("--faucet --claim 90mbit --challengers 4");

@@ -196,11 +196,12 @@ impl Stage {
     /// One command about the chain, on the coordinator's host.
     #[track_caller]
     pub(crate) fn chain(&mut self, arguments: &[&str]) -> Value {
-        let url = self.cast.coordinator().to_owned();
-        let outcome = self.plumbline(
-            Host::Coordinator,
-            &[&["chain"], arguments, &["--json", "--coordinator", &url]].concat(),
+        let (url, pin) = (
+            self.cast.coordinator().to_owned(),
+            self.cast.pin().display().to_string(),
         );
+        let whom = ["--json", "--coordinator", &url, "--deployment", &pin];
+        let outcome = self.plumbline(Host::Coordinator, &[&["chain"], arguments, &whom].concat());
         assert_eq!(outcome.code, OK, "{outcome:?}");
         outcome.json()
     }

@@ -19,6 +19,7 @@ use plumbline::config::Role;
 use plumbline::journal::Journal;
 use plumbline::keyfile::Keys;
 use plumbline::role::node::{self, Joining, Node};
+use plumbline::role::view::View;
 use plumbline_proof::backhaul::messages::{ChallengeId, Statement};
 use plumbline_proof::backhaul::record::Record;
 use plumbline_trust::Address;
@@ -114,7 +115,9 @@ impl Host {
     ) -> Self {
         let keys = Keys::create(&home.join(format!("{part:?}-{number}.key"))).unwrap();
         let journal = Journal::open(&home.join(format!("{part:?}-{number}")), &keys.address());
-        let node = Node::connect(url, &keys, journal.unwrap()).await.unwrap();
+        let node = Node::connect(url, &View::default(), &keys, journal.unwrap())
+            .await
+            .unwrap();
         let (data, control) = PORTS[part as usize];
         let ip = [10, 20 + part as u8, number, 1];
         let data = SocketAddr::from((ip, data));

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use plumbline::keyfile::Keys;
 use plumbline::role::payer::{self, Order};
+use plumbline::role::view::View;
 use plumbline::ui::Silent;
 use plumbline::ui::results::MeasureResult;
 use plumbline_proof::backhaul::bundle;
@@ -248,7 +249,8 @@ impl Town {
         let (url, key, saved) = (self.url.clone(), file("key"), file("bundle"));
         async move {
             let keys = Keys::create(&key).unwrap();
-            let document = payer::measure(&url, &keys, &order, Some(&saved), &Silent).await;
+            let document =
+                payer::measure(&url, &View::default(), &keys, &order, Some(&saved), &Silent).await;
             let document = document.unwrap_or_else(|e| panic!("{claim:?}: {e}"));
             let bytes = std::fs::read(&saved).unwrap();
             let verified = bundle::verify(&bytes);

@@ -33,6 +33,9 @@ const ANVIL: u16 = 8545;
 /// The chain's id: what a coordinator's configuration says where it says nothing.
 const CHAIN_ID: u64 = 7310;
 
+/// What is pinned, beside the configurations.
+const PIN: &str = "pin.json";
+
 /// Port of the coordinator's API.
 const API: u16 = 7300;
 
@@ -61,9 +64,11 @@ pub enum CastError {
         /// What it said.
         words: String,
     },
-    /// `plumbline chain deploy` did not deploy.
-    #[error("plumbline chain deploy ended with {status}: {words}")]
-    Deploy {
+    /// `plumbline chain deploy` or `chain pin` did not do it.
+    #[error("plumbline {what} ended with {status}: {words}")]
+    Command {
+        /// Which.
+        what: &'static str,
         /// How it ended.
         status: ExitStatus,
         /// What it said.
@@ -119,6 +124,8 @@ pub struct Cast {
     replaced: HashMap<Host, (PathBuf, Vec<String>)>,
     /// The chain, where it is not the coordinator's own; dropped after the daemons.
     chain: Option<Process>,
+    /// Where that is.
+    rpc: Option<String>,
 }
 
 impl Cast {
@@ -136,6 +143,7 @@ impl Cast {
             started: 0,
             replaced: HashMap::new(),
             chain: None,
+            rpc: None,
         };
         cast.new_key(&cast.payer_key())?;
         for host in lab.plan().hosts() {
@@ -215,7 +223,12 @@ impl Cast {
         let (status, _) = deploy.output(READY)?;
         if !status.success() {
             let words = deploy.tail();
-            return Err(CastError::Deploy { status, words });
+            let what = "chain deploy";
+            return Err(CastError::Command {
+                what,
+                status,
+                words,
+            });
         }
         let path = self.config(Host::Coordinator);
         let fail = |source| CastError::File {
@@ -228,7 +241,19 @@ impl Cast {
         self.write(
             Host::Coordinator,
             &text.replace("engine = \"embedded\"\n", &rpc),
-        )
+        )?;
+        // Everybody asks it, not the coordinator.
+        for host in lab.plan().hosts() {
+            if matches!(host, Host::Prover | Host::Challenger(_)) {
+                let path = self.config(host);
+                let fail = |source| CastError::File { path, source };
+                let text = std::fs::read_to_string(self.config(host)).map_err(fail)?;
+                let rpc = format!("[node]\nrpc = [\"{url}\"]\n");
+                self.write(host, &text.replace("[node]\n", &rpc))?;
+            }
+        }
+        self.rpc = Some(url);
+        Ok(())
     }
 
     fn write(&self, host: Host, toml: &str) -> Result<(), CastError> {
@@ -267,7 +292,42 @@ impl Cast {
     /// As [`Self::start_all`].
     pub fn start(&mut self, lab: &Lab, host: Host) -> Result<&Value, CastError> {
         self.launch(lab, host)?;
-        self.await_ready(host)
+        self.await_ready(host)?;
+        if host == Host::Coordinator && !self.pin().exists() {
+            self.write_pin(lab)?;
+        }
+        self.ready(host)
+    }
+
+    /// What nodes and the payer are given out of band: in a lab, what the coordinator shows at its first start.
+    fn write_pin(&self, lab: &Lab) -> Result<(), CastError> {
+        let mut command = lab.command(Host::Coordinator, &self.binary.to_string_lossy());
+        command.args([
+            "chain",
+            "pin",
+            "--json",
+            "--url",
+            &self.coordinator,
+            "--out",
+        ]);
+        command.arg(self.pin());
+        let mut pin = Process::start("pin", command, &self.directory)?;
+        let (status, _) = pin.output(READY)?;
+        if status.success() {
+            return Ok(());
+        }
+        let (what, words) = ("chain pin", pin.tail());
+        Err(CastError::Command {
+            what,
+            status,
+            words,
+        })
+    }
+
+    /// The file in which the chain is pinned.
+    #[must_use]
+    pub fn pin(&self) -> PathBuf {
+        self.directory.join(PIN)
     }
 
     fn launch(&mut self, lab: &Lab, host: Host) -> Result<(), CastError> {
@@ -445,7 +505,12 @@ impl Cast {
         command
             .args(["measure", "--json", "--coordinator", &self.coordinator])
             .args(["--prover", &prover, "--key"])
-            .arg(self.payer_key());
+            .arg(self.payer_key())
+            .arg("--deployment")
+            .arg(self.pin());
+        if let Some(url) = &self.rpc {
+            command.args(["--rpc", url]);
+        }
         Ok(command)
     }
 
@@ -504,6 +569,6 @@ fn coordinator_toml(listen: &str) -> String {
 fn node_toml(role: &str, host: Host, coordinator: &str, operator: &str) -> String {
     format!(
         "roles = [\"{role}\"]\nkey = \"{host}.key\"\nstate_dir = \"{host}\"\n\n\
-         [node]\ncoordinator = \"{coordinator}\"\noperator = \"{operator}\"\nfaucet = true\n\n"
+         [node]\ncoordinator = \"{coordinator}\"\ndeployment = \"{PIN}\"\noperator = \"{operator}\"\nfaucet = true\n\n"
     )
 }

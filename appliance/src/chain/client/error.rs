@@ -6,6 +6,8 @@ use alloy::primitives::{Address, B256};
 use alloy::transports::{RpcError, TransportErrorKind};
 use plumbline_contracts::{Refusal, explain};
 
+use crate::chain::embedded::FollowError;
+use crate::chain::pin::Difference;
 use crate::chain::rpc::EndpointsError;
 
 /// Why a chain did not do what it was asked.
@@ -44,6 +46,14 @@ pub enum ClientError {
         endpoint: String,
         /// What was found and what was expected.
         why: String,
+    },
+    /// Not what was pinned; nothing was signed for it.
+    #[error("{endpoint}: {difference}")]
+    NotPinned {
+        /// Where.
+        endpoint: String,
+        /// In what.
+        difference: Difference,
     },
     /// A contract refused, and said why.
     #[error("{0}")]
@@ -185,6 +195,20 @@ impl ClientError {
         }
     }
 
+    /// Fails with the difference, if there is one.
+    ///
+    /// # Errors
+    /// [`Self::NotPinned`].
+    pub fn unless(endpoint: &str, difference: Option<Difference>) -> Result<(), Self> {
+        let endpoint = endpoint.to_owned();
+        difference.map_or(Ok(()), |difference| {
+            Err(Self::NotPinned {
+                endpoint,
+                difference,
+            })
+        })
+    }
+
     pub(super) fn of(
         endpoint: &str,
         what: &'static str,
@@ -222,6 +246,15 @@ impl ClientError {
                     },
                 }
             }
+            RpcError::Transport(TransportErrorKind::Custom(error)) if error.is::<FollowError>() => {
+                match error.downcast::<FollowError>() {
+                    Ok(told) => (*told).into(),
+                    Err(other) => Self::Unreachable {
+                        endpoint,
+                        why: other.to_string(),
+                    },
+                }
+            }
             RpcError::Transport(kind) => Self::Unreachable {
                 endpoint,
                 why: chained(&kind),
@@ -230,6 +263,27 @@ impl ClientError {
                 endpoint,
                 what,
                 why: other.to_string(),
+            },
+        }
+    }
+}
+
+impl From<FollowError> for ClientError {
+    fn from(error: FollowError) -> Self {
+        match error {
+            FollowError::Unreachable { url, why } => Self::Unreachable { endpoint: url, why },
+            // Busy, or half an answer: it may have a better one later.
+            FollowError::Strange { url, method, why } => Self::Unreachable {
+                endpoint: url,
+                why: format!("{method}: {why}"),
+            },
+            FollowError::NotPinned { url, difference } => Self::NotPinned {
+                endpoint: url,
+                difference,
+            },
+            told => Self::WrongChain {
+                endpoint: "the own copy of the chain".to_owned(),
+                why: told.to_string(),
             },
         }
     }

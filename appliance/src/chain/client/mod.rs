@@ -28,12 +28,13 @@ mod send;
 mod types;
 mod variables;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use alloy::network::Ethereum;
-use alloy::primitives::{Address, Bytes, TxKind};
+use alloy::primitives::{Address, B256, Bytes, TxKind, keccak256};
 use alloy::providers::{Provider, RootProvider};
 use alloy::rpc::client::RpcClient;
 use alloy::rpc::types::{TransactionInput, TransactionRequest};
@@ -44,8 +45,9 @@ use alloy::transports::{RpcError, TransportErrorKind};
 use plumbline_contracts::Deployment;
 use tokio::sync::Mutex;
 
-use super::embedded::Embedded;
+use super::embedded::{Embedded, Followed};
 use super::finality::Finality;
+use super::pin::DeploymentFile;
 use super::rpc::{Endpoints, FINALITY_METHOD, Transport};
 use super::transport::InProcess;
 
@@ -91,7 +93,7 @@ impl ChainClient {
     /// A client of a chain of this process.
     #[must_use]
     pub fn in_process(chain: &Arc<Embedded>, signer: PrivateKeySigner) -> Self {
-        let rpc = RpcClient::new(InProcess::new(Arc::clone(chain)), true);
+        let rpc = RpcClient::new(InProcess::Here(Arc::clone(chain)), true);
         let endpoint = "embedded chain".to_owned();
         Self::new(rpc, signer, chain.deployment(), endpoint)
     }
@@ -113,6 +115,21 @@ impl ChainClient {
             claims: flight::Claims::default(),
             span: AtomicU64::new(history::SPAN),
         }
+    }
+
+    /// A client of a chain that is followed here: its copy is read, its maker takes transactions.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn followed(
+        chain: &Arc<Followed>,
+        signer: PrivateKeySigner,
+        deployment: Deployment,
+    ) -> Result<Self, ClientError> {
+        let rpc = RpcClient::new(InProcess::Followed(Arc::clone(chain)), true);
+        let client = Self::new(rpc, signer, deployment, chain.name());
+        client.check().await?;
+        Ok(client)
     }
 
     /// A client of the chain behind `endpoints`, whose contracts are those of `deployment`.
@@ -191,24 +208,47 @@ impl ChainClient {
 
     /// Whether this is the chain, and these are the contracts.
     pub(super) async fn check(&self) -> Result<(), ClientError> {
-        let wrong = |why: String| ClientError::WrongChain {
-            endpoint: self.endpoint.clone(),
-            why,
-        };
         let found = self
             .ask("the chain id", self.provider.get_chain_id())
             .await?;
         let expected = self.deployment.chain_id;
         if found != expected {
-            return Err(wrong(format!("is chain {found}, not chain {expected}")));
+            return Err(self.wrong(format!("is chain {found}, not chain {expected}")));
         }
+        self.code_hashes().await.map(drop)
+    }
+
+    fn wrong(&self, why: String) -> ClientError {
+        ClientError::WrongChain {
+            endpoint: self.endpoint.clone(),
+            why,
+        }
+    }
+
+    /// Hash of each contract's code, by the contract's name.
+    ///
+    /// # Errors
+    /// One of them is not there, or the chain does not answer.
+    pub async fn code_hashes(&self) -> Result<BTreeMap<String, B256>, ClientError> {
+        let mut all = BTreeMap::new();
         for (name, address) in self.deployment.contracts() {
             let code = async { self.provider.get_code_at(address).await };
-            if self.ask("the code of a contract", code).await?.is_empty() {
-                return Err(wrong(format!("there is no {name} contract at {address}")));
+            let code = self.ask("the code of a contract", code).await?;
+            if code.is_empty() {
+                return Err(self.wrong(format!("there is no {name} contract at {address}")));
             }
+            all.insert(name.to_owned(), keccak256(&code));
         }
-        Ok(())
+        Ok(all)
+    }
+
+    /// Whether the contracts have the code that `pin` has hashes of.
+    ///
+    /// # Errors
+    /// [`ClientError::NotPinned`], or the chain does not answer.
+    pub async fn is_pinned(&self, pin: &DeploymentFile) -> Result<(), ClientError> {
+        let found = self.code_hashes().await?;
+        ClientError::unless(&self.endpoint, pin.differs_in_code(&found))
     }
 
     /// The address that this client acts as.

@@ -125,7 +125,7 @@ pub(super) struct Founder {
     /// Hash of block 0.
     pub(super) chain: B256,
     pub(super) zero: Header,
-    address: Address,
+    pub(super) address: Address,
 }
 
 impl Founder {

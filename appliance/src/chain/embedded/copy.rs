@@ -12,8 +12,10 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use alloy::primitives::B256;
+use plumbline_contracts::Deployment;
 
 use super::disk::{Disk, Founding, Sealed, StoreError};
 use super::export::{Frame, Watch};
@@ -86,7 +88,8 @@ fn failed(path: &Path, why: impl std::fmt::Display) -> CopyError {
 
 /// A copy that grows.
 pub(super) struct Copy {
-    disk: Disk,
+    disk: Arc<Disk>,
+    deployment: Deployment,
     /// Until block 1 is written: the file has no name yet.
     unfounded: Option<(Unfounded, Founding)>,
     founder: audit::Founder,
@@ -103,7 +106,8 @@ impl Copy {
         if path.symlink_metadata().is_err() {
             let (unfounded, database) = Unfounded::make(dir)?;
             return Ok(Self {
-                disk: Disk::new(database),
+                disk: Arc::new(Disk::new(database)),
+                deployment,
                 unfounded: Some((unfounded, founding.clone())),
                 founder,
                 replay: Replay::new(&record, deployment)?,
@@ -123,12 +127,22 @@ impl Copy {
         }
         let replay = Replay::resume(&audit::head(&disk, &stored, &path)?, deployment)?;
         Ok(Self {
-            disk,
+            disk: Arc::new(disk),
+            deployment,
             unfounded: None,
             founder,
             replay,
             pending: Vec::new(),
         })
+    }
+
+    pub(super) fn disk(&self) -> Arc<Disk> {
+        Arc::clone(&self.disk)
+    }
+
+    /// Where the contracts are.
+    pub(super) fn deployment(&self) -> Deployment {
+        self.deployment
     }
 
     pub(super) fn founder(&self) -> &audit::Founder {

@@ -19,7 +19,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use plumbline_contracts::Deployment;
+
 use crate::chain::client::IDLE;
+use crate::chain::pin::{Difference, Origin};
 
 use super::copy::{Copy, CopyError};
 use super::disk::Founding;
@@ -27,7 +30,7 @@ use super::export::{Frame, Watch};
 use super::rpc::MAX_BLOCKS;
 use super::seal::{Equivocation, NoEquivocation, SealBytes, SignedHead};
 use super::verify::{Replayed, VerifyError};
-use super::{ChainError, Embedded, OpenError};
+use super::{ChainError, Embedded, OpenError, audit};
 
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -132,6 +135,14 @@ pub enum FollowError {
         /// Ours.
         ours: u64,
     },
+    /// It is of another chain than the pinned one.
+    #[error("{url}: {difference}")]
+    NotPinned {
+        /// Whom.
+        url: String,
+        /// In what.
+        difference: Difference,
+    },
     /// The evidence is none: this program's error, not the sequencer's.
     #[error("block {number} differs, but: {why}")]
     Evidence {
@@ -175,7 +186,7 @@ impl Upstream {
         }
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match self {
             Self::Here(_) => "embedded chain".to_owned(),
             Self::Http { url, .. } => url.clone(),
@@ -193,21 +204,92 @@ impl Upstream {
             why,
         };
         let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": parameters });
-        let mut answer = match self {
-            Self::Here(chain) => chain.rpc(request).await,
+        let mut answer = self.pass(method, request).await?;
+        if let Some(error) = answer.get("error") {
+            return Err(strange(error["message"].to_string()));
+        }
+        T::deserialize(answer["result"].take()).map_err(|e| strange(e.to_string()))
+    }
+
+    /// Hands a request on, and gives the answer as it is.
+    pub(super) async fn pass(
+        &self,
+        method: &'static str,
+        request: Value,
+    ) -> Result<Value, FollowError> {
+        match self {
+            Self::Here(chain) => Ok(chain.rpc(request).await),
             Self::Http { url, client } => {
                 let bytes = post(client, url, &request).await;
                 let bytes = bytes.map_err(|why| FollowError::Unreachable {
                     url: url.clone(),
                     why,
                 })?;
-                serde_json::from_slice(&bytes).map_err(|e| strange(e.to_string()))?
+                serde_json::from_slice(&bytes).map_err(|e| FollowError::Strange {
+                    url: url.clone(),
+                    method,
+                    why: e.to_string(),
+                })
             }
-        };
-        if let Some(error) = answer.get("error") {
-            return Err(strange(error["message"].to_string()));
         }
-        T::deserialize(answer["result"].take()).map_err(|e| strange(e.to_string()))
+    }
+
+    async fn founder(&self) -> Result<(Founding, audit::Founder, Deployment), FollowError> {
+        let founding = self.founding().await?;
+        let (record, deployment) = audit::parse(&founding, Path::new("the source"))?;
+        let founder = audit::Founder::new(&record, &founding)?;
+        Ok((founding, founder, deployment))
+    }
+
+    /// What the chain was founded on, and where its contracts are, as it says itself; signed by its founder.
+    ///
+    /// # Errors
+    /// It cannot be asked, or has no such record.
+    pub async fn origin(&self) -> Result<(Origin, Deployment), FollowError> {
+        let (_, founder, deployment) = self.founder().await?;
+        let origin = Origin {
+            block: founder.chain,
+            signer: founder.address,
+        };
+        Ok((origin, deployment))
+    }
+
+    /// The founding record, if it is the pinned one.
+    pub(super) async fn founded(
+        &self,
+        pinned: &Origin,
+    ) -> Result<(Founding, audit::Founder), FollowError> {
+        let (founding, founder, _) = self.founder().await?;
+        let differs = |what: &str, found: String, pinned: String| FollowError::NotPinned {
+            url: self.name(),
+            difference: Difference::new(what.to_owned(), found, pinned),
+        };
+        if founder.chain != pinned.block {
+            let [found, pinned] = [founder.chain, pinned.block].map(|b| b.to_string());
+            let what = "the hash of what it was founded on (block 0)";
+            return Err(differs(what, found, pinned));
+        }
+        if founder.address != pinned.signer {
+            let [found, pinned] = [founder.address, pinned.signer].map(|a| a.to_string());
+            return Err(differs("who signs its blocks", found, pinned));
+        }
+        Ok((founding, founder))
+    }
+
+    /// Whether its newest block is signed by who founded the pinned chain.
+    ///
+    /// # Errors
+    /// It is not, or is of another chain, or there is no answer.
+    pub async fn is_founded(&self, pinned: &Origin) -> Result<(), FollowError> {
+        let (_, founder) = self.founded(pinned).await?;
+        let newest = self.signed(None).await?;
+        let newest = newest.ok_or_else(|| FollowError::Strange {
+            url: self.name(),
+            method: "plumbline_signedHead",
+            why: "it has no block".to_owned(),
+        })?;
+        founder.check(newest.number, newest.hash.into(), newest.signature)?;
+        Ok(())
     }
 
     async fn founding(&self) -> Result<Founding, FollowError> {
@@ -286,35 +368,12 @@ pub async fn follow(
     watch: Watch<'_>,
 ) -> Result<Replayed, FollowError> {
     let mut copy = Copy::open(dir, &upstream.founding().await?)?;
+    let most = match until {
+        Until::Height(height) => height,
+        Until::Latest | Until::Stopped => u64::MAX,
+    };
     loop {
-        let newest = compare(upstream, &copy, dir).await?;
-        let target = match until {
-            Until::Height(height) => height.min(newest),
-            Until::Latest | Until::Stopped => newest,
-        };
-        while copy.head().0 < target {
-            let from = copy.head().0 + 1;
-            let most = MAX_BLOCKS.min(target - copy.head().0);
-            let frames = upstream.blocks(from, most).await?;
-            if frames.is_empty() {
-                compare(upstream, &copy, dir).await?;
-                return Err(FollowError::Strange {
-                    url: upstream.name(),
-                    method: "plumbline_blocks",
-                    why: format!("block {from} is not there, though it signed block {newest}"),
-                });
-            }
-            for frame in &frames {
-                if let Err(error) = copy.push(frame) {
-                    // Perhaps it follows another block than ours: then that is what is wrong.
-                    copy.flush()?;
-                    compare(upstream, &copy, dir).await?;
-                    return Err(error.into());
-                }
-                watch(copy.head().0, target);
-            }
-            copy.flush()?;
-        }
+        advance(upstream, &mut copy, dir, most, watch).await?;
         let reached = match until {
             Until::Height(height) => copy.head().0 >= height,
             Until::Latest => true,
@@ -325,6 +384,41 @@ pub async fn follow(
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Takes what the sequencer has and the copy has not, up to the block `most`.
+pub(super) async fn advance(
+    upstream: &Upstream,
+    copy: &mut Copy,
+    dir: &Path,
+    most: u64,
+    watch: Watch<'_>,
+) -> Result<(), FollowError> {
+    let target = compare(upstream, copy, dir).await?.min(most);
+    while copy.head().0 < target {
+        let from = copy.head().0 + 1;
+        let most = MAX_BLOCKS.min(target - copy.head().0);
+        let frames = upstream.blocks(from, most).await?;
+        if frames.is_empty() {
+            compare(upstream, copy, dir).await?;
+            return Err(FollowError::Strange {
+                url: upstream.name(),
+                method: "plumbline_blocks",
+                why: format!("block {from} is not there, though it signed block {target}"),
+            });
+        }
+        for frame in &frames {
+            if let Err(error) = copy.push(frame) {
+                // Perhaps it follows another block than ours: then that is what is wrong.
+                copy.flush()?;
+                compare(upstream, copy, dir).await?;
+                return Err(error.into());
+            }
+            watch(copy.head().0, target);
+        }
+        copy.flush()?;
+    }
+    Ok(())
 }
 
 /// Compares the sequencer's block at our height with ours, and gives the height of its newest.
@@ -343,7 +437,11 @@ async fn compare(upstream: &Upstream, copy: &Copy, dir: &Path) -> Result<u64, Fo
         return Ok(newest.number);
     }
     let at = ours.min(newest.number);
-    let shown = upstream.signed(Some(at)).await?;
+    let shown = if at == newest.number {
+        Some(newest.clone())
+    } else {
+        upstream.signed(Some(at)).await?
+    };
     let shown = shown.ok_or_else(|| strange("a block that it had is gone"))?;
     let shown = founder.check(at, shown.hash.into(), shown.signature)?;
     let kept = copy.signed(at)?;

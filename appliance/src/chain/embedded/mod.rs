@@ -8,6 +8,7 @@
 //!     │                └─ disk        redb: one write transaction a block  ── snapshot
 //!     ├─ verify()  audit  seal        is it what it says, and who signed it
 //!     ├─ export, copy, follow         the same chain elsewhere, executed again
+//!     ├─ followed                     and read there: a node's own view
 //!     └─ file                         the file under it
 //!   Fork                              a chain in memory, by the same rules
 //! ```
@@ -36,6 +37,7 @@ mod execute;
 mod export;
 mod file;
 mod follow;
+mod followed;
 mod fork;
 mod genesis;
 mod message;
@@ -61,6 +63,7 @@ pub use execute::Rules;
 pub use export::{Watch, export, import, is_export, verify_export};
 pub use file::OpenError;
 pub use follow::{FollowError, Until, Upstream, follow};
+pub use followed::Followed;
 pub use fork::{Effect, Fork, Move};
 pub use genesis::Genesis;
 pub use rpc::{MAX_BATCH, MAX_LOG_BLOCKS, MAX_LOGS, MAX_REQUEST_BYTES};
@@ -152,7 +155,8 @@ pub enum ChainError {
 #[derive(Debug)]
 pub struct Embedded {
     // Dropped first, which ends the thread; then the file is closed.
-    sequencer: Sequencer,
+    /// `None` of a chain that is followed.
+    sequencer: Option<Sequencer>,
     disk: Arc<Disk>,
     deployment: Deployment,
     options: Options,
@@ -226,7 +230,7 @@ impl Embedded {
         };
         let sequencer = Sequencer::start(Arc::clone(&disk), deployment, options.clone(), maker)?;
         Ok(Arc::new(Self {
-            sequencer,
+            sequencer: Some(sequencer),
             disk,
             deployment,
             options,
@@ -242,13 +246,13 @@ impl Embedded {
     /// Why the chain takes no more transactions; `None` while it does. For health checks and metrics.
     #[must_use]
     pub fn halted(&self) -> Option<&str> {
-        self.sequencer.halted()
+        self.sequencer.as_ref()?.halted()
     }
 
     /// Transactions that wait for the block after the one that is being made. For metrics.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.sequencer.queued()
+        self.sequencer.as_ref().map_or(0, Sequencer::queued)
     }
 }
 

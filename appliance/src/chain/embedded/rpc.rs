@@ -171,7 +171,12 @@ impl Embedded {
             .await
             .unwrap_or_else(|e| Err(Failure::new(-32603, e.to_string())))?;
         if let Some(transaction) = new {
-            self.sequencer.submit(transaction).await?;
+            let Some(sequencer) = &self.sequencer else {
+                return Err(Failure::refused(
+                    "this is a copy: its maker takes transactions",
+                ));
+            };
+            sequencer.submit(transaction).await?;
         }
         result(&hash)
     }

@@ -7,14 +7,13 @@ use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::SolCall;
 use plumbline_contracts::abi::lab_token::LabToken;
 use plumbline_contracts::deploy::plan_on;
-use plumbline_contracts::{Deployment, Parameters, plan};
-use serde::{Deserialize, Serialize};
+use plumbline_contracts::{Parameters, plan};
 use serde_json::json;
 
 use super::endpoint::Endpoint;
 use super::{ATTEMPT, Endpoints, EndpointsError, Options, probe};
 use crate::chain::finality::Finality;
-use crate::chain::{ChainClient, ClientError};
+use crate::chain::{ChainClient, ClientError, DeploymentFile};
 
 /// Why the contracts are not deployed.
 #[derive(Debug, thiserror::Error)]
@@ -49,26 +48,13 @@ pub enum DeployError {
 /// What a deployment came to.
 #[derive(Clone, Debug)]
 pub struct Deployed {
-    /// Where the contracts are.
-    pub deployment: Deployment,
+    /// Where the contracts are, and what they are.
+    pub file: DeploymentFile,
     /// Who made them.
     pub deployer: Address,
     /// Transactions, in order, with the gas each took.
     pub steps: Vec<(&'static str, B256, u64)>,
-    /// Block of the first one: none of the contracts is in one before.
-    pub first_block: u64,
     /// Block of the last one.
-    pub block: u64,
-}
-
-/// What is written of a deployment, for who uses it.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct DeploymentFile {
-    /// Where the contracts are.
-    #[serde(flatten)]
-    pub deployment: Deployment,
-    /// Block before which there is none of them: where reading the chain begins.
-    #[serde(default)]
     pub block: u64,
 }
 
@@ -132,11 +118,16 @@ pub async fn deploy(
     }
     let astray = |e| DeployError::Astray(Box::new(e));
     last.check().await.map_err(astray)?;
+    let code = last.code_hashes().await.map_err(astray)?;
     Ok(Deployed {
-        deployment: planned.deployment,
+        file: DeploymentFile {
+            deployment: planned.deployment,
+            block: first_block.unwrap_or(block),
+            code,
+            founding: None,
+        },
         deployer,
         steps,
-        first_block: first_block.unwrap_or(block),
         block,
     })
 }

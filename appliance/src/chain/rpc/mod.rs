@@ -32,7 +32,7 @@ use alloy::transports::{TransportError, TransportErrorKind, TransportFut};
 use tower::Service;
 
 pub use agreement::Confirmation;
-pub use deploy::{Chosen, DeployError, Deployed, DeploymentFile, deploy};
+pub use deploy::{Chosen, DeployError, Deployed, deploy};
 pub use forward::FINALITY_METHOD;
 
 use super::finality::Finality;

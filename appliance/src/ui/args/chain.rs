@@ -89,6 +89,10 @@ pub enum ChainCommand {
     /// Makes new ones each time: contracts never change. The key's address pays for gas and owns the
     /// vault.
     Deploy(DeployArgs),
+    /// Write down which chain and contracts somebody shows, for --deployment and node.deployment
+    ///
+    /// Who shows them may lie: compare the fingerprint by another way than the network.
+    Pin(PinArgs),
     /// Re-execute a stored or exported chain from its first block and compare every root
     Verify {
         /// Directory of the chain (a coordinator's state_dir), a backup, or an export
@@ -178,6 +182,27 @@ pub enum Until {
     Latest,
 }
 
+/// `plumbline chain pin`.
+#[derive(Debug, Args)]
+#[group(id = "whom", required = true, multiple = true, args = ["url", "rpc"])]
+pub struct PinArgs {
+    /// Coordinator's API, http://HOST:PORT: it says where the contracts are
+    #[arg(long, value_name = "URL")]
+    pub url: Option<CoordinatorUrl>,
+    /// A node of the chain, read instead of the coordinator; may be repeated
+    #[arg(long, value_name = "URL")]
+    pub rpc: Vec<String>,
+    /// Where the contracts are, of a chain that does not say: a file of `plumbline chain deploy`
+    #[arg(long, value_name = "FILE", requires = "rpc", conflicts_with = "url")]
+    pub deployment: Option<PathBuf>,
+    /// File to write; never overwritten
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// How to write the result.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
 /// `plumbline chain deploy`.
 #[derive(Debug, Args)]
 pub struct DeployArgs {
@@ -247,7 +272,7 @@ impl DeployArgs {
     }
 }
 
-fn finality(text: &str) -> Result<Finality, String> {
+pub(super) fn finality(text: &str) -> Result<Finality, String> {
     let depth = text.parse().ok().filter(|depth| *depth <= DEPTH_MAX);
     match depth {
         Some(depth) => Ok(Finality::Depth(depth)),

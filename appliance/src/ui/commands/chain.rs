@@ -14,27 +14,27 @@ pub(crate) fn execute(
 ) -> Result<Exit, Failure> {
     match args.command {
         ChainCommand::Status { ask } => {
-            let result = handlers.chain_status(&ask.coordinator)?;
+            let result = handlers.chain_status(&ask)?;
             done(&result, ask.output.json, style, result.exit())
         }
         ChainCommand::Participants { ask } => done(
-            &handlers.chain_participants(&ask.coordinator)?,
+            &handlers.chain_participants(&ask)?,
             ask.output.json,
             style,
             Exit::Ok,
         ),
         ChainCommand::Request { id, ask } => done(
-            &handlers.chain_request(&ask.coordinator, &id)?,
+            &handlers.chain_request(&ask, &id)?,
             ask.output.json,
             style,
             Exit::Ok,
         ),
         ChainCommand::Draw { id, ask } => {
-            let result = handlers.chain_draw(&ask.coordinator, &id)?;
+            let result = handlers.chain_draw(&ask, &id)?;
             done(&result, ask.output.json, style, result.exit())
         }
         ChainCommand::Balance { address, ask } => done(
-            &handlers.chain_balance(&ask.coordinator, &address)?,
+            &handlers.chain_balance(&ask, &address)?,
             ask.output.json,
             style,
             Exit::Ok,
@@ -42,7 +42,7 @@ pub(crate) fn execute(
         ChainCommand::Withdraw { key, ask } => {
             let keys = Keys::load(&key)?;
             done(
-                &handlers.chain_withdraw(&ask.coordinator, keys)?,
+                &handlers.chain_withdraw(&ask, keys)?,
                 ask.output.json,
                 style,
                 Exit::Ok,
@@ -51,7 +51,7 @@ pub(crate) fn execute(
         ChainCommand::Faucet { key, amount, ask } => {
             let keys = Keys::load(&key)?;
             done(
-                &handlers.chain_faucet(&ask.coordinator, keys, amount)?,
+                &handlers.chain_faucet(&ask, keys, amount)?,
                 ask.output.json,
                 style,
                 Exit::Ok,
@@ -62,6 +62,10 @@ pub(crate) fn execute(
             let json = args.output.json;
             let result = handlers.chain_deploy(&args, keys)?;
             done(&result, json, style, Exit::Ok)
+        }
+        ChainCommand::Pin(args) => {
+            let result = handlers.chain_pin(&args)?;
+            done(&result, args.output.json, style, Exit::Ok)
         }
         ChainCommand::Verify { directory, output } => {
             let result = handlers.chain_verify(&directory)?;

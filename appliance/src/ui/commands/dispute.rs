@@ -23,8 +23,7 @@ pub(crate) fn execute(
         } => {
             fresh(&out)?;
             let bundle = bundle.map(|path| super::verify::read(&path)).transpose()?;
-            let result =
-                handlers.dispute_make(&ask.coordinator, &request, &accused, bundle, &out)?;
+            let result = handlers.dispute_make(&ask, &request, &accused, bundle, &out)?;
             done(&result, ask.output.json, style, result.exit())
         }
         DisputeCommand::Submit {
@@ -38,7 +37,7 @@ pub(crate) fn execute(
             let progress = for_terminal();
             let told = |words: &str| progress.note(words);
             let result = handlers.dispute_submit(
-                &ask.coordinator,
+                &ask,
                 keys,
                 &bytes,
                 source.as_deref().unwrap_or_default(),
@@ -48,15 +47,15 @@ pub(crate) fn execute(
             done(&result?, ask.output.json, style, Exit::Ok)
         }
         DisputeCommand::Show { id, ask } => {
-            let result = handlers.dispute_show(&ask.coordinator, &id)?;
+            let result = handlers.dispute_show(&ask, &id)?;
             done(&result, ask.output.json, style, Exit::Ok)
         }
         DisputeCommand::Judge { id, key, ask } => {
-            let result = handlers.dispute_judge(&ask.coordinator, Keys::load(&key)?, &id)?;
+            let result = handlers.dispute_judge(&ask, Keys::load(&key)?, &id)?;
             done(&result, ask.output.json, style, Exit::Ok)
         }
         DisputeCommand::Advance { id, key, ask } => {
-            let result = handlers.dispute_advance(&ask.coordinator, Keys::load(&key)?, &id)?;
+            let result = handlers.dispute_advance(&ask, Keys::load(&key)?, &id)?;
             done(&result, ask.output.json, style, Exit::Ok)
         }
     }
@@ -72,7 +71,7 @@ pub(crate) fn stake(
         StakeCommand::Leave { by } => (by, StakeWork::Leave),
         StakeCommand::Reclaim { by } => (by, StakeWork::Reclaim),
     };
-    let result = handlers.stake(&by.ask.coordinator, Keys::load(&by.key)?, work)?;
+    let result = handlers.stake(&by.ask, Keys::load(&by.key)?, work)?;
     done(&result, by.ask.output.json, style, Exit::Ok)
 }
 

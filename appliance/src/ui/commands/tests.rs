@@ -6,9 +6,9 @@ use std::path::Path;
 use clap::Parser as _;
 use plumbline_trust::identity::Address;
 
-use crate::config::{Config, CoordinatorUrl};
+use crate::config::Config;
 use crate::keyfile::Keys;
-use crate::ui::args::{DeployArgs, Format, MeasureArgs};
+use crate::ui::args::{AskArgs, DeployArgs, Format, MeasureArgs, PinArgs};
 use crate::ui::results::*;
 use crate::ui::{Against, Cli, CopyWork, Exit, Failure, Handlers, Progress, StakeWork, execute};
 
@@ -51,7 +51,7 @@ impl Handlers for Refusing {
     }
     fn dispute_make(
         &self,
-        _: &CoordinatorUrl,
+        _: &AskArgs,
         request: &[u8; 32],
         accused: &Address,
         bundle: Option<Vec<u8>>,
@@ -62,7 +62,7 @@ impl Handlers for Refusing {
     }
     fn dispute_submit(
         &self,
-        _: &CoordinatorUrl,
+        _: &AskArgs,
         _: Keys,
         evidence: &[u8],
         source: &str,
@@ -70,41 +70,44 @@ impl Handlers for Refusing {
     ) -> Result<Submitted, Failure> {
         self.refuse(&format!("submit {} bytes, {source:?}", evidence.len()))
     }
-    fn dispute_show(&self, _: &CoordinatorUrl, id: &[u8; 32]) -> Result<DisputeView, Failure> {
+    fn dispute_show(&self, _: &AskArgs, id: &[u8; 32]) -> Result<DisputeView, Failure> {
         self.refuse(&format!("show {}", id[31]))
     }
-    fn dispute_judge(&self, _: &CoordinatorUrl, _: Keys, id: &[u8; 32]) -> Result<Done, Failure> {
+    fn dispute_judge(&self, _: &AskArgs, _: Keys, id: &[u8; 32]) -> Result<Done, Failure> {
         self.refuse(&format!("judge {}", id[31]))
     }
-    fn dispute_advance(&self, _: &CoordinatorUrl, _: Keys, id: &[u8; 32]) -> Result<Done, Failure> {
+    fn dispute_advance(&self, _: &AskArgs, _: Keys, id: &[u8; 32]) -> Result<Done, Failure> {
         self.refuse(&format!("advance {}", id[31]))
     }
-    fn stake(&self, _: &CoordinatorUrl, _: Keys, work: StakeWork) -> Result<Done, Failure> {
+    fn stake(&self, _: &AskArgs, _: Keys, work: StakeWork) -> Result<Done, Failure> {
         self.refuse(&format!("stake {work:?}"))
     }
-    fn chain_status(&self, coordinator: &CoordinatorUrl) -> Result<ChainStatus, Failure> {
-        self.refuse(&format!("status {coordinator}"))
+    fn chain_status(&self, ask: &AskArgs) -> Result<ChainStatus, Failure> {
+        self.refuse(&format!("status {}", ask.coordinator))
     }
-    fn chain_participants(&self, _: &CoordinatorUrl) -> Result<Participants, Failure> {
+    fn chain_participants(&self, _: &AskArgs) -> Result<Participants, Failure> {
         self.refuse("participants")
     }
-    fn chain_request(&self, _: &CoordinatorUrl, id: &[u8; 32]) -> Result<RequestView, Failure> {
+    fn chain_request(&self, _: &AskArgs, id: &[u8; 32]) -> Result<RequestView, Failure> {
         self.refuse(&format!("request {}", id[31]))
     }
-    fn chain_draw(&self, _: &CoordinatorUrl, id: &[u8; 32]) -> Result<Draw, Failure> {
+    fn chain_draw(&self, _: &AskArgs, id: &[u8; 32]) -> Result<Draw, Failure> {
         self.refuse(&format!("draw {}", id[31]))
     }
-    fn chain_balance(&self, _: &CoordinatorUrl, address: &Address) -> Result<Balance, Failure> {
+    fn chain_balance(&self, _: &AskArgs, address: &Address) -> Result<Balance, Failure> {
         self.refuse(&format!("balance {}", address.0[19]))
     }
-    fn chain_withdraw(&self, _: &CoordinatorUrl, _: Keys) -> Result<Receipt, Failure> {
+    fn chain_withdraw(&self, _: &AskArgs, _: Keys) -> Result<Receipt, Failure> {
         self.refuse("withdraw")
     }
-    fn chain_faucet(&self, _: &CoordinatorUrl, _: Keys, amount: u128) -> Result<Receipt, Failure> {
+    fn chain_faucet(&self, _: &AskArgs, _: Keys, amount: u128) -> Result<Receipt, Failure> {
         self.refuse(&format!("faucet {amount}"))
     }
     fn chain_deploy(&self, args: &DeployArgs, _: Keys) -> Result<DeploymentView, Failure> {
         self.refuse(&format!("deploy {} {:?}", args.rpc, args.parameters()?))
+    }
+    fn chain_pin(&self, args: &PinArgs) -> Result<PinView, Failure> {
+        self.refuse(&format!("pin {:?} {:?}", args.url, args.rpc))
     }
     fn chain_verify(&self, directory: &Path) -> Result<ChainReplay, Failure> {
         self.refuse(&format!("replay {}", directory.display()))
@@ -306,6 +309,7 @@ fn every_command_has_its_page_with_the_exit_codes() {
             "plumbline-chain-follow.1",
             "plumbline-chain-import.1",
             "plumbline-chain-participants.1",
+            "plumbline-chain-pin.1",
             "plumbline-chain-request.1",
             "plumbline-chain-restore.1",
             "plumbline-chain-status.1",

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use plumbline_trust::evidence::Evidence;
 
+use crate::chain::DeploymentFile;
 use crate::ui::args::{ExportArgs, VerifyArgs};
 use crate::ui::exit::{Exit, Failure};
 use crate::ui::output::{self, Style};
@@ -39,18 +40,11 @@ pub(crate) fn execute(
 }
 
 fn against(args: &VerifyArgs) -> Result<Against, Failure> {
-    let deployment = args.deployment.as_deref().map(|path| {
-        let refuse = |why: String| {
-            Failure::usage(format!(
-                "--deployment {}: {why}; allowed: a file that `plumbline chain deploy --out` wrote, or what a coordinator's /v1/deployment answers",
-                path.display()
-            ))
-        };
-        let text = std::fs::read_to_string(path).map_err(|e| refuse(e.to_string()))?;
-        serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))
-    });
+    let deployment = args.deployment.as_deref().map(DeploymentFile::read);
     Ok(Against {
-        deployment: deployment.transpose()?,
+        deployment: deployment
+            .transpose()
+            .map_err(|why| Failure::usage(format!("--deployment {why}")))?,
         rpc: args.rpc.clone(),
         prover: args.expect_prover,
     })

@@ -8,6 +8,7 @@ use plumbline_trust::selection::Fate;
 use serde::{Deserialize, Serialize};
 
 use super::decimal;
+use crate::chain::DeploymentFile;
 use crate::ui::exit::Exit;
 use crate::ui::output::{Show, Style, fields, rate, table};
 
@@ -106,6 +107,52 @@ impl Show for DeploymentView {
                 Some(vec![name.clone(), address])
             });
         format!("{head}\n\n{}", table(&["contract", "address"], &[], rows))
+    }
+}
+
+/// What was pinned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinView {
+    /// The file that was written.
+    pub file: String,
+    /// One hash over all that it pins.
+    pub fingerprint: String,
+    /// What it pins.
+    pub pinned: DeploymentFile,
+}
+
+impl Show for PinView {
+    fn render_human(&self, _: Style) -> String {
+        let pinned = &self.pinned;
+        let founding = pinned.founding.map_or_else(
+            || "none: not an embedded chain".to_owned(),
+            |origin| {
+                format!(
+                    "block 0 {}, blocks signed by {}",
+                    origin.block, origin.signer
+                )
+            },
+        );
+        let head = fields(&[
+            ("file", self.file.clone()),
+            ("chain id", pinned.deployment.chain_id.to_string()),
+            ("founding", founding),
+            ("fingerprint", self.fingerprint.clone()),
+        ]);
+        let contracts = pinned.deployment.contracts();
+        let rows = contracts.iter().map(|(name, address)| {
+            let code = pinned.code.get(*name).map(ToString::to_string);
+            vec![
+                (*name).to_owned(),
+                address.to_string(),
+                code.unwrap_or_default(),
+            ]
+        });
+        let all = table(&["contract", "address", "hash of its code"], &[], rows);
+        format!(
+            "{head}\n\n{all}\n\nThis is what was shown, and who showed it may lie. Compare the fingerprint with that of \
+             whoever you trust, by another way than the network."
+        )
     }
 }
 

@@ -209,6 +209,9 @@ pub struct GasView {
 pub struct SettlementView {
     /// Chain engine.
     pub engine: String,
+    /// Through whom the payer saw the chain, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub view: String,
     /// Whether all buckets sum to what is held.
     pub conserved: bool,
     /// Base units that were locked.
@@ -397,6 +400,7 @@ impl MeasureResult {
                     self.state, self.chain.escrow, self.chain.engine
                 ),
             ),
+            ("chain seen through", self.chain.view.clone()),
             ("evidence", format!("{saved}, BLAKE3 {}", self.bundle_hash)),
         ])
     }
@@ -542,7 +546,7 @@ mod tests {
             "commit_latency_ns": 80_000,
             "datapath": {"receiver": "af_xdp", "xdp_mode": "native", "umem": "copy", "timestamps": "xdp-tai",
                 "fallback_reasons": ["veth has no zero-copy"]},
-            "chain": {"engine": "embedded", "conserved": true, "escrow": "340282366920938463463374607431768211455",
+            "chain": {"engine": "embedded", "view": "own copy", "conserved": true, "escrow": "340282366920938463463374607431768211455",
                 "paid": [{"to": address, "amount": "3000000000", "role": "challenger"}],
                 "gas": {"request": 1, "select": 2, "begin": 3, "report": 4, "finalize": 5}},
             "bundle": null, "bundle_hash": "33".repeat(32)

@@ -10,7 +10,7 @@ mod verify;
 
 pub use chain::{
     Balance, ChainReplay, ChainStatus, DeploymentView, Draw, LookView, ParticipantView,
-    Participants, Receipt, RequestView,
+    Participants, PinView, Receipt, RequestView,
 };
 pub use dispute::{DisputeView, Done, EvidenceView, JurorView, Submitted};
 pub use key::KeyResult;

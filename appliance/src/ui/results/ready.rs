@@ -17,6 +17,9 @@ pub struct Ready {
     pub address: Address,
     /// Base URL of the HTTP API, if there is one.
     pub api: Option<String>,
+    /// Through whom a node sees the chain, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain_view: Option<String>,
     /// Receive path, if there is one.
     pub datapath: Option<DatapathView>,
 }
