@@ -217,18 +217,24 @@ impl Cast {
             let words = deploy.tail();
             return Err(CastError::Deploy { status, words });
         }
-        let path = self.config(Host::Coordinator);
-        let fail = |source| CastError::File {
-            path: path.clone(),
-            source,
-        };
-        let text = std::fs::read_to_string(&path).map_err(fail)?;
         let rpc =
             format!("engine = \"rpc\"\nrpc = [\"{url}\"]\ndeployment = \"deployment.json\"\n");
-        self.write(
-            Host::Coordinator,
-            &text.replace("engine = \"embedded\"\n", &rpc),
-        )
+        self.rewrite(Host::Coordinator, "engine = \"embedded\"\n", &rpc)
+    }
+
+    /// From its next start on, the coordinator speaks TLS with a certificate of its own, which everybody pins.
+    ///
+    /// # Errors
+    /// [`CastError::File`].
+    pub fn encrypt(&self) -> Result<(), CastError> {
+        self.rewrite(Host::Coordinator, PLAIN, "tls = \"generated\"")
+    }
+
+    fn rewrite(&self, host: Host, from: &str, to: &str) -> Result<(), CastError> {
+        let path = self.config(host);
+        let text = std::fs::read_to_string(&path);
+        let text = text.map_err(|source| CastError::File { path, source })?;
+        self.write(host, &text.replace(from, to))
     }
 
     fn write(&self, host: Host, toml: &str) -> Result<(), CastError> {
@@ -247,12 +253,18 @@ impl Cast {
     /// # Errors
     /// A daemon could not be started, ended, or was not ready in time: with the end of its log.
     pub fn start_all(&mut self, lab: &Lab) -> Result<(), CastError> {
-        self.start(lab, Host::Coordinator)?;
+        let ready = self.start(lab, Host::Coordinator)?;
+        let told = ready["api"].as_str().unwrap_or_default().to_owned();
         let others: Vec<Host> = lab
             .plan()
             .hosts()
             .filter(|host| matches!(host, Host::Prover | Host::Challenger(_)))
             .collect();
+        // With the hash of a certificate, if it made one.
+        for host in &others {
+            self.rewrite(*host, &self.coordinator, &told)?;
+        }
+        self.coordinator = told;
         for host in &others {
             self.launch(lab, *host)?;
         }
@@ -494,10 +506,13 @@ fn name(host: Host) -> String {
     }
 }
 
+/// What the coordinator's configuration says of TLS.
+const PLAIN: &str = "tls = \"none\"";
+
 fn coordinator_toml(listen: &str) -> String {
     format!(
         "roles = [\"coordinator\"]\nkey = \"coordinator.key\"\nstate_dir = \"coordinator\"\n\n\
-         [coordinator]\nlisten = \"{listen}\"\n# One payer asks all day, and every test beside it.\nmax_newcomers_gas_each = 1000000000\nmax_reading_each = \"10s\"\nmax_requests_each = 10000\n\n[chain]\nengine = \"embedded\"\nlab_token = true\n"
+         [coordinator]\nlisten = \"{listen}\"\n{PLAIN}\n# One payer asks all day, and every test beside it.\nmax_newcomers_gas_each = 1000000000\nmax_reading_each = \"10s\"\nmax_requests_each = 10000\n\n[chain]\nengine = \"embedded\"\nlab_token = true\n"
     )
 }
 
