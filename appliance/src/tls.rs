@@ -233,6 +233,7 @@ impl Shown {
     pub fn generated(directory: &Path, address: IpAddr) -> Result<Self, String> {
         let (certificate, key) = (directory.join("tls.crt"), directory.join("tls.key"));
         if !certificate.exists() {
+            fs::create_dir_all(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
             let pair = rcgen::generate_simple_self_signed([address.to_string()])
                 .map_err(|e| e.to_string())?;
             // The key first: a certificate that is there has one.

@@ -1,7 +1,6 @@
 //! The door with a certificate: whoever pins it is served, and who is shown another one, or none, says nothing.
 
-use plumbline::control::Api;
-use plumbline::control::client::ApiError;
+use plumbline::control::client::{Api, ApiError};
 use plumbline::tls;
 
 use crate::stage::Stage;
