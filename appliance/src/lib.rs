@@ -26,6 +26,7 @@ pub mod privilege;
 pub mod problem;
 pub mod role;
 pub mod store;
+pub mod tls;
 pub mod topology;
 pub mod ui;
 pub mod xsk;

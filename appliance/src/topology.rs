@@ -46,6 +46,7 @@ use crate::role::node::{self, Joining, Node};
 use crate::role::prover::{Echo, Prover};
 use crate::role::view::View;
 use crate::store::Store;
+use crate::tls;
 use crate::ui::results::{DatapathView, Ready};
 use crate::ui::{Failure, announce};
 
@@ -235,12 +236,24 @@ async fn coordinate(
     let url = listener
         .local_addr()
         .map_or_else(|_| part.listen.to_string(), |a| a.to_string());
-    let url = format!("http://{url}");
+    let refused = |why: String| Failure::usage(format!("[coordinator] tls: {why}"));
+    let shown = match &part.tls {
+        config::Tls::None => None,
+        config::Tls::Generated => Some(tls::Shown::generated(&config.state_dir, part.listen.ip())),
+        config::Tls::Files { certificate, key } => Some(tls::Shown::read(certificate, key)),
+    };
+    let shown = shown.transpose().map_err(refused)?;
+    let url = match (&part.url, &shown) {
+        (Some(url), Some(shown)) => format!("{url}#{}", shown.pin),
+        (Some(url), None) => url.to_string(),
+        (None, Some(shown)) => format!("https://{url}#{}", shown.pin),
+        (None, None) => format!("http://{url}"),
+    };
     let (engine, chain, first_block) = open_chain(&config.state_dir, part, keys, tasks).await?;
     let chain = Arc::new(chain);
     let joining = Joining {
         roles: bits::COORDINATOR,
-        operator: None,
+        operator: part.operator.clone(),
         endpoint: url.clone(),
         max_bps: 0,
         stake: part.chain.parameters.min_stake,
@@ -272,7 +285,7 @@ async fn coordinate(
         tracing::warn!(%error, connections = part.limits.connections, "fewer connections than coordinator.max_connections: give the unit LimitNOFILE=");
     }
     tasks.spawn(async move {
-        door::serve(listener, router, visitors).await;
+        door::serve(listener, router, visitors, shown.map(|s| s.acceptor)).await;
         Failure::chain("the HTTP server ended")
     });
     tasks.spawn(async move {

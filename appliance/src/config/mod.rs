@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::chain::Finality;
 use crate::chain::caller::Quota;
 use crate::role::coordinator::Terms;
+use crate::tls;
 
 pub use mistake::{ConfigErrors, Mistake};
 pub use reader::KnownKey;
@@ -42,8 +43,7 @@ use reader::Reader;
 use schema::read;
 
 /// What a coordinator's URL may look like, for messages.
-const URL_FORMS: &str =
-    "http://HOST:PORT without a path (the API speaks plain HTTP; what matters in it is signed)";
+const URL_FORMS: &str = "https://HOST:PORT#sha256=HEX (the certificate's hash, as the coordinator prints it), https://HOST:PORT if an authority certifies it, or http://HOST:PORT, without a path";
 /// Largest file read. A thousand times what a configuration needs, and no way to fill memory.
 const FILE_MAX_BYTES: u64 = 1 << 20;
 
@@ -126,7 +126,7 @@ impl fmt::Display for Roles {
     }
 }
 
-/// Base URL of a coordinator: `http://host:port`, no trailing slash.
+/// Base URL of a coordinator: scheme, host and port, with its certificate's hash if one is pinned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CoordinatorUrl(String);
 
@@ -158,12 +158,23 @@ impl FromStr for CoordinatorUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let refuse = |why: &str| Err(format!("`{text}` {why}; expected {URL_FORMS}"));
-        let uri: http::Uri = match text.parse() {
+        let (bare, pin) = match text.split_once('#') {
+            Some((bare, pin)) => (bare, Some(pin)),
+            None => (text, None),
+        };
+        let uri: http::Uri = match bare.parse() {
             Ok(uri) => uri,
             Err(error) => return refuse(&format!("is not a URL ({error})")),
         };
-        let Some(authority) = uri.authority().filter(|_| uri.scheme_str() == Some("http")) else {
-            return refuse("does not begin with http://");
+        let (scheme, Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return refuse("does not begin with https:// or http://");
+        };
+        let pin = match (scheme, pin.map(tls::Pin::parse)) {
+            (Some("http" | "https"), None) => String::new(),
+            (Some("https"), Some(Ok(pin))) => format!("#{pin}"),
+            (Some("https"), Some(Err(why))) => return refuse(&format!("has no such hash: {why}")),
+            (Some("http"), _) => return refuse("has a certificate's hash, but is no https://"),
+            _ => return refuse("does not begin with https:// or http://"),
         };
         if !matches!(uri.path(), "" | "/")
             || uri.query().is_some()
@@ -173,7 +184,8 @@ impl FromStr for CoordinatorUrl {
         }
         match authority.port_u16() {
             Some(port) if port != 0 && !authority.host().is_empty() => {
-                Ok(Self(format!("http://{authority}")))
+                let scheme = uri.scheme_str().unwrap_or_default();
+                Ok(Self(format!("{scheme}://{authority}{pin}")))
             }
             _ => refuse("has no port from 1 to 65535"),
         }
@@ -246,12 +258,34 @@ pub enum PathChoice {
 pub struct Coordinator {
     /// Where the HTTP API listens.
     pub listen: SocketAddr,
+    /// What others call it by, if not by that address.
+    pub url: Option<CoordinatorUrl>,
+    /// What it shows to callers.
+    pub tls: Tls,
+    /// Who runs it.
+    pub operator: Option<String>,
     /// What the network may ask of it.
     pub limits: Limits,
     /// Which requests it drives.
     pub terms: Terms,
     /// The chain it hosts, or settles on.
     pub chain: Chain,
+}
+
+/// What a coordinator shows to callers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Nothing: plain HTTP.
+    None,
+    /// A certificate that it makes for itself and keeps in `state_dir`.
+    Generated,
+    /// These files.
+    Files {
+        /// Certificate, and those that certify it, in PEM.
+        certificate: PathBuf,
+        /// Its key, in PEM.
+        key: PathBuf,
+    },
 }
 
 /// `[coordinator]`: what the network may ask of its API.

@@ -10,6 +10,7 @@ use toml::de::DeValue;
 use super::units::{self, Bytes, Rate};
 use super::{CoordinatorUrl, Role, Roles};
 use crate::chain::finality::{DEPTH_MAX, FINALIZED, Finality};
+use crate::tls;
 
 /// Most nodes of one chain: each is asked whenever money moves.
 const ENDPOINTS_MAX: usize = 16;
@@ -345,6 +346,23 @@ impl Rule for Coordinator {
     }
 }
 
+/// The same of this coordinator, or "" for where it listens.
+pub(super) struct PublicUrl;
+
+impl Rule for PublicUrl {
+    type Out = Option<CoordinatorUrl>;
+    fn allowed(&self) -> String {
+        "https://HOST:PORT or http://HOST:PORT, or \"\" for the address in coordinator.listen"
+            .into()
+    }
+    fn read(&self, value: &DeValue<'_>) -> Result<Option<CoordinatorUrl>, String> {
+        match string(value)? {
+            "" => Ok(None),
+            text => text.parse().map(Some),
+        }
+    }
+}
+
 /// Nodes of a chain.
 pub(super) struct Endpoints;
 
@@ -365,14 +383,7 @@ impl Rule for Endpoints {
         let mut all = Vec::with_capacity(array.len());
         for item in array {
             let text = string(item.get_ref())?;
-            let uri: http::Uri = text
-                .parse()
-                .map_err(|e| format!("\"{text}\" is not a URL ({e})"))?;
-            if uri.scheme_str() != Some("http") {
-                return Err(format!(
-                    "\"{text}\" does not begin with http:// (put a proxy before a node that speaks TLS)"
-                ));
-            }
+            tls::target(text).map_err(|why| format!("\"{text}\": {why}"))?;
             if all.iter().any(|other| other == text) {
                 return Err(format!(
                     "\"{text}\" is listed twice: it cannot vouch for itself"

@@ -1,5 +1,6 @@
 //! The schema: which keys there are, their defaults and rules, and what may not stand together.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use super::rules::{
 };
 use super::units;
 use super::{
-    Chain, Challenger, Config, Coordinator, Engine, Limits, LogLevel, Node, PathChoice, Prover,
-    Role, Roles, RpcEngine,
+    Chain, Challenger, Config, Coordinator, CoordinatorUrl, Engine, Limits, LogLevel, Node,
+    PathChoice, Prover, Role, Roles, RpcEngine, Tls,
 };
 use crate::chain::caller::Quota;
 use crate::role::coordinator::Terms;
@@ -132,6 +133,9 @@ fn engine(r: &mut Reader<'_>, here: &Path, roles: Roles) -> Option<Engine> {
 
 fn coordinator(r: &mut Reader<'_>, here: &Path, roles: Roles) -> Option<Coordinator> {
     let listen = r.or("coordinator.listen", "\"127.0.0.1:7300\"", &Listen);
+    let tls = tls(r, here, listen);
+    let url = url(r, roles, listen, tls.as_ref());
+    let operator = r.or("coordinator.operator", "\"\"", &Operator);
     let limits = limits(r);
     let terms = coordinator_terms(r);
     let engine = engine(r, here, roles);
@@ -157,6 +161,9 @@ fn coordinator(r: &mut Reader<'_>, here: &Path, roles: Roles) -> Option<Coordina
     let lab_token = r.or("chain.lab_token", "true", &Flag);
     Some(Coordinator {
         listen: listen?,
+        url: url?,
+        tls: tls?,
+        operator: operator?,
         limits: limits?,
         terms: terms?,
         chain: Chain {
@@ -167,6 +174,68 @@ fn coordinator(r: &mut Reader<'_>, here: &Path, roles: Roles) -> Option<Coordina
             lab_token: lab_token?,
         },
     })
+}
+
+/// Which certificate callers are shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TlsWord {
+    Auto,
+    None,
+    Generated,
+    Files,
+}
+
+fn tls(r: &mut Reader<'_>, here: &Path, listen: Option<SocketAddr>) -> Option<Tls> {
+    let word = r.or(
+        "coordinator.tls",
+        "\"auto\"",
+        &OneOf(&[
+            ("auto", TlsWord::Auto),
+            ("none", TlsWord::None),
+            ("generated", TlsWord::Generated),
+            ("files", TlsWord::Files),
+        ]),
+    );
+    let because = (word == Some(TlsWord::Files)).then_some("coordinator.tls = \"files\" shows it");
+    let certificate = r.required("coordinator.certificate", &FilePath, because);
+    let key = r.required("coordinator.certificate_key", &FilePath, because);
+    Some(match word? {
+        TlsWord::Auto if listen?.ip().is_loopback() => Tls::None,
+        TlsWord::None => Tls::None,
+        TlsWord::Auto | TlsWord::Generated => Tls::Generated,
+        TlsWord::Files => Tls::Files {
+            certificate: here.join(certificate?),
+            key: here.join(key?),
+        },
+    })
+}
+
+/// What others call the coordinator by.
+fn url(
+    r: &mut Reader<'_>,
+    roles: Roles,
+    listen: Option<SocketAddr>,
+    tls: Option<&Tls>,
+) -> Option<Option<CoordinatorUrl>> {
+    let url = r.or("coordinator.url", "\"\"", &rules::PublicUrl);
+    let (url, listen, tls) = (url?, listen?, tls?);
+    let scheme = if *tls == Tls::None { "http" } else { "https" };
+    let allowed = format!("\"{scheme}://HOST:PORT\", by which others reach this coordinator");
+    let why = match &url {
+        None if listen.ip().is_unspecified() => {
+            "missing: coordinator.listen is every address, and no one of them can be registered"
+        }
+        Some(url) if !url.as_str().starts_with(&format!("{scheme}://")) => {
+            "does not begin as coordinator.tls says"
+        }
+        Some(url) if url.as_str().contains('#') => "holds a hash: that of the certificate is added",
+        _ => return Some(url),
+    };
+    if roles.has(Role::Coordinator) {
+        r.mistake("coordinator.url", why.to_owned(), allowed);
+        return None;
+    }
+    Some(url)
 }
 
 /// What the network may ask of the API.

@@ -230,7 +230,13 @@ fn both_sides_of_each_bound() {
         ("chain", "finality", "10000", "10001"),
         ("chain", "finality", "\"finalized\"", "\"safe\""),
         ("chain", "rpc", "[\"http://a:1\"]", "[]"),
-        ("chain", "rpc", "[\"http://a:1\"]", "[\"https://a:1\"]"),
+        ("chain", "rpc", "[\"https://a:1\"]", "[\"ftp://a:1\"]"),
+        (
+            "chain",
+            "rpc",
+            "[\"https://a/v2/key\"]",
+            "[\"https://a#1\"]",
+        ),
         (
             "chain",
             "rpc",
@@ -263,8 +269,8 @@ fn both_sides_of_each_bound() {
         (
             "node",
             "coordinator",
-            "\"http://[::1]:1\"",
             "\"https://[::1]:1\"",
+            "\"ws://[::1]:1\"",
         ),
         ("node", "coordinator", "\"http://a:65535\"", "\"http://a\""),
         ("node", "coordinator", "\"http://a:1\"", "\"http://a:0\""),

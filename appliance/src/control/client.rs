@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::journal::Kept;
 use crate::role::coordinator::Terms;
+use crate::tls::{self, Pin, Target};
 
 use super::door::HEAD_TIME;
 use super::{Lines, Permit, SessionSummary, Sessions};
@@ -77,37 +78,32 @@ impl ApiError {
 /// A coordinator's API.
 #[derive(Clone, Debug)]
 pub struct Api {
+    /// Without the certificate's hash.
     base: String,
+    pin: Option<Pin>,
     http: reqwest::Client,
 }
 
 impl Api {
-    /// The API at `base`, such as `http://192.0.2.1:7300`.
-    pub fn new(base: &str) -> Result<Self, ApiError> {
-        let base = base.trim_end_matches('/').to_owned();
-        let strange = |e: reqwest::Error| ApiError::Strange {
-            url: base.clone(),
-            why: e.to_string(),
+    /// The API at `url`, such as `http://192.0.2.1:7300`; [`tls`] says whom it believes to be there.
+    ///
+    /// # Errors
+    /// What is wrong with the URL.
+    pub fn new(url: &str) -> Result<Self, ApiError> {
+        let strange = |why: String| ApiError::Strange {
+            url: url.to_owned(),
+            why,
         };
-        let http = reqwest::Client::builder()
+        let Target { client, url, pin } = tls::target(url).map_err(strange)?;
+        let http = client
             .timeout(TIMEOUT)
             .connect_timeout(Duration::from_secs(5))
             // Given up before the server does: no request meets a connection that is being closed.
             .pool_idle_timeout(HEAD_TIME / 2)
-            .no_proxy()
-            // Nobody who is asked says whom else to ask.
-            .redirect(reqwest::redirect::Policy::none())
             .build()
-            .map_err(strange)?;
-        Ok(Self { base, http })
-    }
-
-    /// The API of another coordinator.
-    pub fn at(&self, base: &str) -> Self {
-        Self {
-            base: base.trim_end_matches('/').to_owned(),
-            http: self.http.clone(),
-        }
+            .map_err(|e| strange(e.to_string()))?;
+        let base = url.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { base, pin, http })
     }
 
     /// Where it is.
@@ -117,7 +113,8 @@ impl Api {
 
     /// Where its chain's JSON-RPC is.
     pub fn rpc_url(&self) -> String {
-        format!("{}/rpc", self.base)
+        let pin = self.pin.map_or_else(String::new, |pin| format!("#{pin}"));
+        format!("{}/rpc{pin}", self.base)
     }
 
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>, ApiError> {
@@ -187,12 +184,14 @@ impl Api {
 
     /// Evidence or a bundle, by its address.
     pub async fn evidence(&self, address: &[u8; 32]) -> Result<Vec<u8>, ApiError> {
-        self.file(&self.evidence_url(address)).await
+        let get = self.http.get(self.evidence_url(address));
+        self.answer_within(get, EVIDENCE_MAX).await
     }
 
-    /// What somebody serves at `url`, of evidence's length at most.
-    pub async fn file(&self, url: &str) -> Result<Vec<u8>, ApiError> {
-        self.answer_within(self.http.get(url), EVIDENCE_MAX).await
+    /// What is served at the URL itself, of evidence's length at most.
+    pub async fn file(&self) -> Result<Vec<u8>, ApiError> {
+        let get = self.http.get(&self.base);
+        self.answer_within(get, EVIDENCE_MAX).await
     }
 
     /// Whether it has the evidence at this address.

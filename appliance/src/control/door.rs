@@ -1,7 +1,8 @@
 //! The door: connections accepted, counted, timed, turned away.
 //!
 //! ```text
-//!   accept ─► visitors.enter ─┬─ seat ─► HTTP/1.1: head in HEAD_TIME ─► router ─► linger ─► closed
+//!   accept ─► visitors.enter ─┬─ seat ─► TLS 1.3 in HEAD_TIME ─► HTTP/1.1: head in HEAD_TIME ─► router ─► linger ─► closed
+//!                             │          (or none: plain HTTP)
 //!                             └─ full ─► one 503 or 429, closed
 //! ```
 //! **Guarantees.** Whoever says nothing, or says it byte by byte, holds a seat for [`HEAD_TIME`] and no longer; a
@@ -21,8 +22,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 
 use super::visitors::{Full, Seat, Visitor, Visitors};
@@ -43,8 +45,13 @@ const LINGER_BYTES: u64 = 1 << 20;
 /// Pause after the system has no descriptor left.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
-/// Serves `router` to whoever connects; ends never.
-pub async fn serve(listener: TcpListener, router: Router, visitors: Arc<Visitors>) {
+/// Serves `router` to whoever connects, over TLS if there is `tls`; ends never.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    visitors: Arc<Visitors>,
+    tls: Option<TlsAcceptor>,
+) {
     let mut told = false;
     loop {
         let (stream, from) = match listener.accept().await {
@@ -59,8 +66,17 @@ pub async fn serve(listener: TcpListener, router: Router, visitors: Arc<Visitors
             }
         };
         match visitors.enter(from.ip()) {
-            Ok(seat) => drop(tokio::spawn(converse(stream, seat, router.clone()))),
-            Err(full) => turn_away(&stream, full),
+            Ok(seat) => {
+                let _best_effort = stream.set_nodelay(true);
+                let _best_effort = SockRef::from(&stream).set_tcp_user_timeout(Some(STALL));
+                match tls.clone() {
+                    None => drop(tokio::spawn(converse(stream, seat, router.clone()))),
+                    Some(tls) => drop(tokio::spawn(shake(tls, stream, seat, router.clone()))),
+                }
+            }
+            // Over TLS no word could be read: closing says it.
+            Err(full) if tls.is_none() => turn_away(&stream, full),
+            Err(_) => {}
         }
     }
 }
@@ -97,9 +113,20 @@ fn turn_away(stream: &TcpStream, full: Full) {
     let _gone = stream.try_write(format!("{head}{body}").as_bytes());
 }
 
-async fn converse(stream: TcpStream, seat: Seat, router: Router) {
-    let _best_effort = stream.set_nodelay(true);
-    let _best_effort = SockRef::from(&stream).set_tcp_user_timeout(Some(STALL));
+/// A handshake takes a signature of ours: it counts as a request, and whoever has none left is not answered.
+async fn shake(tls: TlsAcceptor, stream: TcpStream, seat: Seat, router: Router) {
+    if seat.visitor.caller.request(1).is_err() {
+        return;
+    }
+    if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_TIME, tls.accept(stream)).await {
+        converse(stream, seat, router).await;
+    }
+}
+
+async fn converse<S>(stream: S, seat: Seat, router: Router)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let visitor = seat.visitor.clone();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
@@ -122,7 +149,7 @@ async fn converse(stream: TcpStream, seat: Seat, router: Router) {
 
 /// Closes for writing and throws away what still comes: to close with bytes unread would reset the connection, and
 /// with it the answer that says why they were not wanted.
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let drain = async {
         if stream.shutdown().await.is_ok() {
             let mut rest = stream.take(LINGER_BYTES);

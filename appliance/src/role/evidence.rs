@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use plumbline_trust::encoding::Digest;
 use plumbline_trust::evidence::Evidence;
-use reqwest::Url;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -60,12 +59,12 @@ impl Places {
     pub async fn of(chain: &ChainClient, own: &Api) -> Result<Self, ClientError> {
         let mut coordinators = vec![own.clone()];
         for known in chain.participants().await? {
-            let other = own.at(&known.endpoint);
-            let is_new = coordinators.iter().all(|c| c.base() != other.base());
-            if known.roles & role::COORDINATOR != 0 && is_new && parse_source(other.base()).is_ok()
-            {
-                coordinators.push(other);
+            if known.roles & role::COORDINATOR == 0 || parse_source(&known.endpoint).is_err() {
+                continue;
             }
+            let other = Api::new(&known.endpoint).ok();
+            coordinators
+                .extend(other.filter(|o| coordinators.iter().all(|c| c.base() != o.base())));
         }
         Ok(Self { coordinators })
     }
@@ -74,9 +73,10 @@ impl Places {
     /// there and is no evidence counts as not there: no coordinator would hand it on.
     pub async fn find(&self, at: &str, address: Digest, patience: Duration) -> Option<Found> {
         let mut asked = JoinSet::new();
-        let own = self.coordinators.first()?;
-        if let Ok(url) = parse_source(at) {
-            asked.spawn(Place::Reporter(own.clone(), url).ask(address));
+        if parse_source(at).is_ok()
+            && let Ok(reporter) = Api::new(at)
+        {
+            asked.spawn(Place::Reporter(reporter).ask(address));
         }
         for place in &self.coordinators {
             asked.spawn(Place::Coordinator(place.clone()).ask(address));
@@ -113,7 +113,7 @@ impl Places {
 /// One place to ask.
 enum Place {
     Coordinator(Api),
-    Reporter(Api, Url),
+    Reporter(Api),
 }
 
 impl Place {
@@ -134,7 +134,7 @@ impl Place {
         let answer = async {
             match self {
                 Self::Coordinator(place) => place.evidence(address).await,
-                Self::Reporter(http, url) => http.file(url.as_str()).await,
+                Self::Reporter(at) => at.file().await,
             }
         };
         let bytes = timeout(PATIENCE, answer).await.ok()?.ok()?;
@@ -222,9 +222,9 @@ mod tests {
     }
 
     fn places(bases: &[&str]) -> Places {
-        let own = Api::new(bases[0]).unwrap();
+        let all = bases.iter().map(|base| Api::new(base).unwrap());
         Places {
-            coordinators: bases.iter().map(|base| own.at(base)).collect(),
+            coordinators: all.collect(),
         }
     }
 
@@ -274,14 +274,14 @@ mod tests {
         assert!(found.is_none());
         assert!(asked.load(Ordering::SeqCst) > 0);
         let (url, _) = serve(ok(&vec![0; EVIDENCE_MAX + 1]), 1).await;
-        let api = Api::new(&url).unwrap();
-        let refused = api.file(&url).await;
+        let refused = Api::new(&url).unwrap().file().await;
         assert!(
             matches!(refused, Err(ApiError::Strange { .. })),
             "{refused:?}"
         );
         let (url, _) = serve(ok(&vec![0; EVIDENCE_MAX]), 1).await;
-        assert_eq!(api.file(&url).await.unwrap().len(), EVIDENCE_MAX);
+        let whole = Api::new(&url).unwrap().file().await;
+        assert_eq!(whole.unwrap().len(), EVIDENCE_MAX);
     }
 
     #[tokio::test]

@@ -630,18 +630,12 @@ mod tests {
                 .to_string()
                 .contains("64 hexadecimal digits")
         );
-        let odd = [
-            "plumbline",
-            "chain",
-            "status",
-            "--coordinator",
-            "https://a:1",
-        ];
+        let odd = ["plumbline", "chain", "status", "--coordinator", "wss://a:1"];
         assert!(
             Cli::try_parse_from(odd)
                 .unwrap_err()
                 .to_string()
-                .contains("does not begin with http://")
+                .contains("does not begin with https:// or http://")
         );
     }
 }

@@ -6,6 +6,7 @@
 //!   quotas    connections and requests of one address, and of all
 //!   chain     /rpc: reads that cost, transactions of nobody
 //!   terms     requests below what the coordinator drives
+//!   encrypted TLS, and whom a caller believes
 //!   fuzz      any bytes, anywhere
 //! ```
 //! What strangers cost while honest sessions go on is in `tests/scale/strangers.rs`.
@@ -14,6 +15,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod chain;
+mod encrypted;
 mod fuzz;
 mod quotas;
 mod slow;

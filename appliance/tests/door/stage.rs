@@ -17,6 +17,8 @@ pub(crate) struct Stage {
     child: Child,
     pub(crate) home: tempfile::TempDir,
     pub(crate) listen: SocketAddr,
+    /// Where it says that its API is.
+    pub(crate) api: String,
 }
 
 impl Drop for Stage {
@@ -60,10 +62,12 @@ impl Stage {
         let stdout = child.stdout.take().unwrap();
         BufReader::new(stdout).read_line(&mut line).unwrap();
         assert!(line.contains("\"ready\":true"), "{line:?}");
+        let ready: Value = serde_json::from_str(&line).unwrap();
         Self {
             child,
             home,
             listen,
+            api: ready["api"].as_str().unwrap().to_owned(),
         }
     }
 

@@ -10,12 +10,11 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use plumbline::control::Permit;
 use plumbline_trust::{NetworkKey, Signature, VerifyingKey};
-use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::task::JoinSet;
 
 use super::town::{Size, Town};
-use super::{PATIENCE, QUICK, seed, true_and_paid, verify};
+use super::{PATIENCE, QUICK, get, seed, true_and_paid, verify};
 
 const STRANGERS: u8 = 60;
 /// Bytes that each of them sends.
@@ -39,8 +38,7 @@ fn connect(to: SocketAddr, host: u8) -> std::io::Result<TcpStream> {
 async fn session(url: &str) -> [u8; 32] {
     let until = tokio::time::Instant::now() + PATIENCE;
     loop {
-        let listed = reqwest::get(format!("{url}/v1/sessions?open=true")).await;
-        let listed: Value = listed.unwrap().json().await.unwrap();
+        let listed = get(&format!("{url}/v1/sessions?open=true")).await;
         if let Some(id) = listed["items"][0]["id"].as_str() {
             let mut challenge = [0; 32];
             hex::decode_to_slice(id.trim_start_matches("0x"), &mut challenge).unwrap();
@@ -52,8 +50,7 @@ async fn session(url: &str) -> [u8; 32] {
 
 /// Network key of somebody registered: of a party, perhaps.
 async fn party(url: &str, who: &str) -> VerifyingKey {
-    let known = reqwest::get(format!("{url}/v1/participants")).await;
-    let known: Value = known.unwrap().json().await.unwrap();
+    let known = get(&format!("{url}/v1/participants")).await;
     let mut all = known["participants"].as_array().unwrap().iter();
     let found = all.find(|p| p["address"] == who).unwrap();
     found["network_key"].as_str().unwrap().parse().unwrap()

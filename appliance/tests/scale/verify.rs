@@ -14,6 +14,7 @@ use plumbline_trust::Signed;
 use plumbline_trust::encoding::decode;
 use serde_json::Value;
 
+use super::get;
 use super::town::Town;
 
 /// The command with `--json`: its exit code and its document.
@@ -39,10 +40,7 @@ fn compared<'a>(document: &'a Value, what: &str) -> &'a Value {
 pub(crate) async fn says_what_was_compared(town: &Town) {
     let file = town.bundle("turn", 0);
     let deployment = file.with_extension("deployment");
-    let told = reqwest::get(format!("{}/v1/deployment", town.url))
-        .await
-        .unwrap();
-    let mut contracts: Value = told.json().await.unwrap();
+    let mut contracts = get(&format!("{}/v1/deployment", town.url)).await;
     std::fs::write(&deployment, contracts.to_string()).unwrap();
     let known = deployment.display().to_string();
     let rpc = format!("{}/rpc", town.url);

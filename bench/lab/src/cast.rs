@@ -230,30 +230,33 @@ impl Cast {
                 words,
             });
         }
-        let path = self.config(Host::Coordinator);
-        let fail = |source| CastError::File {
-            path: path.clone(),
-            source,
-        };
-        let text = std::fs::read_to_string(&path).map_err(fail)?;
         let rpc =
             format!("engine = \"rpc\"\nrpc = [\"{url}\"]\ndeployment = \"deployment.json\"\n");
-        self.write(
-            Host::Coordinator,
-            &text.replace("engine = \"embedded\"\n", &rpc),
-        )?;
+        self.rewrite(Host::Coordinator, "engine = \"embedded\"\n", &rpc)?;
         // Everybody asks it, not the coordinator.
         for host in lab.plan().hosts() {
             if matches!(host, Host::Prover | Host::Challenger(_)) {
-                let path = self.config(host);
-                let fail = |source| CastError::File { path, source };
-                let text = std::fs::read_to_string(self.config(host)).map_err(fail)?;
                 let rpc = format!("[node]\nrpc = [\"{url}\"]\n");
-                self.write(host, &text.replace("[node]\n", &rpc))?;
+                self.rewrite(host, "[node]\n", &rpc)?;
             }
         }
         self.rpc = Some(url);
         Ok(())
+    }
+
+    /// From its next start on, the coordinator speaks TLS with a certificate of its own, which everybody pins.
+    ///
+    /// # Errors
+    /// [`CastError::File`].
+    pub fn encrypt(&self) -> Result<(), CastError> {
+        self.rewrite(Host::Coordinator, PLAIN, "tls = \"generated\"")
+    }
+
+    fn rewrite(&self, host: Host, from: &str, to: &str) -> Result<(), CastError> {
+        let path = self.config(host);
+        let text = std::fs::read_to_string(&path);
+        let text = text.map_err(|source| CastError::File { path, source })?;
+        self.write(host, &text.replace(from, to))
     }
 
     fn write(&self, host: Host, toml: &str) -> Result<(), CastError> {
@@ -293,8 +296,19 @@ impl Cast {
     pub fn start(&mut self, lab: &Lab, host: Host) -> Result<&Value, CastError> {
         self.launch(lab, host)?;
         self.await_ready(host)?;
-        if host == Host::Coordinator && !self.pin().exists() {
-            self.write_pin(lab)?;
+        if host == Host::Coordinator {
+            // With the hash of a certificate, if it made one.
+            let told = self.ready(host)?["api"].as_str().unwrap_or_default();
+            let told = told.to_owned();
+            for host in lab.plan().hosts() {
+                if matches!(host, Host::Prover | Host::Challenger(_)) {
+                    self.rewrite(host, &self.coordinator, &told)?;
+                }
+            }
+            self.coordinator = told;
+            if !self.pin().exists() {
+                self.write_pin(lab)?;
+            }
         }
         self.ready(host)
     }
@@ -559,10 +573,13 @@ fn name(host: Host) -> String {
     }
 }
 
+/// What the coordinator's configuration says of TLS.
+const PLAIN: &str = "tls = \"none\"";
+
 fn coordinator_toml(listen: &str) -> String {
     format!(
         "roles = [\"coordinator\"]\nkey = \"coordinator.key\"\nstate_dir = \"coordinator\"\n\n\
-         [coordinator]\nlisten = \"{listen}\"\n# One payer asks all day, and every test beside it.\nmax_newcomers_gas_each = 1000000000\nmax_reading_each = \"10s\"\nmax_requests_each = 10000\n\n[chain]\nengine = \"embedded\"\nlab_token = true\n"
+         [coordinator]\nlisten = \"{listen}\"\n{PLAIN}\n# One payer asks all day, and every test beside it.\nmax_newcomers_gas_each = 1000000000\nmax_reading_each = \"10s\"\nmax_requests_each = 10000\n\n[chain]\nengine = \"embedded\"\nlab_token = true\n"
     )
 }
 

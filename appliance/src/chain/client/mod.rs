@@ -40,7 +40,7 @@ use alloy::rpc::client::RpcClient;
 use alloy::rpc::types::{TransactionInput, TransactionRequest};
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::SolCall;
-use alloy::transports::http::{Http, reqwest};
+use alloy::transports::http::Http;
 use alloy::transports::{RpcError, TransportErrorKind};
 use plumbline_contracts::Deployment;
 use tokio::sync::Mutex;
@@ -50,6 +50,7 @@ use super::finality::Finality;
 use super::pin::DeploymentFile;
 use super::rpc::{Endpoints, FINALITY_METHOD, Transport};
 use super::transport::InProcess;
+use crate::tls;
 
 pub use disputes::{Ballot, Case, MAX_TICKETS, Offence, Ruling, Stage, vote_hash};
 pub use error::ClientError;
@@ -179,15 +180,14 @@ impl ChainClient {
             url: url.to_owned(),
             why,
         };
-        let parsed = reqwest::Url::parse(url).map_err(|e| malformed(e.to_string()))?;
-        let http = reqwest::Client::builder()
+        let target = tls::target(url).map_err(malformed)?;
+        let http = target
+            .client
             .timeout(ANSWER)
             .pool_idle_timeout(IDLE)
-            // A chain on a measurement's own network is never behind a web proxy.
-            .no_proxy()
-            .build()
-            .map_err(|e| malformed(e.to_string()))?;
-        let rpc = RpcClient::new(Http::with_client(http, parsed), false);
+            .build();
+        let http = http.map_err(|e| malformed(e.to_string()))?;
+        let rpc = RpcClient::new(Http::with_client(http, target.url), false);
         let mut client = Self::new(rpc, signer, deployment, url.to_owned());
         if client.engine().await? != EMBEDDED {
             client.patience = Patience::until(client.finality().await?);

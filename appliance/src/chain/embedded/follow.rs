@@ -23,6 +23,7 @@ use plumbline_contracts::Deployment;
 
 use crate::chain::client::IDLE;
 use crate::chain::pin::{Difference, Origin};
+use crate::tls;
 
 use super::copy::{Copy, CopyError};
 use super::disk::Founding;
@@ -170,20 +171,20 @@ impl Upstream {
     /// # Errors
     /// If no HTTP client can be made.
     pub fn http(url: &str) -> Result<Self, FollowError> {
-        let client = reqwest::Client::builder()
+        let unreachable = |why: String| FollowError::Unreachable {
+            url: url.to_owned(),
+            why,
+        };
+        let target = tls::target(url).map_err(unreachable)?;
+        let client = target
+            .client
             .timeout(ANSWER)
             .pool_idle_timeout(IDLE)
-            // A chain on a measurement's own network is never behind a web proxy.
-            .no_proxy()
             .build();
-        let url = url.to_owned();
-        match client {
-            Ok(client) => Ok(Self::Http { url, client }),
-            Err(e) => Err(FollowError::Unreachable {
-                url,
-                why: e.to_string(),
-            }),
-        }
+        Ok(Self::Http {
+            url: target.url.into(),
+            client: client.map_err(|e| unreachable(e.to_string()))?,
+        })
     }
 
     pub(super) fn name(&self) -> String {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{EndpointsError, busy};
+use crate::tls;
 
 /// Longest answer that is read, bytes: 10,000 logs have about 8 MB.
 const ANSWER_MAX: usize = 32 << 20;
@@ -61,13 +62,9 @@ impl Endpoint {
             url: url.to_owned(),
             why,
         };
-        let parsed = reqwest::Url::parse(url).map_err(|e| malformed(e.to_string()))?;
-        if parsed.scheme() != "http" {
-            return Err(malformed("it does not begin with http://".to_owned()));
-        }
-        // A chain on a measurement's own network is never behind a web proxy.
-        let http = reqwest::Client::builder().no_proxy();
-        let http = http.build().map_err(|e| malformed(e.to_string()))?;
+        let target = tls::target(url).map_err(malformed)?;
+        let built = target.client.build();
+        let (http, parsed) = (built.map_err(|e| malformed(e.to_string()))?, target.url);
         Ok(Self {
             url: url.to_owned(),
             parsed,
