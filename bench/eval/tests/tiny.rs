@@ -196,7 +196,7 @@ fn each_kind_of_attacker_meets_its_defence_and_the_honest_are_paid() {
     let json = std::fs::read(evaluation.file("out.json")).unwrap();
     let report: Value = serde_json::from_slice(&json).unwrap();
     let attacks = report["attacks"].as_array().unwrap();
-    assert_eq!(attacks.len(), 14, "none, and thirteen");
+    assert_eq!(attacks.len(), 15, "none, and fourteen");
     for row in attacks {
         assert_eq!(row["held"], true, "{row:#}");
         // What is refunded has no figure.
