@@ -126,7 +126,8 @@ contract Beacon is Draw {
     {
         bytes32[] memory barred = new bytes32[](parties.length);
         for (uint256 i = 0; i < parties.length; ++i) {
-            barred[i] = PARTICIPANTS.operatorOf(parties[i]);
+            // As of then: who registers when the mix is known does not choose whom to shut out.
+            barred[i] = PARTICIPANTS.operatorBefore(parties[i], asked.blockNumber);
         }
         (drawn.round, drawn.closed) = _roundOf(asked, barred);
         if (!drawn.closed) return drawn;

@@ -40,8 +40,6 @@ contract Participants {
     struct Participant {
         /// block of the registration
         uint48 registeredBlock;
-        /// block in which it last began or ceased to be active
-        uint48 changedBlock;
         /// sum of role bits
         uint32 roles;
         /// lost so much stake, or its bond, that it counts as absent until {topUp}
@@ -76,6 +74,8 @@ contract Participants {
     mapping(uint32 role => mapping(address account => uint256 place)) private _placeOf;
     /// @dev Of jurors, by block.
     mapping(address account => Checkpoints.Trace208 stakes) private _stakes;
+    /// @dev By block: its operator's tag << 32 | the roles in which it was active; zero: it was not registered.
+    mapping(address account => Checkpoints.Trace208 standings) private _standings;
 
     /// @notice `account` registered.
     event Registered(
@@ -175,7 +175,6 @@ contract Participants {
 
         _participants[msg.sender] = Participant({
             registeredBlock: uint48(block.number),
-            changedBlock: uint48(block.number),
             roles: roles,
             suspended: false,
             leaveAt: 0,
@@ -191,6 +190,7 @@ contract Participants {
             _enter(rest & (~rest + 1), msg.sender);
         }
         _weigh(msg.sender, roles, stake);
+        _note(msg.sender);
         emit Registered(msg.sender, roles, networkKey, operator, endpoint, maxBps, stake);
         emit CrossSigned(msg.sender, networkKey, crossSignature);
         VAULT.stakeFrom(msg.sender, stake);
@@ -213,7 +213,7 @@ contract Participants {
         _weigh(msg.sender, p.roles, stake);
         if (p.suspended && stake >= needed(p.roles)) {
             p.suspended = false;
-            p.changedBlock = uint48(block.number);
+            _note(msg.sender);
         }
         emit ToppedUp(msg.sender, amount, stake);
     }
@@ -238,8 +238,8 @@ contract Participants {
         uint256 min = needed(p.roles);
         _weigh(account, p.roles, stake - amount);
         if (p.roles != 0 && stake - amount < min) {
-            if (_isActive(p, type(uint32).max)) p.changedBlock = uint48(block.number);
             p.suspended = true;
+            _note(account);
             emit Suspended(account, stake - amount, min);
         }
         emit Slashed(account, msg.sender, offence, amount, reporter, share);
@@ -258,8 +258,8 @@ contract Participants {
         Participant storage p = _participants[account];
         _weigh(account, p.roles, stake - amount);
         if (p.roles != 0) {
-            if (_isActive(p, type(uint32).max)) p.changedBlock = uint48(block.number);
             p.suspended = true;
+            _note(account);
             emit Suspended(account, stake - amount, needed(p.roles));
         }
         emit BondLost(account, msg.sender, amount, to);
@@ -271,8 +271,8 @@ contract Participants {
         Participant storage p = _participants[msg.sender];
         require(p.roles != 0 && p.leaveAt == 0, NotRegistered(msg.sender));
         uint64 leaveAt = uint64(block.timestamp + PARAMETERS.get("unbonding_s"));
-        if (!p.suspended) p.changedBlock = uint48(block.number);
         p.leaveAt = leaveAt;
+        _note(msg.sender);
         emit Leaving(msg.sender, leaveAt);
     }
 
@@ -289,6 +289,7 @@ contract Participants {
         }
         _weigh(msg.sender, p.roles, 0);
         delete _participants[msg.sender];
+        _note(msg.sender);
         uint256 stake = VAULT.stake(msg.sender);
         emit Left(msg.sender, stake);
         VAULT.unstake(msg.sender, stake);
@@ -340,20 +341,21 @@ contract Participants {
         return _places[role][place];
     }
 
-    /// @notice Who holds `place` in the pool of the one role `role`, for whom it works, and whether it took
-    /// part, neither leaving nor suspended, in the block before `before`. Of those that changed since, what
-    /// they were before their last change.
+    /// @notice Who holds `place` in the pool of the one role `role`, and, in the block before `before`, for whom it
+    /// worked and whether it took part, neither leaving nor suspended: whatever it did since.
     function candidate(uint32 role, uint256 place, uint64 before)
         external
         view
         returns (address account, bytes32 operator, bool tookPart)
     {
         account = _places[role][place];
-        Participant storage p = _participants[account];
-        tookPart = p.registeredBlock < before && _isActive(p, role) == (p.changedBlock < before);
-        // Of a free place nothing is left.
-        if (account == address(0)) tookPart = false;
-        else operator = operatorOf(account);
+        uint208 standing = _standingBefore(account, before);
+        return (account, _operatorIn(standing, account), uint32(standing) & role != 0);
+    }
+
+    /// @notice For whom `account` worked in the block before `before`: itself if it was not registered then.
+    function operatorBefore(address account, uint64 before) external view returns (bytes32 operator) {
+        return _operatorIn(_standingBefore(account, before), account);
     }
 
     /// @notice What a juror had at stake in the block before `before`.
@@ -361,10 +363,26 @@ contract Participants {
         return _stakes[account].upperLookupRecent(uint48(before - 1));
     }
 
-    /// @notice For whom `account` works: its operator, or itself if it names none.
-    function operatorOf(address account) public view returns (bytes32 operator) {
-        operator = _participants[account].operator;
-        if (operator == 0) operator = bytes32(uint256(uint160(account)));
+    /// @notice For whom `account` works: the last 176 bits of its operator, or itself if it names none.
+    function operatorOf(address account) external view returns (bytes32 operator) {
+        return _operatorIn(_standings[account].latest(), account);
+    }
+
+    function _standingBefore(address account, uint64 before) private view returns (uint208 standing) {
+        return _standings[account].upperLookupRecent(uint48(before - 1));
+    }
+
+    function _operatorIn(uint208 standing, address account) private pure returns (bytes32 operator) {
+        uint256 tag = standing >> 32;
+        return bytes32(tag == 0 ? uint160(account) : tag);
+    }
+
+    /// @dev Keeps in what it is from this block on.
+    function _note(address account) private {
+        Participant storage p = _participants[account];
+        uint32 active = _isActive(p, type(uint32).max) ? p.roles : 0;
+        uint208 standing = uint208(uint256(p.operator) << 32) | active;
+        _standings[account].push(uint48(block.number), standing);
     }
 
     function _isActive(Participant storage p, uint32 roles) private view returns (bool active) {

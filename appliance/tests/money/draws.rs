@@ -155,7 +155,12 @@ fn a_round_is_closed_by_two_other_operators_and_two_blocks_later() {
 
 /// As of now: what would be drawn of the pool of challengers with the mix of round `round`.
 fn looks(house: &House, id: B256, taken: Snapshot) -> Drawn {
-    let parties = [PAYER, PROVER, COORDINATOR].map(account).to_vec();
+    looks_for(house, id, taken, &[PAYER, PROVER, COORDINATOR])
+}
+
+/// The same for these parties.
+fn looks_for(house: &House, id: B256, taken: Snapshot, parties: &[usize]) -> Drawn {
+    let parties = parties.iter().map(|i| account(*i)).collect();
     let asked = Beacon::drawCall {
         id,
         asked: taken,
@@ -238,6 +243,94 @@ fn who_can_be_drawn_is_fixed_when_it_is_asked() {
         assert_eq!((&now.seated, now.mix), (&before.seated, before.mix));
         let fates = |d: &Drawn| d.looks.iter().map(|l| l.byte(0)).collect::<Vec<_>>();
         assert_eq!(fates(&now), fates(before));
+    }
+}
+
+/// Whoever sees the mix and then names an operator, or returns from a suspension and leaves, chooses no other draw.
+#[test]
+fn nobody_is_shut_out_or_let_in_by_what_is_done_once_the_mix_is_known() {
+    const STRANGER: usize = 70;
+    let mut house = house();
+    let participants = house.d.participants;
+    // An account may be a module.
+    let module = account(71);
+    let admit = Registry::admitCall {
+        name: keccak256("test"),
+        module,
+    };
+    house.must(call(GOVERNOR, house.d.registry, &admit));
+    house.now += parameters().notice_s;
+    beat(&mut house, &(FIRST..FIRST + POOL).collect::<Vec<_>>());
+    let suspend = |who: usize| {
+        let forfeit = Participants::forfeitCall {
+            account: account(who),
+            asked: U256::from(1),
+            to: account(PAYER),
+        };
+        call(module, participants, &forfeit)
+    };
+    let top_up = |who: usize| {
+        let amount = U256::from(1_000);
+        call(
+            account(who),
+            participants,
+            &Participants::topUpCall { amount },
+        )
+    };
+    let leave = |who: usize| call(account(who), participants, &Participants::leaveCall {});
+    // Suspended before it is asked, or after.
+    let (before, after) = (FIRST + 7, FIRST + 8);
+    for who in [before, after] {
+        let purse = house.purse(account(who));
+        assert!(house.block(&purse).iter().all(|e| e.done));
+    }
+    house.must(suspend(before));
+    let snapshot = Beacon::snapshotCall {
+        role: role::CHALLENGER,
+    };
+    let taken = house.read(house.d.beacon, &snapshot);
+    house.must(call(account(50), house.d.beacon, &snapshot));
+    for _ in 0..2 {
+        beat(&mut house, &[FIRST, FIRST + 1]);
+    }
+    let parties = [STRANGER, PROVER, COORDINATOR];
+    let ids: Vec<B256> = (0..40_u32).map(|i| keccak256(i.to_be_bytes())).collect();
+    let all = |house: &House| -> Vec<Drawn> {
+        let draw = |id: &B256| looks_for(house, *id, taken.clone(), &parties);
+        ids.iter().map(draw).collect()
+    };
+    let first = all(&house);
+    let seated: BTreeSet<Address> = first.iter().flat_map(|d| d.seated.clone()).collect();
+    assert!(!seated.contains(&account(before)) && seated.contains(&account(after)));
+    let same = |house: &House| {
+        for (now, then) in all(house).iter().zip(&first) {
+            assert_eq!((&now.seated, now.round), (&then.seated, then.round));
+        }
+    };
+
+    // A party that was nobody's calls itself one of those who are seated, or who closed the round.
+    for whose in [FIRST, FIRST + 5] {
+        let mut house = house.clone();
+        let mut named = registration(account(STRANGER), role::PAYER, 2_000);
+        named.operator = keccak256(account(whose));
+        let mut moves = house.purse(account(STRANGER)).to_vec();
+        moves.push(call(account(STRANGER), participants, &named));
+        assert!(house.block(&moves).iter().all(|e| e.done));
+        same(&house);
+    }
+    // In any order, and as often as they like.
+    for moves in [
+        vec![top_up(before)],
+        vec![top_up(before), leave(before)],
+        vec![suspend(after)],
+        vec![suspend(after), top_up(after)],
+        vec![suspend(after), top_up(after), suspend(after), leave(after)],
+    ] {
+        let mut house = house.clone();
+        for one in moves {
+            house.must(one);
+            same(&house);
+        }
     }
 }
 
