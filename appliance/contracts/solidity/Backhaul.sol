@@ -233,7 +233,8 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
             uint256 amount = price * (counted < most ? counted : most);
             if (amount == 0) continue;
             total += amount;
-            address challenger = m.selected[i];
+            // Who reported was drawn.
+            address challenger = Arrays.unsafeAccess(m.selected, i).value;
             emit Paid(id, challenger, i, amount);
             VAULT.credit(id, challenger, amount);
         }
