@@ -278,6 +278,13 @@ async fn coordinate(
     hub.conduct = conduct;
     hub.terms = part.terms;
     hub.first_block = first_block;
+    if let Engine::Rpc(_) = hub.engine {
+        let (block_time, seen_after) = coordinator::pace(&hub.chain)
+            .await
+            .map_err(Failure::chain)?;
+        (hub.block_time, hub.seen_after) = (block_time, seen_after);
+        hub.terms = hub.terms.on_blocks_of(block_time);
+    }
     let hub = Arc::new(hub);
     let router = server::router(hub.clone(), &part.limits);
     let visitors = Visitors::new(part.limits);

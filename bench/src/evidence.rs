@@ -90,6 +90,7 @@ fn notice(terms: Terms) -> Result<Notice> {
         terms,
         price_per_byte: 3,
         deadline: 99,
+        anchor_ms: 0,
         payer: Address([1; 20]),
         prover: member(2),
         coordinator: member(3),

@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {Arrays} from "@openzeppelin/contracts/utils/Arrays.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {Beacon} from "./Beacon.sol";
 import {Disputes} from "./Disputes.sol";
@@ -53,6 +54,8 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
     uint256 public constant MIN_SPAN_PERCENT = 85;
     /// @notice A claim passes from this many percent of it.
     uint256 public constant PASS_PERCENT = 95;
+    /// @notice While evidence is judged the dispute window stands still, for as long as so many juries can take, in all.
+    uint256 public constant REOPENED_JURIES = 2;
     /// @notice The only phase there is.
     uint8 public constant PHASE = 0;
 
@@ -69,10 +72,13 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
 
     struct Measurement {
         State state;
-        // Since when evidence is judged, unix seconds.
-        uint48 contestedAt;
-        // As of the request: no change of a chain variable reaches what is under way. What a dispute takes is added.
-        uint64 disputeWindow;
+        // Since when evidence is judged, unix seconds, and how many disputes are open.
+        uint40 contestedAt;
+        uint16 disputes;
+        // Both as of the request: no change of a chain variable reaches what is under way. For how many seconds more
+        // the window stands still while evidence is judged; that is taken from here and added to the window.
+        uint32 standstill;
+        uint32 disputeWindow;
         uint128 fee;
         Beacon.Snapshot snapshot;
         bytes32 setupHash;
@@ -123,14 +129,17 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
     /// not know whether it was heard is not asked again
     /// @return id names it from now on: no two are equal, on no two chains or contracts
     function request(Request calldata asked, bytes32 last) external nonReentrant returns (bytes32 id) {
-        _checkRequest(asked);
+        uint256 trial = DISPUTES.JURY().duration();
+        _checkRequest(asked, trial);
         require(lastOf[asked.payer] == last, AskedMeanwhile(lastOf[asked.payer]));
         id = keccak256(abi.encode(DOMAIN, block.chainid, address(this), ++requests));
         lastOf[asked.payer] = id;
         Measurement storage m = _measurements[id];
         (,, uint256 escrow) = quote(asked);
         m.fee = uint128(coordinatorFee());
-        m.disputeWindow = uint64(PARAMETERS.get("dispute_window_s"));
+        // Casts cannot truncate: chain variables are bounded.
+        m.disputeWindow = uint32(PARAMETERS.get("dispute_window_s"));
+        m.standstill = uint32(REOPENED_JURIES * trial);
         m.state = State.Created;
         m.snapshot = BEACON.snapshot(PARTICIPANTS.CHALLENGER());
         m.request = asked;
@@ -224,7 +233,8 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
             uint256 amount = price * (counted < most ? counted : most);
             if (amount == 0) continue;
             total += amount;
-            address challenger = m.selected[i];
+            // Who reported was drawn.
+            address challenger = Arrays.unsafeAccess(m.selected, i).value;
             emit Paid(id, challenger, i, amount);
             VAULT.credit(id, challenger, amount);
         }
@@ -249,8 +259,12 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
     /// @inheritdoc IProof
     function contest(bytes32 id, address accused) external returns (address[] memory parties) {
         _requireDisputes();
-        Measurement storage m = _in(id, State.Reported);
+        Measurement storage m = _known(id);
+        State state = m.state;
+        require(state == State.Reported || state == State.Disputed, WrongState(id, state, State.Reported));
         uint256 until = uint256(m.result.reportedAt) + m.disputeWindow;
+        if (state == State.Disputed) until += _stoodStill(m);
+        else m.contestedAt = uint40(block.timestamp);
         require(block.timestamp < until, DisputeWindowClosed(until, block.timestamp));
         parties = new address[](m.selected.length + 3);
         parties[0] = m.request.payer;
@@ -263,7 +277,7 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         }
         require(isParty, NotAParty(id, accused));
         m.state = State.Disputed;
-        m.contestedAt = uint48(block.timestamp);
+        ++m.disputes;
         emit Contested(id, accused);
     }
 
@@ -271,9 +285,12 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
     function ruled(bytes32 id, address accused, bool upheld) external {
         _requireDisputes();
         Measurement storage m = _in(id, State.Disputed);
-        m.state = State.Reported;
-        // A groundless dispute takes nobody's time to bring another.
-        m.disputeWindow += uint64(block.timestamp - m.contestedAt);
+        if (--m.disputes == 0) {
+            m.state = State.Reported;
+            uint32 stood = _stoodStill(m);
+            m.standstill -= stood;
+            m.disputeWindow += stood;
+        }
         emit Ruled(id, accused, upheld);
         if (upheld) _convict(id, m, accused);
     }
@@ -359,11 +376,15 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         return PARAMETERS.get("coordinator_fee");
     }
 
-    /// @notice Latest deadline of a request made now: a dispute can be over, and a bond forfeited, before anyone who
-    /// leaves today has its stake back.
-    function latestDeadline() public view returns (uint256 latest) {
+    /// @notice Latest deadline of a request made now: the last dispute there can be is over, and a bond forfeited,
+    /// before anyone who leaves today has its stake back.
+    function latestDeadline() external view returns (uint256 latest) {
+        return _latestDeadline(DISPUTES.JURY().duration());
+    }
+
+    function _latestDeadline(uint256 trial) private view returns (uint256 latest) {
         uint256 bound = PARAMETERS.get("unbonding_s");
-        uint256 needed = PARAMETERS.get("dispute_window_s") + DISPUTES.JURY().duration()
+        uint256 needed = PARAMETERS.get("dispute_window_s") + (REOPENED_JURIES + 1) * trial
             + 2 * PARAMETERS.get("seed_answer_s");
         return block.timestamp + (bound > needed ? bound - needed : 0);
     }
@@ -411,7 +432,7 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
 
     // ───────────────────────────────── the checks ────────────────────────────────
 
-    function _checkRequest(Request calldata asked) private view {
+    function _checkRequest(Request calldata asked, uint256 trial) private view {
         require(msg.sender == asked.payer, NotPayer(msg.sender, asked.payer));
         require(asked.direction <= 1, DirectionUnsupported(asked.direction));
         require(asked.claimBps != 0, ClaimZero());
@@ -434,7 +455,7 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
             PacketBytesOutOfRange(asked.packetBytes, MIN_PACKET_BYTES, MAX_PACKET_BYTES)
         );
         _requireBefore(asked.deadline);
-        uint256 latest = latestDeadline();
+        uint256 latest = _latestDeadline(trial);
         require(asked.deadline <= latest, DeadlineTooFar(asked.deadline, latest));
     }
 
@@ -477,6 +498,13 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
         }
     }
 
+    /// @dev For how much of the time in which evidence is judged the window stands still.
+    function _stoodStill(Measurement storage m) private view returns (uint32 stood) {
+        uint256 judged = block.timestamp - m.contestedAt;
+        uint32 most = m.standstill;
+        return judged < most ? uint32(judged) : most;
+    }
+
     /// @dev Keeps the reports that hold. Any other is named, and spoils nothing but itself.
     function _keepReports(bytes32 id, bool uplink, Measurement storage m, Submission calldata posted)
         private
@@ -488,7 +516,11 @@ contract Backhaul is IBackhaul, IProof, EIP712, ReentrancyGuardTransient {
             Flaw flaw = Flaw.IndexUnknown;
             if (index < posted.counts.length) {
                 if (reporters >> index != 0) flaw = Flaw.NotAscending;
-                else flaw = _flawOf(id, uplink, m.selected[index], timing, posted);
+                else {
+                    // There are as many counts as challengers drawn.
+                    address challenger = Arrays.unsafeAccess(m.selected, index).value;
+                    flaw = _flawOf(id, uplink, challenger, timing, posted);
+                }
             }
             if (flaw != Flaw.None) {
                 emit ReportSkipped(id, index, flaw);

@@ -7,11 +7,11 @@ pragma solidity 0.8.37;
 /// {faulted} must be the {Disputes} contract it was made with.
 interface IProof {
     /// @notice Somebody holds evidence against `accused` in the matter `subject`. The proof checks that it
-    /// can still be disputed and stops its payout.
+    /// can still be disputed and stops its payout, until all that were begun have ended: there may be several at once.
     /// @return parties who must not judge
     function contest(bytes32 subject, address accused) external returns (address[] memory parties);
 
-    /// @notice The dispute that {contest} began has ended.
+    /// @notice A dispute that {contest} began has ended.
     /// @param upheld whether the evidence holds
     function ruled(bytes32 subject, address accused, bool upheld) external;
 

@@ -9,7 +9,7 @@ pub const DEPTH_MAX: u64 = 10_000;
 /// The word for [`Finality::Finalized`], in configurations and between processes.
 pub const FINALIZED: &str = "finalized";
 
-/// When a block counts as settled: nothing is acknowledged before.
+/// When a block counts as settled: no money is acknowledged before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Finality {
     /// With this many blocks on top of it; 0 where blocks never change, as in the embedded engine.
@@ -22,6 +22,16 @@ pub enum Finality {
 impl Finality {
     /// Blocks never change: an answer is final.
     pub const IMMEDIATE: Self = Self::Depth(0);
+
+    /// When to act on what is done again if a reorganisation takes it back, and moves no money: with one block on
+    /// top, where blocks change at all.
+    #[must_use]
+    pub fn soon(self) -> Self {
+        match self {
+            Self::IMMEDIATE => self,
+            _ => Self::Depth(1),
+        }
+    }
 }
 
 impl Serialize for Finality {
@@ -54,6 +64,14 @@ impl<'de> Deserialize<'de> for Finality {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn soon_is_one_block_at_most() {
+        assert_eq!(Finality::IMMEDIATE.soon(), Finality::IMMEDIATE);
+        for finality in [Finality::Depth(1), Finality::Depth(6), Finality::Finalized] {
+            assert_eq!(finality.soon(), Finality::Depth(1));
+        }
+    }
 
     #[test]
     fn words_and_numbers_are_read_and_nothing_else() {

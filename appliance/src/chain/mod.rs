@@ -10,7 +10,8 @@
 //!
 //! Claim: whoever uses [`ChainClient`] cannot tell which of the two it talks to, and every refusal of a
 //! contract arrives as a sentence. What is acknowledged is settled: at once on the embedded engine, where
-//! nothing can be undone; elsewhere as [`Finality`] says. What it does not promise: that a single read of
+//! nothing can be undone; elsewhere as [`Finality`] says, or one block deep what moves no money and is done
+//! again ([`Finality::soon`]). What it does not promise: that a single read of
 //! another chain is settled too; it is of that chain's newest block. Tests: `appliance/tests/chain/`.
 
 pub mod caller;

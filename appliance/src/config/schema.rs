@@ -340,21 +340,17 @@ fn variables(r: &mut Reader<'_>, block_interval: Option<Duration>) -> Option<Par
             format!("shorter than chain.block_interval ({block}), so nobody would ever be live");
         r.mistake("chain.live_interval", what, format!("at least {block}"));
     }
-    let trial = [
-        dispute_window,
-        jury_draw,
-        jury_commit,
-        jury_reveal,
-        seed_answer,
-        seed_answer,
-    ];
+    // As the contract counts: the window stands still for two juries at most, and the last of them may come at its end.
+    let jury = [jury_draw, jury_commit, jury_reveal];
+    let trial = [dispute_window, seed_answer, seed_answer].into_iter();
+    let trial = trial.chain(jury).chain(jury).chain(jury);
     if let Some(unbonding) = unbonding
-        && let Some(trial) = trial.into_iter().sum::<Option<Duration>>()
+        && let Some(trial) = trial.sum::<Option<Duration>>()
         && unbonding <= trial
     {
         let trial = units::format_duration(trial);
         let what = format!(
-            "no longer than dispute_window + jury_draw + jury_commit + jury_reveal + 2·seed_answer ({trial}): the guilty would be gone first"
+            "no longer than dispute_window + 3·(jury_draw + jury_commit + jury_reveal) + 2·seed_answer ({trial}): the guilty would be gone first"
         );
         r.mistake("chain.unbonding", what, format!("more than {trial}"));
     }

@@ -221,8 +221,8 @@ fn both_sides_of_each_bound() {
         ("chain", "jury_reveal", "\"1h\"", "\"721h\""),
         ("chain", "notice", "\"1s\"", "\"0s\""),
         ("chain", "dispute_bond", "\"0\"", "\"x\""),
-        // The defaults of window, jury and answers come to 1861 s.
-        ("chain", "unbonding", "\"1862s\"", "\"1861s\""),
+        // The defaults of window, jury and answers come to 5461 s.
+        ("chain", "unbonding", "\"5462s\"", "\"5461s\""),
         ("chain", "unbonding", "\"8760h\"", "\"8761h\""),
         ("chain", "lab_token", "false", "\"false\""),
         ("chain", "engine", "\"embedded\"", "\"remote\""),

@@ -148,7 +148,7 @@ async fn version(State(hub): State<Arc<Hub>>) -> Json<Value> {
         "address": hub.chain.address().to_string(),
         "network_key": hub.network.verifying(),
         "chain_id": hub.chain.deployment().chain_id,
-        "terms": hub.terms,
+        "terms": hub.terms.asked_before(hub.seen_after),
     }))
 }
 

@@ -45,8 +45,8 @@ const LINES: usize = 512;
 /// Sessions served at once by one role; a further one is left alone (its coordinator goes on without).
 const SESSIONS_AT_ONCE: usize = 16;
 
-/// How long the chain may be behind who says that a set-up is anchored.
-const ANCHOR_PATIENCE: Duration = Duration::from_secs(5);
+/// A session that has not ended by then is given up; what the chain takes to anchor it comes on top.
+pub(super) const SESSION_LIMIT: Duration = Duration::from_secs(120);
 
 /// Why a node cannot take part.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +108,7 @@ pub struct Node {
 /// A notice that the chain bears out.
 #[derive(Clone, Copy, Debug)]
 pub struct Checked {
-    /// How long the session can matter: until the contract refunds.
+    /// How long the session can matter: until the contract refunds, two minutes and what the chain takes at most.
     pub lifetime: Duration,
     /// When it was asked for.
     pub asked: Asked,
@@ -250,7 +250,8 @@ impl Node {
             return Err(format!("the request is {state}, not under way"));
         }
         Ok(Checked {
-            lifetime: left(notice),
+            lifetime: left(notice)
+                .min(SESSION_LIMIT + Duration::from_millis(notice.anchor_ms.into())),
             asked: Asked {
                 block,
                 started: self.started,
@@ -260,7 +261,7 @@ impl Node {
 
     /// Whether the chain says that this very set-up is under way, and still knows the request and the draw
     /// as the notice has them: before packets are sent or awaited for it, and before what came of it is
-    /// said. Waits a moment for a chain that is behind.
+    /// said. Waits a step for a chain that is behind.
     ///
     /// # Errors
     /// In words, what does not agree.
@@ -269,7 +270,7 @@ impl Node {
         let consent = record.consent.as_ref().ok_or("there is no consent yet")?;
         let setup = B256::from(Consent::setup_hash(&consent.signed));
         let id = B256::from(notice.challenge);
-        let until = tokio::time::Instant::now() + ANCHOR_PATIENCE;
+        let until = tokio::time::Instant::now() + Duration::from_nanos(notice.anchored_within_ns());
         let look = || async {
             // Who takes part was looked at with the notice, and cannot change until the deadline.
             let (_, state) = self.asked(notice).await?;

@@ -164,7 +164,7 @@ pub async fn measure(
             ));
             (last, asked)
         }
-        None => (ask(&chain, &request, last, order, progress).await?, request),
+        None => ask(&chain, request, last, order, progress).await?,
     };
     progress.note(&id.to_string());
     let mut given_up = None;
@@ -219,12 +219,12 @@ pub async fn unfinished(
 
 async fn ask(
     chain: &ChainClient,
-    request: &Request,
+    mut request: Request,
     last: B256,
     order: &Order,
     progress: &dyn Progress,
-) -> Result<B256, PayError> {
-    let (_, _, escrow) = chain.quote(request).await?;
+) -> Result<(B256, Request), PayError> {
+    let (_, _, escrow) = chain.quote(&request).await?;
     let mut have = chain.balance(chain.address()).await?;
     if order.faucet && have < escrow {
         progress.stage(Stage::Fund);
@@ -244,12 +244,14 @@ async fn ask(
     if chain.allowance(chain.address()).await? != escrow {
         chain.approve(escrow).await?;
     }
-    let asked = chain.request_after(request, last).await;
+    // Minting and allowing took blocks.
+    request.deadline = clock::realtime_s() + order.deadline.as_secs();
+    let asked = chain.request_after(&request, last).await;
     if asked.is_err() {
         // Nothing half-made stays behind: the allowance of a refused request is taken back.
         let _refused_anyway = chain.approve(U256::ZERO).await;
     }
-    Ok(asked?.0)
+    Ok((asked?.0, request))
 }
 
 /// What a payer without enough tokens can do. Refunds and earnings wait in the vault until they are
@@ -273,8 +275,9 @@ async fn wait(
     progress: &dyn Progress,
 ) -> Result<State, PayError> {
     let mut shown = (State::None, String::new());
+    let mut over = None;
     loop {
-        let state = match chain.state_of(id).await {
+        let state = match stands(chain, id, &mut over).await {
             Ok(state) => state,
             // The coordinator may be restarting; the request is on its chain and goes on.
             Err(ClientError::Unreachable { .. } | ClientError::TimedOut { .. })
@@ -286,14 +289,15 @@ async fn wait(
             }
             Err(error) => return Err(error.into()),
         };
-        if state.is_over() {
-            return Ok(state);
-        }
+        let state = match state {
+            (state, true) => return Ok(state),
+            (state, false) => state,
+        };
         if state != shown.0 {
             progress.stage(match state {
                 State::Created | State::None => Stage::Draw,
-                State::Reported | State::Disputed => Stage::Settle,
-                _ => Stage::Run,
+                State::Selected | State::Running => Stage::Run,
+                _ => Stage::Settle,
             });
         }
         let step = match state {
@@ -315,15 +319,54 @@ async fn wait(
             }
         }
         shown = (state, step);
-        if clock::realtime_s() > request.deadline + GRACE.as_secs() {
-            // Nobody ended it: anyone may, and the payer is the one who wants its money.
-            if state != State::Reported {
-                chain.timeout(id).await?;
-            } else {
-                chain.finalize(id).await?;
+        let wait = if clock::realtime_s() > request.deadline + GRACE.as_secs() {
+            end(chain, id, state).await?
+        } else {
+            LOOK
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Where the request stands, and whether it is over for good: what ended it is settled. `over` is the newest block
+/// when it was first seen to be over.
+async fn stands(
+    chain: &ChainClient,
+    id: B256,
+    over: &mut Option<u64>,
+) -> Result<(State, bool), ClientError> {
+    let state = chain.state_of(id).await?;
+    if !state.is_over() {
+        *over = None;
+        return Ok((state, false));
+    }
+    let seen = match *over {
+        Some(seen) => seen,
+        None => *over.insert(chain.latest_block().await?.number),
+    };
+    Ok((state, chain.settled_height().await? >= seen))
+}
+
+/// Ends a request that nobody else ended in time: anyone may, and the payer is the one who wants its money. How long
+/// to wait before the next look; what the contract refuses is not due, or another did it meanwhile.
+///
+/// # Errors
+/// The chain does not answer.
+pub async fn end(chain: &ChainClient, id: B256, state: State) -> Result<Duration, ClientError> {
+    let sent = match state {
+        State::Reported => chain.finalize(id).await,
+        State::Created | State::Selected | State::Running => chain.timeout(id).await,
+        _ => return Ok(LOOK),
+    };
+    match sent {
+        Ok(_) => Ok(LOOK),
+        Err(error) => match error.refusal() {
+            Some(refusal) => {
+                let due = refusal.wait_s.map(Duration::from_secs);
+                Ok(due.map_or(GRACE, |due| due.clamp(LOOK, GRACE)))
             }
-        }
-        tokio::time::sleep(LOOK).await;
+            None => Err(error),
+        },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use alloy::primitives::{B256, U256};
 use plumbline::chain::client::Reported;
-use plumbline::role::payer::unfinished;
+use plumbline::role::payer::{end, unfinished};
 use plumbline_contracts::abi::backhaul::IBackhaul::Request;
 use plumbline_contracts::{State, Verdict};
 use plumbline_trust::selection::Draw;
@@ -22,6 +22,7 @@ on_both_engines!(
     too_few_reports_are_inconclusive_and_count_only_themselves,
     timeout_returns_all_from_every_open_state,
     too_few_live_challengers_end_it_with_a_refund,
+    a_payer_ends_what_is_due_and_waits_for_what_is_not,
     who_asked_and_died_goes_on_with_what_it_asked,
     stake_comes_back_after_the_delay,
 );
@@ -352,6 +353,30 @@ async fn timeout_returns_all_from_every_open_state(on: On) {
     w.payer.withdraw().await.unwrap();
     assert_eq!(w.payer.balance(w.payer.address()).await.unwrap(), purse);
     w.assert_conserved().await;
+}
+
+async fn a_payer_ends_what_is_due_and_waits_for_what_is_not(on: On) {
+    let w = World::new(on, 7).await;
+    let id = w.reported().await;
+    let state = async || w.payer.state_of(id).await.unwrap();
+    // The window is open: not an error, and longer until the next look.
+    let soon = end(&w.payer, id, State::Disputed).await.unwrap();
+    let wait = end(&w.payer, id, State::Reported).await.unwrap();
+    assert!(soon < wait && state().await == State::Reported);
+    w.clock.pass(parameters().dispute_window_s);
+    end(&w.payer, id, State::Reported).await.unwrap();
+    assert_eq!(state().await, State::Final);
+    // Another did it meanwhile.
+    end(&w.payer, id, State::Reported).await.unwrap();
+    end(&w.payer, id, State::Running).await.unwrap();
+
+    w.beat().await;
+    let id = w.running(&w.ask()).await;
+    end(&w.payer, id, State::Running).await.unwrap();
+    assert_eq!(w.payer.state_of(id).await.unwrap(), State::Running);
+    w.clock.pass(121);
+    end(&w.payer, id, State::Running).await.unwrap();
+    assert_eq!(w.payer.state_of(id).await.unwrap(), State::TimedOut);
 }
 
 async fn too_few_live_challengers_end_it_with_a_refund(on: On) {

@@ -91,7 +91,8 @@ async fn a_retired_proof_begins_nothing_and_pays_out_all(on: On) {
 async fn a_deadline_must_leave_time_for_a_dispute_before_stakes_are_gone(on: On) {
     let w = World::new(on, 0).await;
     let p = parameters();
-    let trial = p.dispute_window_s + p.jury_draw_s + p.jury_commit_s + p.jury_reveal_s;
+    let jury = p.jury_draw_s + p.jury_commit_s + p.jury_reveal_s;
+    let trial = p.dispute_window_s + 3 * jury;
     let bound = p.unbonding_s - trial - 2 * p.seed_answer_s;
     let mut request = w.ask();
     request.deadline = w.clock.now() + bound + 1;

@@ -4,7 +4,7 @@ use alloy::primitives::{B256, U256};
 use plumbline::chain::client::Ruling;
 use plumbline::config::units::SOURCE_MAX;
 use plumbline::role::dispute as court;
-use plumbline_contracts::Verdict;
+use plumbline_contracts::{State, Verdict};
 use plumbline_proof::backhaul::offence;
 use plumbline_trust::Address as Account;
 
@@ -13,12 +13,14 @@ use crate::disputes::{
     reporter, trial, try_by, two_commits,
 };
 use crate::stand::{On, on_both_engines};
-use crate::world::{FEE, STAKE, World, key, parameters, refused, tick};
+use crate::world::{FEE, STAKE, WINDOW, World, key, parameters, refused, tick};
 
 on_both_engines!(
     what_a_jury_could_not_get_costs_the_reporter_and_nobody_who_said_so,
     evidence_is_judged_once_whatever_the_salt_and_again_only_if_it_was_not_judged,
     nobody_is_punished_twice_in_one_matter_by_whatever_way,
+    no_number_of_worthless_disputes_keeps_a_true_one_out,
+    disputes_without_end_hold_back_no_payment,
     the_source_stands_by_the_disputes_id,
     what_cannot_be_compared_with_the_chain_convicts_nobody,
 );
@@ -160,6 +162,91 @@ async fn nobody_is_punished_twice_in_one_matter_by_whatever_way(on: On) {
     announced.await.unwrap();
     let told = refused(t.reporter.prove(backhaul, offence, SALT).await);
     assert_eq!(told, "AlreadyPunished");
+    w.assert_conserved().await;
+}
+
+/// What the guilty does to be safe: worthless evidence is judged from the first moment on, so that nobody else is heard.
+async fn no_number_of_worthless_disputes_keeps_a_true_one_out(on: On) {
+    let w = World::new(on, 5).await;
+    let id = w.running(&w.ask()).await;
+    let jurors = jurors(&w, 7).await;
+    let friend = reporter(&w).await;
+    let (accused, prover) = (w.coordinator.address(), w.prover.address());
+    let worthless = async |number| {
+        let evidence = B256::repeat_byte(number);
+        bring(&friend, id, prover, evidence, SALT).await
+    };
+    assert_eq!(refused(worthless(1).await), "WrongState", "no result yet");
+    let posted = w.submission(id, &[1_600; 5], &[WINDOW; 5]).await;
+    w.coordinator.report(id, &posted).await.unwrap();
+    let p = parameters();
+    let mut open = vec![worthless(1).await.unwrap()];
+    // Longer than the window, which stands still meanwhile.
+    assert!(p.dispute_window_s < p.jury_draw_s - 1);
+    w.clock.pass(p.jury_draw_s - 1);
+    open.push(worthless(2).await.unwrap());
+    let t = try_by(&w, id, &jurors).await;
+    assert_eq!(t.accused, accused);
+    t.vote(&w, &[UPHELD; 5]).await;
+    let outcome = w.payer.result_of(id).await.unwrap().unwrap();
+    assert_eq!(outcome.verdict, Verdict::Annulled);
+    for dispute in open {
+        assert_eq!(w.payer.state_of(id).await.unwrap(), State::Disputed);
+        give_up(&w, dispute).await;
+    }
+    // The window goes on where it stood.
+    assert_eq!(refused(w.payer.finalize(id).await), "DisputeWindowOpen");
+    w.clock.pass(p.dispute_window_s);
+    w.payer.finalize(id).await.unwrap();
+    let owed = w.payer.owed(accused).await.unwrap();
+    assert_eq!(owed, U256::ZERO, "the convicted gets no fee");
+    assert_eq!(refused(worthless(3).await), "WrongState", "it is over");
+    w.assert_conserved().await;
+}
+
+/// Nobody drew the jury in time.
+async fn give_up(w: &World, dispute: B256) {
+    let case = w.payer.dispute_of(dispute).await.unwrap().caseId;
+    w.payer.settle_jury(case).await.unwrap();
+    w.payer.conclude(dispute).await.unwrap();
+}
+
+/// Disputes that no jury is drawn for cost nothing, and one is always open: the payout comes all the same.
+async fn disputes_without_end_hold_back_no_payment(on: On) {
+    let w = World::new(on, 5).await;
+    let id = w.reported().await;
+    let reporter = reporter(&w).await;
+    let p = parameters();
+    let jury = p.jury_draw_s + p.jury_commit_s + p.jury_reveal_s;
+    let reported_at = w.payer.result_of(id).await.unwrap().unwrap().reported_at;
+    let until = reported_at + p.dispute_window_s + 2 * jury;
+    let mut number = 0;
+    let mut dispute = async || {
+        number += 1;
+        let evidence = B256::repeat_byte(number);
+        bring(&reporter, id, w.prover.address(), evidence, SALT).await
+    };
+    let mut open: Vec<B256> = Vec::new();
+    // Anvil's time goes on by itself.
+    let last = until - if on == On::Embedded { 1 } else { 5 };
+    while w.clock.now() < last {
+        let step = (p.jury_draw_s - 1).min(last - w.clock.now());
+        open.push(dispute().await.unwrap());
+        w.clock.pass(step);
+        if open.len() > 2 {
+            give_up(&w, open.remove(0)).await;
+        }
+        assert_eq!(refused(w.payer.finalize(id).await), "WrongState");
+    }
+    open.push(dispute().await.unwrap());
+    w.clock.pass(until - w.clock.now());
+    assert_eq!(refused(dispute().await), "DisputeWindowClosed");
+    w.clock.pass(p.jury_draw_s + 1);
+    for dispute in open {
+        give_up(&w, dispute).await;
+    }
+    w.payer.finalize(id).await.unwrap();
+    assert_eq!(w.payer.totals().await.unwrap().burnt, U256::ZERO);
     w.assert_conserved().await;
 }
 

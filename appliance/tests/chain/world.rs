@@ -30,7 +30,7 @@ pub(crate) fn parameters() -> Parameters {
     Parameters {
         min_stake: STAKE - SEED_BOND,
         seed_bond: SEED_BOND,
-        unbonding_s: 700,
+        unbonding_s: 1_060,
         live_interval_s: 60,
         coordinator_fee: FEE,
         dispute_window_s: 30,

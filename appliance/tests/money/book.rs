@@ -26,13 +26,24 @@ pub(crate) struct Measured {
     pub(crate) escrow: U256,
     pub(crate) fee: U256,
     pub(crate) window: u64,
+    /// For how many seconds more it stands still while evidence is judged.
+    standstill: u64,
     pub(crate) state: State,
     pub(crate) selected: Vec<Address>,
     pub(crate) posted: Option<Submission>,
     pub(crate) reported_at: u64,
     contested_at: u64,
+    /// Disputes that are open.
+    disputes: u64,
     /// Whose offence is established: they get nothing here.
     pub(crate) guilty: BTreeSet<Address>,
+}
+
+impl Measured {
+    /// For how long its window stood still because of the disputes that are open at `time`.
+    fn stood(&self, time: u64) -> u64 {
+        self.standstill.min(time - self.contested_at)
+    }
 }
 
 pub(crate) struct Case {
@@ -342,6 +353,8 @@ impl Book {
         match BackhaulEvents::decode_log(log).unwrap().data {
             BackhaulEvents::Requested(e) => {
                 let fee = self.variable("coordinator_fee", time);
+                let juries = ["jury_draw_s", "jury_commit_s", "jury_reveal_s"];
+                let jury: u64 = juries.map(|v| seconds(self.variable(v, time))).iter().sum();
                 assert_eq!(e.escrow, rules::escrow(&e.request) + fee, "another price");
                 assert_eq!(self.escrow[&(module, e.id)], e.escrow);
                 let measured = Measured {
@@ -349,11 +362,13 @@ impl Book {
                     escrow: e.escrow,
                     fee,
                     window: seconds(self.variable("dispute_window_s", time)),
+                    standstill: 2 * jury,
                     state: State::Created,
                     selected: Vec::new(),
                     posted: None,
                     reported_at: 0,
                     contested_at: 0,
+                    disputes: 0,
                     guilty: BTreeSet::new(),
                 };
                 assert!(self.measured.insert(e.id, measured).is_none());
@@ -373,14 +388,24 @@ impl Book {
                 m.reported_at = time;
             }
             BackhaulEvents::Contested(e) => {
-                let m = self.step(e.id, &[State::Reported], State::Disputed);
-                assert!(time < m.reported_at + m.window, "contested too late");
-                m.contested_at = time;
+                let m = self.step(e.id, &[State::Reported, State::Disputed], State::Disputed);
+                if m.disputes == 0 {
+                    m.contested_at = time;
+                }
+                m.disputes += 1;
+                let until = m.reported_at + m.window + m.stood(time);
+                assert!(time < until, "contested too late");
                 *self.seen.entry("Backhaul.contest").or_default() += 1;
             }
             BackhaulEvents::Ruled(e) => {
-                let m = self.step(e.id, &[State::Disputed], State::Reported);
-                m.window += time - m.contested_at;
+                let m = self.step(e.id, &[State::Disputed], State::Disputed);
+                m.disputes -= 1;
+                if m.disputes == 0 {
+                    m.state = State::Reported;
+                    let stood = m.stood(time);
+                    m.standstill -= stood;
+                    m.window += stood;
+                }
                 if e.upheld {
                     m.guilty.insert(e.accused);
                 }

@@ -10,6 +10,7 @@ use plumbline_contracts::abi::backhaul::IBackhaul::Request;
 use plumbline_contracts::abi::beacon::Beacon;
 use plumbline_contracts::abi::beacon::Draw::{Drawn, Snapshot};
 use plumbline_contracts::abi::participants::Participants;
+use plumbline_contracts::abi::registry::Registry;
 use plumbline_trust::selection::{Draw, Fate, Look};
 
 use crate::house::{House, account, call, registration, request};
@@ -258,7 +259,7 @@ fn nobody_is_shut_out_or_let_in_by_what_is_done_once_the_mix_is_known() {
         name: keccak256("test"),
         module,
     };
-    house.must(call(GOVERNOR, house.d.registry, &admit));
+    house.must(call(account(0), house.d.registry, &admit));
     house.now += parameters().notice_s;
     beat(&mut house, &(FIRST..FIRST + POOL).collect::<Vec<_>>());
     let suspend = |who: usize| {

@@ -13,6 +13,7 @@
 //!  bystander.rs  TCP through the measured interface before, during and after
 //!  privilege.rs  nobody keeps a capability
 //!  refusals.rs   bad input: words, exit code, nothing left behind
+//!  slow.rs    a chain of slow blocks, from request to payout
 //!  door.rs    statements that the coordinator must not take
 //! ```
 //! Root is needed; without it every test fails and says so.
@@ -30,6 +31,7 @@ mod mtu;
 mod privilege;
 mod proof;
 mod refusals;
+mod slow;
 mod stage;
 mod twice;
 mod uplink;

@@ -7,7 +7,7 @@ use plumbline_contracts::{Ruling, State, Verdict};
 
 use crate::actors::{Actor, Keeper, Role};
 use crate::clock::SECOND;
-use crate::ledger::{Index, Job, Slash, Trial, read};
+use crate::ledger::{Index, Job, Slash, Trial, jury, read, standstill};
 use crate::roles::{is_honest, lies};
 use crate::stage::{START, parameters};
 use crate::world::World;
@@ -18,11 +18,10 @@ const SLACK_S: u64 = 330;
 /// After every block. Conservation is checked by the chain itself: a block that breaks it is not made.
 pub(crate) fn after_a_block(w: &mut World, before: &Index) -> Result<(), String> {
     let head = w.ledger.head();
-    let p = parameters();
-    let jury = p.jury_draw_s + p.jury_commit_s + p.jury_reveal_s;
+    // However many disputes were brought.
+    let trials = parameters().dispute_window_s + standstill() + jury();
     for (id, job) in &head.jobs {
-        let window = p.dispute_window_s + job.judged_s;
-        let latest = job.request.deadline + window + jury + SLACK_S;
+        let latest = job.request.deadline + trials + SLACK_S;
         if !job.state.is_over() && head.time > latest {
             return Err(format!(
                 "{id} is {} at {}, {} s too late",

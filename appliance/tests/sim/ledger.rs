@@ -51,7 +51,9 @@ pub(crate) struct Job {
     pub(crate) bundle: B256,
     pub(crate) reported_at: u64,
     contested_at: u64,
-    /// How long juries were out about it: its window is longer by that.
+    /// Disputes that are open.
+    disputes: u32,
+    /// How long its window stood still because of those that are over.
     pub(crate) judged_s: u64,
     pub(crate) reporters: u64,
     /// Packets of each challenger whose report counts.
@@ -70,6 +72,17 @@ impl Job {
         let asked = &self.request;
         Terms::downlink(asked.claimBps, asked.n, asked.f, asked.durationMs)
     }
+}
+
+/// For how long a window stands still at most.
+pub(crate) fn standstill() -> u64 {
+    2 * jury()
+}
+
+/// What a jury takes at most.
+pub(crate) fn jury() -> u64 {
+    let p = parameters();
+    p.jury_draw_s + p.jury_commit_s + p.jury_reveal_s
 }
 
 /// A dispute and its case, as the logs tell it.
@@ -176,6 +189,7 @@ impl Index {
                     bundle: B256::ZERO,
                     reported_at: 0,
                     contested_at: 0,
+                    disputes: 0,
                     judged_s: 0,
                     reporters: 0,
                     counts: Vec::new(),
@@ -209,13 +223,20 @@ impl Index {
             Told::Contested(e) => {
                 let time = self.time;
                 let job = self.job(e.id);
-                (job.state, job.contested_at) = (State::Disputed, time);
+                if job.disputes == 0 {
+                    (job.state, job.contested_at) = (State::Disputed, time);
+                }
+                job.disputes += 1;
             }
             Told::Ruled(e) => {
                 let time = self.time;
                 let job = self.job(e.id);
-                job.state = State::Reported;
-                job.judged_s += time - job.contested_at;
+                job.disputes -= 1;
+                if job.disputes == 0 {
+                    job.state = State::Reported;
+                    let judged = job.judged_s + time - job.contested_at;
+                    job.judged_s = judged.min(standstill());
+                }
             }
             Told::Annulled(e) => {
                 let job = self.job(e.id);

@@ -143,9 +143,6 @@ fn payer(a: &mut Actor, w: &mut World, view: &Index, unix: u64, slanders: bool) 
     }
 }
 
-/// Disputes that are brought with one piece of evidence at most.
-const ATTEMPTS: usize = 2;
-
 /// Announces, waits until that is final, then shows.
 fn bring(a: &mut Actor, w: &mut World, view: &Index) {
     let (backhaul, disputes) = (w.d.backhaul, w.d.disputes);
@@ -177,11 +174,6 @@ fn bring(a: &mut Actor, w: &mut World, view: &Index) {
                 accused,
                 evidence,
             } => {
-                // What no jury could judge may be brought for ever, for a bond each time: here somebody tires of it.
-                let brought = view.trials.values().filter(|t| t.evidence == evidence);
-                if brought.count() >= ATTEMPTS {
-                    continue;
-                }
                 let call = Disputes::disputeCall {
                     proof: backhaul,
                     subject,

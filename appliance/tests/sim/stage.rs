@@ -35,7 +35,7 @@ pub(crate) fn parameters() -> Parameters {
     Parameters {
         min_stake: STAKE - SEED_BOND,
         seed_bond: SEED_BOND,
-        unbonding_s: 1_200,
+        unbonding_s: 2_400,
         live_interval_s: 120,
         coordinator_fee: 77,
         dispute_window_s: 150,

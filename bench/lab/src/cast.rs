@@ -27,6 +27,10 @@ use crate::process::{Process, ProcessError};
 /// Longest from a daemon's start to its `ready` line: deploying the contracts, registering, attaching XDP.
 const READY: Duration = Duration::from_secs(20);
 
+/// Blocks from a chain's start to the last node's first heartbeat, at most, beside those that settle: sixteen
+/// transactions of the deployment, and of each node four.
+const READY_BLOCKS: u32 = 32;
+
 /// Port of anvil's JSON-RPC, where there is one: its own default.
 const ANVIL: u16 = 8545;
 
@@ -126,6 +130,25 @@ pub struct Cast {
     chain: Option<Process>,
     /// Where that is.
     rpc: Option<String>,
+    /// Its pace, where it is a slow one.
+    pace: Option<Pace>,
+}
+
+/// How a slow chain makes blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Seconds from one to the next.
+    pub block_s: u32,
+    /// How many lie on top of one that is settled.
+    pub finality: u32,
+}
+
+impl Pace {
+    /// So many blocks, and one transaction settled.
+    #[must_use]
+    pub fn time(self, blocks: u32) -> Duration {
+        Duration::from_secs(u64::from(self.block_s * (blocks + self.finality)))
+    }
 }
 
 impl Cast {
@@ -144,6 +167,7 @@ impl Cast {
             replaced: HashMap::new(),
             chain: None,
             rpc: None,
+            pace: None,
         };
         cast.new_key(&cast.payer_key())?;
         for host in lab.plan().hosts() {
@@ -189,11 +213,17 @@ impl Cast {
 
     /// Starts the anvil at `program` on the coordinator's host, where every host reaches it, puts the
     /// contracts on it, and has the coordinator settle there instead of on a chain of its own. Before
-    /// the coordinator is started.
+    /// the coordinator is started. Without a `pace` a transaction has its block at once.
     ///
     /// # Errors
     /// Anvil did not come up, or the contracts could not be deployed.
-    pub fn settle_on_anvil(&mut self, lab: &Lab, program: &Path) -> Result<(), CastError> {
+    pub fn settle_on_anvil(
+        &mut self,
+        lab: &Lab,
+        program: &Path,
+        pace: Option<Pace>,
+    ) -> Result<(), CastError> {
+        self.pace = pace;
         let host = lab.address(Host::Coordinator)?.to_string();
         let mut command = lab.command(Host::Coordinator, &program.to_string_lossy());
         command.args(["--host", &host, "--port", &ANVIL.to_string()]);
@@ -204,8 +234,11 @@ impl Cast {
         // Nobody in a lab has native coin, so gas costs nothing.
         command.args(["--gas-price", "0", "--block-base-fee-per-gas", "0"]);
         command.arg("--disable-min-priority-fee");
-        // A block for each transaction, and one each second, so that its clock moves.
-        command.args(["--mixed-mining", "--block-time", "1"]);
+        match pace {
+            Some(pace) => command.args(["--block-time", &pace.block_s.to_string()]),
+            // A block for each transaction, and one each second, so that its clock moves.
+            None => command.args(["--mixed-mining", "--block-time", "1"]),
+        };
         // Finalized is what lies two epochs back: two blocks.
         command.args(["--slots-in-an-epoch", "1"]);
         let mut anvil = Process::start("anvil", command, &self.directory)?;
@@ -219,8 +252,21 @@ impl Cast {
         let mut command = lab.command(Host::Coordinator, &self.binary.to_string_lossy());
         command.args(["chain", "deploy", "--json", "--rpc", &url, "--key"]);
         command.arg(key).arg("--out").arg(deployment);
+        let mut more = String::new();
+        if let Some(pace) = pace {
+            // Two heartbeats, and what answers for a seed, are in blocks by then.
+            let live = pace.time(8).as_secs().max(30);
+            command.args(["--finality", &pace.finality.to_string()]);
+            command.args(["--live-interval", &format!("{live}s")]);
+            command.args(["--set", &format!("seed_answer_s={}", 2 * live)]);
+            more = format!(
+                "finality = {}\nlive_interval = \"{live}s\"\nseed_answer = \"{}s\"\n",
+                pace.finality,
+                2 * live
+            );
+        }
         let mut deploy = Process::start("deploy", command, &self.directory)?;
-        let (status, _) = deploy.output(READY)?;
+        let (status, _) = deploy.output(self.ready_within())?;
         if !status.success() {
             let words = deploy.tail();
             let what = "chain deploy";
@@ -230,13 +276,15 @@ impl Cast {
                 words,
             });
         }
-        let rpc =
-            format!("engine = \"rpc\"\nrpc = [\"{url}\"]\ndeployment = \"deployment.json\"\n");
+        let rpc = format!(
+            "engine = \"rpc\"\nrpc = [\"{url}\"]\ndeployment = \"deployment.json\"\n{more}"
+        );
         self.rewrite(Host::Coordinator, "engine = \"embedded\"\n", &rpc)?;
+        let settled = pace.map_or_else(String::new, |p| format!("finality = {}\n", p.finality));
         // Everybody asks it, not the coordinator.
         for host in lab.plan().hosts() {
             if matches!(host, Host::Prover | Host::Challenger(_)) {
-                let rpc = format!("[node]\nrpc = [\"{url}\"]\n");
+                let rpc = format!("[node]\nrpc = [\"{url}\"]\n{settled}");
                 self.rewrite(host, "[node]\n", &rpc)?;
             }
         }
@@ -257,6 +305,16 @@ impl Cast {
         let text = std::fs::read_to_string(&path);
         let text = text.map_err(|source| CastError::File { path, source })?;
         self.write(host, &text.replace(from, to))
+    }
+
+    /// Longest that a daemon takes to be ready.
+    fn ready_within(&self) -> Duration {
+        READY + self.chain_time(READY_BLOCKS)
+    }
+
+    /// What so many blocks take, and one transaction to be settled, where the chain is a slow one.
+    pub(crate) fn chain_time(&self, blocks: u32) -> Duration {
+        self.pace.map_or(Duration::ZERO, |pace| pace.time(blocks))
     }
 
     fn write(&self, host: Host, toml: &str) -> Result<(), CastError> {
@@ -369,11 +427,12 @@ impl Cast {
     }
 
     fn await_ready(&mut self, host: Host) -> Result<&Value, CastError> {
+        let ready = self.ready_within();
         let actor = self.actor(host)?;
         actor.ready =
             actor
                 .process
-                .await_line("the line that says it is ready", READY, |line| {
+                .await_line("the line that says it is ready", ready, |line| {
                     serde_json::from_str::<Value>(line)
                         .ok()
                         .filter(|value| value["ready"] == true)
@@ -524,6 +583,9 @@ impl Cast {
             .arg(self.pin());
         if let Some(url) = &self.rpc {
             command.args(["--rpc", url]);
+        }
+        if let Some(pace) = self.pace {
+            command.args(["--finality", &pace.finality.to_string()]);
         }
         Ok(command)
     }

@@ -42,7 +42,7 @@ mod watch;
 pub mod wire;
 
 pub use account::Account;
-pub use cast::{Cast, CastError};
+pub use cast::{Cast, CastError, Pace};
 pub use counters::{Counters, Drops, InterfaceCounters, PathDrops, QdiscCounters};
 pub use cross::{CrossCount, CrossTraffic};
 pub use error::LabError;

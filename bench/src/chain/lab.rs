@@ -35,7 +35,7 @@ pub(crate) const CLAIM: u64 = 960_000_000;
 /// Seconds between a result and its payout.
 pub(crate) const DISPUTE_WINDOW_S: u64 = 30;
 /// Seconds between leaving and getting the stake back.
-pub(crate) const UNBONDING_S: u64 = 600;
+pub(crate) const UNBONDING_S: u64 = 960;
 /// Seconds of each stage of a jury.
 pub(crate) const JURY_S: u64 = 60;
 /// Blocks are made when there is work, and never because time passes: a measured block holds only what it

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use plumbline_lab::{
-    Answer, Cast, Lab, Measured, Plan, Played, Scene, Shape, Switch, Terms, WirePlan,
+    Answer, Cast, Lab, Measured, Pace, Plan, Played, Scene, Shape, Switch, Terms, WirePlan,
 };
 
 use crate::machine::{Privilege, Purpose};
@@ -35,6 +35,14 @@ const SHORTEST: Duration = Duration::from_secs(1);
 
 /// No bound credits a round trip, so the phase must hold so many.
 const ROUND_TRIPS: u32 = 40;
+
+/// Blocks on top of one that is settled, on a chain with `--block-time`.
+const SETTLING_BLOCKS: u32 = 6;
+
+/// Longest from a request to its result: as the product's own default,
+const DEADLINE: Duration = Duration::from_secs(60);
+/// … and on a slow chain until the request is settled, and so many blocks: heartbeats, draw, set-up and result.
+const DEADLINE_BLOCKS: u32 = 18;
 
 /// MTU of the lab, bytes.
 const MTU: u16 = 1500;
@@ -67,6 +75,10 @@ pub(crate) struct Args {
     /// What the proof is settled on: the coordinator's own chain, or an anvil process beside it.
     #[arg(long, value_enum, default_value_t = Engine::Embedded)]
     engine: Engine,
+    /// On anvil: seconds from one block to the next, six of which settle one, as on a public chain; a quarter of an
+    /// hour at 12 [default: a block for each transaction].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=25))]
+    block_time: Option<u32>,
     /// Have somebody misbehave: `rush=1` is an attack and how many commit it; may be repeated. A name that
     /// there is not is answered with all that there are.
     #[arg(long, value_name = "ATTACK")]
@@ -130,9 +142,17 @@ impl Args {
             challengers: self.challengers,
             f: self.f,
             duration: self.duration(),
-            deadline: None,
+            deadline: self
+                .pace()
+                .map(|pace| DEADLINE + pace.time(DEADLINE_BLOCKS)),
             more: Vec::new(),
         }
+    }
+
+    fn pace(&self) -> Option<Pace> {
+        let block_s = self.block_time?;
+        let finality = SETTLING_BLOCKS;
+        Some(Pace { block_s, finality })
     }
 
     fn say(&self, line: &str) {
@@ -148,6 +168,11 @@ impl Args {
 /// Something is missing, a step failed, or the result does not hold: each with its reason.
 pub(crate) fn run(args: &Args) -> Result<()> {
     args.plan().check()?;
+    if args.block_time.is_some() && args.engine != Engine::Anvil {
+        bail!(
+            "--block-time: allowed with --engine anvil; the embedded chain makes a block for each transaction"
+        );
+    }
     let privilege = Privilege::detect().require("the demo")?;
     let purpose = match args.engine {
         Engine::Embedded => Purpose::Demo,
@@ -267,7 +292,7 @@ fn prove(args: &Args, attackers: &Attackers, binary: &Path, anvil: Option<&Path>
     let mut cast = Cast::prepare(&lab, binary, &directory.path)?;
     if let Some(anvil) = anvil {
         args.say("chain: anvil beside the coordinator, contracts by `plumbline chain deploy`");
-        cast.settle_on_anvil(&lab, anvil)?;
+        cast.settle_on_anvil(&lab, anvil, args.pace())?;
     }
     let corrupt = attackers.take_over(&lab, &mut cast)?;
     for switch in &attackers.switches {

@@ -21,7 +21,7 @@ use plumbline_trust::identity::{Address, Message, Signature, Signed, SignedError
 use plumbline_trust::selection::Look;
 
 pub use super::head::{Head, Kind};
-use super::params::Terms;
+use super::params::{STEP_TIMEOUT_NS, Terms};
 
 /// Id of a challenge: the contract's request id.
 pub type ChallengeId = Digest;
@@ -61,6 +61,9 @@ pub struct Notice {
     pub price_per_byte: u128,
     /// Unix seconds after which the contract refunds.
     pub deadline: u64,
+    /// How much longer than its steps the set-up may take, as the chain needs it to show what is anchored, ms; at
+    /// most [`ANCHOR_MS_MOST`](super::params::ANCHOR_MS_MOST).
+    pub anchor_ms: u32,
     /// Who pays.
     pub payer: Address,
     /// Who is measured.
@@ -75,6 +78,13 @@ pub struct Notice {
     pub looks: Vec<Look>,
     /// The drawn, in order; a challenger's index is its place here.
     pub challengers: Vec<Member>,
+}
+
+impl Notice {
+    /// How long a step of the set-up may take that waits for the chain, ns.
+    pub fn anchored_within_ns(&self) -> u64 {
+        STEP_TIMEOUT_NS + u64::from(self.anchor_ms) * 1_000_000
+    }
 }
 
 /// Challenger → all: commitment to a secret seed.

@@ -79,6 +79,12 @@ pub const DRAIN_LIMIT_NS: u64 = 2_000_000_000;
 /// How long the parties have for each step of the set-up and the reports before the rest goes on
 /// without them, ns.
 pub const STEP_TIMEOUT_NS: u64 = 5_000_000_000;
+/// Blocks of the chain in which the set-up is anchored: one that is missed, its own, one on top, and one for the
+/// difference between blocks.
+pub const ANCHOR_BLOCKS: u32 = 4;
+/// Most that a coordinator may ask the parties to wait for the chain beside that, ms: blocks of 25 s. For so long the
+/// prover's link stays reserved.
+pub const ANCHOR_MS_MOST: u32 = 100_000;
 
 /// Packets that count of one challenger at most, in percent of m: what one of n−f equal shares of N may differ by
 /// where they meet a short queue. The target N stays.

@@ -233,8 +233,9 @@ impl Prover {
                 good
             })
             .collect();
+        let anchored_ns = notice.anchored_within_ns();
         // The flood is over a deadline after T0, and T0 comes within two steps.
-        let until_ns = now_ns + 3 * STEP_TIMEOUT_NS + 5 * notice.terms.duration_ns();
+        let until_ns = now_ns + anchored_ns + 2 * STEP_TIMEOUT_NS + 5 * notice.terms.duration_ns();
         let opening = Opening {
             senders: senders.iter().map(|s| (s.index, s.data)).collect(),
             controls: senders.iter().map(|s| (s.index, s.control)).collect(),
@@ -252,7 +253,7 @@ impl Prover {
         };
         // Making packets and probing grow with the duration.
         self.step = Step::Consented {
-            until_ns: now_ns + STEP_TIMEOUT_NS + 2 * notice.terms.duration_ns(),
+            until_ns: now_ns + anchored_ns + 2 * notice.terms.duration_ns(),
         };
         vec![
             ProverAction::Open(opening),

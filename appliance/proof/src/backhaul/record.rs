@@ -12,7 +12,7 @@ use super::messages::{
     ABORT_WORDS_MAX, Abort, Begun, ChallengeId, Commit, Consent, Head, Kind, Member, Notice, Ready,
     Report, Reveal, SeedCommitment, Start, Statement, Verified,
 };
-use super::params::TermsError;
+use super::params::{ANCHOR_MS_MOST, TermsError};
 use super::sendlog::BACK_SLOTS;
 use super::{sizes, uplink};
 
@@ -133,6 +133,15 @@ impl Record {
         let notice: Notice = signed.open()?;
         author("notice", "its coordinator", signed, notice.coordinator.key)?;
         notice.terms.check()?;
+        if notice.anchor_ms > ANCHOR_MS_MOST {
+            return Err(Refusal::Field {
+                what: "notice.anchor_ms",
+                why: format!(
+                    "is {}, at most {ANCHOR_MS_MOST} are allowed",
+                    notice.anchor_ms
+                ),
+            });
+        }
         let bound = |member: &Member| {
             let binding = binding_message(notice.chain_id, &notice.participants, &member.address);
             let signed = member

@@ -1,5 +1,7 @@
 //! Money, participants, heartbeats, blocks: the contracts' functions, typed.
 
+use std::time::Duration;
+
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{Address, B256, U256};
 use alloy::providers::Provider;
@@ -11,6 +13,8 @@ use plumbline_contracts::abi::vault::Vault;
 use super::types::{BlockInfo, Participant, Registration, Sent, Totals};
 use super::{ChainClient, ClientError, Seeds, commitment};
 
+/// Blocks whose time is averaged.
+const PACED_BLOCKS: u64 = 32;
 /// Participants asked for at once: about 100 kB of answer.
 const PAGE: u64 = 128;
 
@@ -22,7 +26,7 @@ impl ChainClient {
     /// See [`ClientError`]; likewise for all that follow.
     pub async fn mint_lab(&self, to: Address, amount: U256) -> Result<Sent, ClientError> {
         let call = LabToken::mintCall { to, amount };
-        self.send("mint", self.deployment.token, &call).await
+        self.send_soon("mint", self.deployment.token, &call).await
     }
 
     /// Tokens of `account`.
@@ -54,7 +58,8 @@ impl ChainClient {
             spender,
             value: amount,
         };
-        self.send("approve", self.deployment.token, &call).await
+        self.send_soon("approve", self.deployment.token, &call)
+            .await
     }
 
     /// Takes out all that this client is owed.
@@ -234,7 +239,8 @@ impl ChainClient {
             revealedSeed: revealed,
             nextCommitment: next,
         };
-        self.send("heartbeat", self.deployment.beacon, &call).await
+        self.send_soon("heartbeat", self.deployment.beacon, &call)
+            .await
     }
 
     /// A heartbeat whose seeds are derived: nothing but their secret has to be remembered.
@@ -274,14 +280,28 @@ impl ChainClient {
     /// # Errors
     /// See [`ClientError`].
     pub async fn latest_block(&self) -> Result<BlockInfo, ClientError> {
-        let what = "the newest block";
-        let block = async {
-            self.provider
-                .get_block_by_number(BlockNumberOrTag::Latest)
-                .await
-        };
+        self.block(BlockNumberOrTag::Latest).await
+    }
+
+    /// How long a block takes, on the average of the last ones; zero on a chain that has none yet.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn block_time(&self) -> Result<Duration, ClientError> {
+        let last = self.latest_block().await?;
+        // The first block of a chain can be of any time.
+        let first = last.number.saturating_sub(PACED_BLOCKS).max(1);
+        let first = self.block(first.into()).await?;
+        let blocks = last.number.saturating_sub(first.number);
+        let took = Duration::from_secs(last.timestamp.saturating_sub(first.timestamp));
+        Ok(took / u32::try_from(blocks).unwrap_or(u32::MAX).max(1))
+    }
+
+    async fn block(&self, at: BlockNumberOrTag) -> Result<BlockInfo, ClientError> {
+        let what = "a block";
+        let block = async { self.provider.get_block_by_number(at).await };
         let block = self.ask(what, block).await?;
-        let block = block.ok_or_else(|| self.malformed(what, "there is none".to_owned()))?;
+        let block = block.ok_or_else(|| self.malformed(what, format!("there is no {at}")))?;
         Ok(BlockInfo {
             number: block.header.number,
             hash: block.header.hash,

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use alloy::primitives::{B256, Bytes, TxKind};
 use tokio::time::Instant;
 
+use crate::chain::finality::Finality;
+
 /// Nonces of transactions on their way, so that none is used twice while a reorganised one is out of
 /// every block.
 pub(super) type Claims = Arc<Mutex<BTreeSet<u64>>>;
@@ -78,6 +80,8 @@ pub(super) struct Flight {
     pub(super) taken: Option<Instant>,
     /// Some node has taken it: from then on nothing that a node says about another thing ends it.
     pub(super) is_out: bool,
+    /// When it is acknowledged.
+    pub(super) finality: Finality,
     /// How it stood when last looked at.
     pub(super) stands: String,
 }

@@ -81,7 +81,8 @@ impl ChainClient {
     /// See [`ClientError`]; `BeaconNotReady` until the round of the draw is closed.
     pub async fn select(&self, id: B256) -> Result<Sent, ClientError> {
         let call = Backhaul::selectCall { id };
-        self.send("select", self.deployment.backhaul, &call).await
+        self.send_soon("select", self.deployment.backhaul, &call)
+            .await
     }
 
     /// Begins, with the hash of the consent and the seed commitments (coordinator).
@@ -93,7 +94,8 @@ impl ChainClient {
             id,
             setupHash: setup_hash,
         };
-        self.send("begin", self.deployment.backhaul, &call).await
+        self.send_soon("begin", self.deployment.backhaul, &call)
+            .await
     }
 
     /// Posts what was signed (coordinator).

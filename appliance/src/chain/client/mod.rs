@@ -12,7 +12,7 @@
 //! Claim: calls of one client may run concurrently; their transactions do not collide, because each has
 //! its turn and takes its nonce from the chain. Two clients with one key do collide: the chain takes one
 //! of two transactions, the other is refused or sent anew, and nothing is done twice. What is
-//! acknowledged is settled ([`Patience`]).
+//! acknowledged is settled ([`Patience`]), or acted on soon where it is done again ([`Finality::soon`]).
 
 mod bonds;
 mod calls;

@@ -65,6 +65,18 @@ impl ChainClient {
         self.transact(what, TxKind::Call(to), input).await
     }
 
+    /// The same, acknowledged as soon as it can be acted on: for what its caller does again if it is taken back.
+    pub(super) async fn send_soon<C: SolCall>(
+        &self,
+        what: &'static str,
+        to: Address,
+        call: &C,
+    ) -> Result<Sent, ClientError> {
+        let (to, input) = (TxKind::Call(to), call.abi_encode().into());
+        let soon = self.patience.finality.soon();
+        self.transact_until(what, to, input, soon).await
+    }
+
     /// Sends a call, or makes a contract, and waits until it is settled.
     pub(in crate::chain) async fn transact(
         &self,
@@ -72,9 +84,21 @@ impl ChainClient {
         to: TxKind,
         input: Bytes,
     ) -> Result<Sent, ClientError> {
+        let settled = self.patience.finality;
+        self.transact_until(what, to, input, settled).await
+    }
+
+    async fn transact_until(
+        &self,
+        what: &'static str,
+        to: TxKind,
+        input: Bytes,
+        finality: Finality,
+    ) -> Result<Sent, ClientError> {
         for _ in 0..DISPLACED_MAX {
             let turn = self.turn.lock().await;
             let mut flight = self.prepare(what, to, input.clone()).await?;
+            flight.finality = finality;
             let Some(receipt) = self.fly(&mut flight, turn).await? else {
                 tracing::warn!(
                     what,
@@ -130,6 +154,7 @@ impl ChainClient {
             fresh: now,
             taken: None,
             is_out: false,
+            finality: self.patience.finality,
             stands: "not sent yet".to_owned(),
         };
         self.sign(&mut flight)?;
@@ -478,8 +503,13 @@ impl ChainClient {
     /// # Errors
     /// See [`ClientError`].
     pub async fn settled_height(&self) -> Result<u64, ClientError> {
+        self.height_of(self.patience.finality).await
+    }
+
+    /// The newest block that is acknowledged by `finality`.
+    async fn height_of(&self, finality: Finality) -> Result<u64, ClientError> {
         let what = "the settled height";
-        match self.patience.finality {
+        match finality {
             Finality::Depth(depth) => {
                 let head = async { self.provider.get_block_number().await };
                 Ok(self.ask(what, head).await?.saturating_sub(depth))
@@ -496,7 +526,7 @@ impl ChainClient {
         }
     }
 
-    /// Whether the block of `receipt` is settled, and most endpoints say so.
+    /// Whether the block of `receipt` is acknowledged, and most endpoints say so.
     async fn is_settled(
         &self,
         flight: &mut Flight,
@@ -505,8 +535,8 @@ impl ChainClient {
         let (Some(number), Some(hash)) = (receipt.block_number, receipt.block_hash) else {
             return Ok(false);
         };
-        if self.patience.finality != Finality::IMMEDIATE {
-            let settled = self.settled_height().await?;
+        if flight.finality != Finality::IMMEDIATE {
+            let settled = self.height_of(flight.finality).await?;
             if number > settled {
                 flight.stands =
                     format!("in block {number}, of which nothing later than {settled} is settled");
@@ -516,6 +546,10 @@ impl ChainClient {
         let Some(endpoints) = &self.endpoints else {
             return Ok(true);
         };
+        // Endpoints may differ for a moment about what is only acted on; nobody is accused of that.
+        if flight.finality != self.patience.finality {
+            return Ok(true);
+        }
         let confirmed = endpoints.confirm(receipt.transaction_hash, hash).await;
         match confirmed.map_err(ClientError::Endpoints)? {
             Confirmation::Confirmed => Ok(true),

@@ -34,7 +34,7 @@ use self::control::Control;
 use self::uplink::Ear;
 use super::conduct::{Conduct, Speaker};
 use super::limits::{Budget, Share, Taken};
-use super::node::{self, Node};
+use super::node::{self, Node, SESSION_LIMIT};
 use super::path;
 use crate::clock;
 use crate::config::Role;
@@ -44,8 +44,6 @@ use crate::journal::{Kept, Seat};
 
 /// Longest wait for a datagram before statements and the machine's clock are looked at again.
 const PATIENCE: Duration = Duration::from_millis(5);
-/// A session that has not ended by then is given up.
-const SESSION_LIMIT: Duration = Duration::from_secs(120);
 /// Statements in flight between the tasks: a session has fewer than 4·64 in all.
 const STATEMENTS: usize = 512;
 
@@ -84,7 +82,7 @@ impl Challenger {
             .await
             .ok_or("the coordinator gave no notice")?;
         let checked = self.node.check_notice(&first).await?;
-        let lifetime = checked.lifetime.min(SESSION_LIMIT);
+        let lifetime = checked.lifetime;
         let begun = self.node.begin(Role::Challenger, &challenge, checked.asked);
         let seat = begun.await?;
         let (heard_in, heard) = channel();

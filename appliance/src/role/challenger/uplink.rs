@@ -205,6 +205,7 @@ mod tests {
             },
             price_per_byte: 1,
             deadline: 0,
+            anchor_ms: 0,
             payer: Address([0; 20]),
             prover: member,
             coordinator: member,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use plumbline_contracts::State;
 use plumbline_contracts::abi::backhaul::IBackhaul::Submission;
@@ -112,6 +113,10 @@ pub struct Hub {
     declined: Mutex<VecDeque<(ChallengeId, String)>>,
     /// Block of the chain before which there are no contracts of ours.
     pub first_block: u64,
+    /// How long its blocks take; zero where an answer comes with its block.
+    pub block_time: Duration,
+    /// How much later than it is made a request is seen.
+    pub seen_after: Duration,
     /// Why requests on the chain are not seen, if so.
     deaf: Mutex<Option<String>>,
     sessions: Mutex<BTreeMap<ChallengeId, Arc<Session>>>,
@@ -142,6 +147,8 @@ impl Hub {
             terms: Terms::default(),
             declined: Mutex::default(),
             first_block: 0,
+            block_time: Duration::ZERO,
+            seen_after: Duration::ZERO,
             deaf: Mutex::new(None),
             sessions: Mutex::new(BTreeMap::new()),
             changes: watch::Sender::new(1),

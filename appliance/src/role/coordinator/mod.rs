@@ -25,7 +25,8 @@ use alloy::primitives::{Address as ChainAddress, B256};
 use plumbline_contracts::State;
 use plumbline_proof::backhaul::coordinator::CoordinatorAction;
 use plumbline_proof::backhaul::messages::{ChallengeId, Notice};
-use plumbline_trust::Address;
+use plumbline_proof::backhaul::params::{ANCHOR_BLOCKS, ANCHOR_MS_MOST};
+use plumbline_trust::{Address, Digest};
 use tokio::task::JoinSet;
 
 use self::cursor::Cursor;
@@ -33,8 +34,8 @@ pub use self::hub::{HearError, Hub, Session};
 pub use self::terms::Terms;
 use super::ledger;
 use super::node::member;
-use crate::chain::Engine;
 use crate::chain::client::{ClientError, Measurement};
+use crate::chain::{ChainClient, Engine};
 use crate::clock;
 use crate::config::Role;
 use crate::metrics::{Outcome, Proof, Transaction};
@@ -110,6 +111,19 @@ pub async fn watch(hub: Arc<Hub>) {
         }
         tokio::time::sleep(wait).await;
     }
+}
+
+/// How long the blocks of a chain take, and how much later than it is made a request is seen there: in a block, one of
+/// which may be missed, settled, and looked for.
+///
+/// # Errors
+/// The chain does not answer.
+pub async fn pace(chain: &ChainClient) -> Result<(Duration, Duration), ClientError> {
+    let block_time = chain.block_time().await?;
+    let head = chain.latest_block().await?.number;
+    let behind = head.saturating_sub(chain.settled_height().await?);
+    let blocks = u32::try_from(behind).unwrap_or(u32::MAX).saturating_add(2);
+    Ok((block_time, block_time.saturating_mul(blocks) + LOOK_AFAR))
 }
 
 /// What a page of the chain holds.
@@ -270,7 +284,9 @@ async fn step(
                     return Ok(Next::Again(Duration::ZERO));
                 }
                 // The next heartbeats of others close the round of the draw.
-                Err(e) if e.refusal().is_some_and(|r| r.name == "BeaconNotReady") => {}
+                Err(e) if e.refusal().is_some_and(|r| r.name == "BeaconNotReady") => {
+                    return Ok(Next::Again(STEP.max(hub.block_time / 4)));
+                }
                 Err(e) => return Err(e.to_string()),
             }
         }
@@ -318,15 +334,20 @@ async fn run(hub: &Arc<Hub>, id: B256, asked: &Measurement, state: State) -> Res
             .map_err(|e| e.to_string())?
             .map_err(|e| e.to_string())?;
     }
+    let begun = session.read(|m| m.record().begun.as_ref().map(|b| b.message.setup));
+    if let (State::Selected, Some(setup)) = (state, begun) {
+        // It was on the chain, and a reorganisation took it back.
+        begin(hub, id, &session, setup).await?;
+        return Ok(());
+    }
     for action in session.due() {
         match action {
             CoordinatorAction::Anchor(setup) => {
                 if state == State::Selected {
-                    hub.chain
-                        .begin(id, setup.into())
-                        .await
-                        .map_err(|e| e.to_string())?;
-                    hub.metrics.transaction(Transaction::Begin, true);
+                    if let Err(error) = begin(hub, id, &session, setup).await {
+                        session.again(CoordinatorAction::Anchor(setup));
+                        return Err(error);
+                    }
                 } else if asked_setup(hub, id).await? != setup {
                     return Err(
                         "another set-up is anchored on the chain; the request will time out".into(),
@@ -348,6 +369,21 @@ async fn run(hub: &Arc<Hub>, id: B256, asked: &Measurement, state: State) -> Res
             }
         }
     }
+    Ok(())
+}
+
+/// Anchors a set-up, if the draw is still the one that it was made for.
+async fn begin(hub: &Hub, id: B256, session: &Session, setup: Digest) -> Result<(), String> {
+    let drawn = hub.chain.draw_of(id).await.map_err(|e| e.to_string())?;
+    if session.read(|m| m.record().notice.message.beacon) != drawn.beacon.0 {
+        return Err(
+            "a reorganisation took the draw back, and others were drawn: the request will time out"
+                .into(),
+        );
+    }
+    let sent = hub.chain.begin(id, setup.into()).await;
+    sent.map_err(|e| e.to_string())?;
+    hub.metrics.transaction(Transaction::Begin, true);
     Ok(())
 }
 
@@ -380,6 +416,7 @@ async fn notice(hub: &Hub, id: B256, asked: &Measurement) -> Result<Notice, Stri
         terms: ledger::terms(request).map_err(|e| e.to_string())?,
         price_per_byte: request.pricePerByte,
         deadline: request.deadline,
+        anchor_ms: anchor_ms(hub.block_time),
         payer: ours(request.payer),
         prover: member(&hub.chain, request.prover).await?,
         coordinator: member(&hub.chain, request.coordinator).await?,
@@ -388,6 +425,12 @@ async fn notice(hub: &Hub, id: B256, asked: &Measurement) -> Result<Notice, Stri
         looks: drawn.looks,
         challengers,
     })
+}
+
+/// How long the parties are to wait for what is anchored.
+fn anchor_ms(block_time: Duration) -> u32 {
+    let wait = block_time.saturating_mul(ANCHOR_BLOCKS).as_millis();
+    u32::try_from(wait).map_or(ANCHOR_MS_MOST, |wait| wait.min(ANCHOR_MS_MOST))
 }
 
 /// Text of a challenge id.

@@ -8,6 +8,10 @@ use std::time::Duration;
 use plumbline_contracts::abi::backhaul::IBackhaul::Request;
 use serde::{Deserialize, Serialize};
 
+/// Blocks from seeing a request to its result: heartbeats of two others, draw, set-up and result, each of which may
+/// miss one, and has one on top where the next step waits for it.
+const RESULT_BLOCKS: u32 = 14;
+
 /// What is asked of a request at least, as `/v1/version` tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
@@ -32,6 +36,23 @@ impl Default for Terms {
 }
 
 impl Terms {
+    /// What can be held on a chain whose blocks take so long.
+    #[must_use]
+    pub fn on_blocks_of(mut self, block_time: Duration) -> Self {
+        let needed = block_time.saturating_mul(RESULT_BLOCKS).as_secs();
+        self.min_deadline_s = self.min_deadline_s.max(needed);
+        self
+    }
+
+    /// As payers are told, whose requests are seen so much later than they are made.
+    #[must_use]
+    pub fn asked_before(mut self, seen_after: Duration) -> Self {
+        if self.min_deadline_s > 0 {
+            self.min_deadline_s += seen_after.as_secs();
+        }
+        self
+    }
+
     /// Whether a request that is seen at `now_s` is within them.
     ///
     /// # Errors
@@ -69,6 +90,20 @@ impl Terms {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slow_blocks_ask_for_a_later_deadline_and_fast_ones_do_not() {
+        let terms = |min_deadline_s| Terms {
+            min_deadline_s,
+            ..Terms::default()
+        };
+        let (block, settled) = (Duration::from_secs(12), Duration::from_secs(99));
+        assert_eq!(terms(167).on_blocks_of(block), terms(168));
+        assert_eq!(terms(169).on_blocks_of(block), terms(169));
+        assert_eq!(terms(0).on_blocks_of(Duration::ZERO), terms(0));
+        assert_eq!(terms(168).asked_before(settled), terms(267));
+        assert_eq!(terms(0).asked_before(settled), terms(0));
+    }
 
     #[test]
     fn each_term_has_both_sides_and_all_are_named_at_once() {

@@ -35,7 +35,7 @@ use self::echo::{Guests, Peer};
 pub use self::sink::{Committed, Outgoing, Sink, Steps};
 use super::conduct::{Armed, Conduct, Speaker};
 use super::limits::{Budget, Share};
-use super::node::{self, Follow, Node};
+use super::node::{self, Follow, Node, SESSION_LIMIT};
 use crate::clock;
 use crate::config::Role;
 use crate::config::units::{Bytes, Rate};
@@ -46,8 +46,6 @@ use crate::journal::Seat;
 
 /// How often a session's machine looks at the clock.
 const TICK: Duration = Duration::from_millis(10);
-/// A session that has not ended by then is given up: the contract refunds after its deadline.
-const SESSION_LIMIT: Duration = Duration::from_secs(120);
 
 /// So long before T0 packets are admitted, ns: challengers begin at T0 by their own clocks, which may be ahead of
 /// the prover's. More than steered clocks differ by (milliseconds over the Internet), and little beside a
@@ -127,7 +125,6 @@ impl Prover {
         follow: &mut Follow,
         lifetime: Duration,
     ) -> Result<(), String> {
-        let lifetime = lifetime.min(SESSION_LIMIT);
         let key = &self.node.network;
         let now_ns = clock::realtime_ns();
         let ephemeral = Ephemeral::from_secret(node::random()?);

@@ -31,11 +31,11 @@ use tokio::time::{interval, timeout};
 
 use super::super::uplink::ECHOED;
 use super::echo::{Guests, Peer};
-use super::{Prover, SESSION_LIMIT, TICK};
+use super::{Prover, TICK};
 use crate::clock;
 use crate::generator::{self, FloodOutcome, FloodPlan, Packer, RING_BYTES, Shape, flood};
 use crate::journal::Seat;
-use crate::role::node::Follow;
+use crate::role::node::{Follow, SESSION_LIMIT};
 use crate::role::path;
 
 /// What its secret key gives the offsets of its bursts from.

@@ -82,6 +82,7 @@ pub(super) fn notice(terms: Terms, chance: &mut Chance) -> Notice {
         terms,
         price_per_byte: 1,
         deadline: u64::MAX,
+        anchor_ms: 0,
         payer: Address([1; 20]),
         prover: PROVER.member,
         coordinator: COORDINATOR.member,

@@ -29,6 +29,10 @@ const GRACE: Duration = Duration::from_secs(30);
 /// When a request ends, finished or not, unless the terms say so: the product's own default.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Blocks of a slow chain beside the deadline, at most, and the blocks that settle the last: tokens and allowance
+/// before it, the payout after it, and what settles the request.
+const BLOCKS: u32 = 24;
+
 /// Longest that packets may stand in the lab's queues after the proof.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -238,7 +242,7 @@ impl Asked {
         let payer = start("measure", command, run).map_err(CastError::from)?;
         Ok(Self {
             payer,
-            patience: terms.deadline.unwrap_or(DEADLINE) + GRACE,
+            patience: terms.deadline.unwrap_or(DEADLINE) + GRACE + cast.chain_time(BLOCKS),
             before,
             bundle: bundle.to_owned(),
             run: run.to_owned(),

@@ -7,7 +7,7 @@ use super::super::coordinator::Coordinator;
 use super::super::messages::{
     ABORT_WORDS_MAX, Abort, Begun, Consent, Notice, Ready, Start, Statement,
 };
-use super::super::params::Terms;
+use super::super::params::{ANCHOR_MS_MOST, STEP_TIMEOUT_NS, Terms};
 use super::super::prover::{Prover, ProverAction};
 use super::super::record::{Record, Refusal};
 use super::{addr, ephemeral, key, notice, secrets};
@@ -182,6 +182,44 @@ fn f_that_give_up_stop_nobody_and_one_more_ends_the_session_for_everyone() {
     assert!(
         matches!(&heard[..], [ChallengerAction::Fail(why)] if why.contains("the prover gave up"))
     );
+}
+
+/// A slow chain has the time to show what is anchored, and nobody waits for ever.
+#[test]
+fn the_set_up_waits_for_the_chain_as_the_notice_says() {
+    let waits = |anchor_ms: u32| {
+        let mut notice = notice(terms());
+        notice.anchor_ms = anchor_ms;
+        let first = Statement::Notice(Signed::new(&key(COORDINATOR), &notice));
+        let mut prover =
+            Prover::new(&first, &key(PROVER), ephemeral(), addr(1), addr(2), 0).unwrap();
+        let mut said = Vec::new();
+        for index in 0..5 {
+            let (data, control) = (addr(10 + 2 * index), addr(11 + 2 * index));
+            let who = key(owner(&notice, u16::try_from(index).unwrap()));
+            let made = Challenger::new(&first, &who, secrets(1), data, control);
+            for action in made.unwrap().1 {
+                if let ChallengerAction::Say(seed) = action {
+                    said = prover.hear(&key(PROVER), &seed, 0);
+                }
+            }
+        }
+        let until_ns = said.iter().find_map(|action| match action {
+            ProverAction::Open(opening) => Some(opening.until_ns),
+            _ => None,
+        });
+        let wait = STEP_TIMEOUT_NS + u64::from(anchor_ms) * 1_000_000 + 2 * terms().duration_ns();
+        assert!(until_ns.is_some_and(|until| until > wait), "{until_ns:?}");
+        assert!(prover.tick(&key(PROVER), wait - 1).is_empty());
+        let gave_up = prover.tick(&key(PROVER), wait);
+        assert!(matches!(gave_up.last(), Some(ProverAction::Fail(_))));
+    };
+    waits(0);
+    waits(ANCHOR_MS_MOST);
+    let mut longer = notice(terms());
+    longer.anchor_ms = ANCHOR_MS_MOST + 1;
+    let first = Statement::Notice(Signed::new(&key(COORDINATOR), &longer));
+    assert_eq!(Record::open(&first).unwrap_err().code(), "bad-field");
 }
 
 /// The one that gave up is not waited for; the one that is silent is.
