@@ -41,7 +41,7 @@ enum Lie {
 /// What a coordinator shows, over HTTP; every JSON-RPC method and every other request is kept.
 struct Coordinator {
     url: String,
-    chain: Arc<Embedded>,
+    chain: Mutex<Arc<Embedded>>,
     lie: Lie,
     heard: Mutex<Vec<String>>,
 }
@@ -51,7 +51,7 @@ impl Coordinator {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let here = Arc::new(Self {
             url: format!("http://{}", listener.local_addr().unwrap()),
-            chain: Arc::clone(chain),
+            chain: Mutex::new(Arc::clone(chain)),
             lie,
             heard: Mutex::default(),
         });
@@ -66,6 +66,10 @@ impl Coordinator {
         here
     }
 
+    fn chain(&self) -> Arc<Embedded> {
+        Arc::clone(&self.chain.lock().unwrap())
+    }
+
     fn api(&self) -> Api {
         Api::new(&self.url).unwrap()
     }
@@ -77,7 +81,7 @@ impl Coordinator {
     /// A payer and a node are refused in these words, and neither signed anything.
     async fn is_refused(&self, view: &View, words: &[&str]) {
         let home = TempDir::new().unwrap();
-        let before = height(&self.chain).await;
+        let before = height(&self.chain()).await;
         for told in [
             pay(&self.url, view, home.path()).await,
             join(&self.url, view, home.path()).await,
@@ -95,7 +99,7 @@ impl Coordinator {
                 || m.starts_with("plumbline_")
         };
         assert!(heard.iter().all(is_asked), "{heard:?}");
-        assert_eq!(height(&self.chain).await, before);
+        assert_eq!(height(&self.chain()).await, before);
     }
 }
 
@@ -106,7 +110,7 @@ async fn answer(State(here): State<Arc<Coordinator>>, Json(request): Json<Value>
         let nine = format!("0x{:064x}", 9);
         return Json(json!({ "jsonrpc": "2.0", "id": request["id"], "result": nine }));
     }
-    Json(here.chain.rpc(request).await)
+    Json(here.chain().rpc(request).await)
 }
 
 async fn strange(
@@ -279,7 +283,6 @@ async fn a_coordinator_that_rewrites_its_chain_is_seen_by_the_copy() {
     .unwrap();
     let (chain, _) = follow.open(&honest.api(), key(3)).await.unwrap();
     chain.mint_lab(chain.address(), U256::ONE).await.unwrap();
-    drop(chain);
     // The same founder signs another block in the place of that one.
     let other = Embedded::open(fork.path(), &genesis(), TestClock::new().options()).unwrap();
     let there = plumbline::chain::ChainClient::in_process(&other, key(4));
@@ -287,9 +290,21 @@ async fn a_coordinator_that_rewrites_its_chain_is_seen_by_the_copy() {
         .mint_lab(there.address(), U256::from(2))
         .await
         .unwrap();
-    let liar = Coordinator::of(&other, other.deployment(), Lie::None).await;
+    // While somebody is at work: it signs nothing more.
+    honest.heard.lock().unwrap().clear();
+    *honest.chain.lock().unwrap() = Arc::clone(&other);
+    let told = chain.mint_lab(chain.address(), U256::ONE).await;
+    let told = told.unwrap_err().to_string();
+    assert!(told.contains("signed two different blocks"), "{told}");
+    let heard = honest.heard.lock().unwrap().clone();
+    assert!(
+        heard.iter().all(|m| m.starts_with("plumbline_")),
+        "{heard:?}"
+    );
+    drop(chain);
+    // And whoever comes back with the copy.
     let words = ["signed two different blocks", "equivocation.borsh"];
-    liar.is_refused(&follow, &words).await;
+    honest.is_refused(&follow, &words).await;
 }
 
 #[tokio::test]
