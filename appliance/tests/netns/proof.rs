@@ -7,7 +7,7 @@ use plumbline_proof::backhaul::bundle;
 use plumbline_trust::encoding::{domain, hash};
 use serde_json::Value;
 
-use crate::stage::{FAILED, OK, Outcome, Stage};
+use crate::stage::{FAILED, OK, Outcome, Stage, UNREACHABLE};
 
 /// Two noisy cores carry this with room to spare.
 const LINK: u64 = 200_000_000;
@@ -372,4 +372,26 @@ fn found(bent: &[u8], what: &str) {
         verified.checks.iter().any(|c| !c.ok && !c.name.is_empty()),
         "{what}: no check is named"
     );
+}
+
+/// Nodes and payer speak TLS with whoever holds the certificate of the registered URL.
+#[test]
+fn over_tls_a_proof_is_the_same_and_another_certificate_hears_nothing() {
+    let mut stage = Stage::set(4, LINK);
+    stage.cast.encrypt().expect("a configuration");
+    stage.start_all();
+    let url = stage.cast.coordinator().to_owned();
+    assert!(
+        url.starts_with("https://") && url.contains("#sha256="),
+        "{url}"
+    );
+    let outcome = stage.measure("--faucet --claim 180mbit --challengers 4 --duration 400ms");
+    assert_eq!(outcome.code, OK, "{outcome:?}");
+    assert_eq!(outcome.json()["verdict"], "Pass");
+
+    let last = if url.ends_with('0') { "1" } else { "0" };
+    let other = format!("{}{last}", &url[..url.len() - 1]);
+    let asked = ["chain", "status", "--json", "--coordinator", &other];
+    let told = stage.plumbline(Host::Coordinator, &asked);
+    told.refused(UNREACHABLE, &["not the pinned one"]);
 }
