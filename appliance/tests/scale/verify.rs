@@ -88,7 +88,7 @@ pub(crate) async fn says_what_was_compared(town: &Town) {
     }
 
     // A payer believes no record but that of its measurement, whatever it says of itself.
-    let keys = Keys::create(&file.with_extension("key")).unwrap();
+    let keys = Keys::create(&file.with_extension("reader")).unwrap();
     let deployment_of_chain = serde_json::from_value(contracts.clone()).unwrap();
     let chain = ChainClient::connect_http(&rpc, keys.signer(), deployment_of_chain).await;
     let chain = chain.unwrap();
