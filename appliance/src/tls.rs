@@ -16,7 +16,6 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -226,16 +225,15 @@ impl Shown {
     }
 
     /// From two files in `directory`, made if they are not there: a certificate that nobody but its own key signed,
-    /// for `address`.
+    /// for these names and addresses.
     ///
     /// # Errors
     /// As [`Shown::read`], or the files cannot be made.
-    pub fn generated(directory: &Path, address: IpAddr) -> Result<Self, String> {
+    pub fn generated(directory: &Path, names: Vec<String>) -> Result<Self, String> {
         let (certificate, key) = (directory.join("tls.crt"), directory.join("tls.key"));
         if !certificate.exists() {
             fs::create_dir_all(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
-            let pair = rcgen::generate_simple_self_signed([address.to_string()])
-                .map_err(|e| e.to_string())?;
+            let pair = rcgen::generate_simple_self_signed(names).map_err(|e| e.to_string())?;
             // The key first: a certificate that is there has one.
             write(&key, &pair.signing_key.serialize_pem(), 0o600)?;
             write(&certificate, &pair.cert.pem(), 0o644)?;
@@ -299,13 +297,13 @@ mod tests {
     #[tokio::test]
     async fn the_holder_of_the_pinned_certificate_is_believed_and_nobody_else() {
         let directory = tempfile::tempdir().unwrap();
-        let address = "192.0.2.1".parse().unwrap();
-        let shown = Shown::generated(directory.path(), address).unwrap();
+        let names = || vec!["coordinator.example".to_owned(), "192.0.2.1".to_owned()];
+        let shown = Shown::generated(directory.path(), names()).unwrap();
         let pin = shown.pin;
-        let again = Shown::generated(directory.path(), address).unwrap();
+        let again = Shown::generated(directory.path(), names()).unwrap();
         assert_eq!(again.pin, pin, "the certificate is kept");
         let elsewhere = tempfile::tempdir().unwrap();
-        let other = Shown::generated(elsewhere.path(), address).unwrap().pin;
+        let other = Shown::generated(elsewhere.path(), names()).unwrap().pin;
 
         let (port, heard) = server(shown).await;
         assert_eq!(
@@ -358,9 +356,8 @@ mod tests {
     #[test]
     fn a_key_that_is_another_ones_and_files_that_are_none_are_named() {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let address = "::1".parse().unwrap();
         for directory in [&one, &two] {
-            Shown::generated(directory.path(), address).unwrap();
+            Shown::generated(directory.path(), vec!["::1".into()]).unwrap();
         }
         let (certificate, key) = (one.path().join("tls.crt"), one.path().join("tls.key"));
         let mode =

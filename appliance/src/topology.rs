@@ -239,7 +239,13 @@ async fn coordinate(
     let refused = |why: String| Failure::usage(format!("[coordinator] tls: {why}"));
     let shown = match &part.tls {
         config::Tls::None => None,
-        config::Tls::Generated => Some(tls::Shown::generated(&config.state_dir, part.listen.ip())),
+        config::Tls::Generated => {
+            let host = part.url.as_ref().map(|url| url.host().to_owned());
+            let address = part.listen.ip();
+            let address = (!address.is_unspecified()).then(|| address.to_string());
+            let names = host.into_iter().chain(address).collect();
+            Some(tls::Shown::generated(&config.state_dir, names))
+        }
         config::Tls::Files { certificate, key } => Some(tls::Shown::read(certificate, key)),
     };
     let shown = shown.transpose().map_err(refused)?;

@@ -135,6 +135,14 @@ impl CoordinatorUrl {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Its host: a name, or an address without brackets.
+    pub fn host(&self) -> &str {
+        let (_, rest) = self.0.split_once("://").unwrap_or_default();
+        let (authority, _) = rest.split_once('#').unwrap_or((rest, ""));
+        let (host, _) = authority.rsplit_once(':').unwrap_or((authority, ""));
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
 }
 
 impl CoordinatorUrl {

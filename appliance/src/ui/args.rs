@@ -128,7 +128,7 @@ pub struct RunArgs {
 /// `plumbline measure`.
 #[derive(Debug, Args)]
 pub struct MeasureArgs {
-    /// Coordinator's API, http://HOST:PORT
+    /// Coordinator's API, https://HOST:PORT#sha256=HEX as it prints it, or http://HOST:PORT
     #[arg(long, value_name = "URL")]
     pub coordinator: CoordinatorUrl,
     /// Key file of the payer
@@ -318,8 +318,8 @@ pub struct VerifyArgs {
     /// Bundle saved by `plumbline measure --bundle`, or evidence made by `plumbline dispute make`
     #[arg(value_name = "FILE")]
     pub bundle: PathBuf,
-    /// Where the contracts are, from somebody you trust: `plumbline chain deploy --out`, or a coordinator's
-    /// /v1/deployment; chain id and contract of the bundle must be these
+    /// Where the contracts are, from somebody you trust: a file of `plumbline chain pin --out` or `plumbline
+    /// chain deploy --out`; chain id and contract of the bundle must be these
     #[arg(long, value_name = "FILE")]
     pub deployment: Option<PathBuf>,
     /// A node of that chain, or a coordinator's /rpc: request, draw, set-up and result of the bundle must be the chain's
@@ -356,7 +356,7 @@ pub struct ExportArgs {
 /// A coordinator to ask, and how to write its answer.
 #[derive(Debug, Args)]
 pub struct AskArgs {
-    /// Coordinator's API, http://HOST:PORT
+    /// Coordinator's API, https://HOST:PORT#sha256=HEX as it prints it, or http://HOST:PORT
     #[arg(long, value_name = "URL")]
     pub coordinator: CoordinatorUrl,
     /// How the chain is seen.

@@ -290,7 +290,7 @@ impl From<FollowError> for ClientError {
 }
 
 /// An error with what caused it: HTTP clients keep "connection refused" two levels down.
-fn chained(error: &dyn std::error::Error) -> String {
+pub(in crate::chain) fn chained(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -54,6 +54,7 @@ use crate::tls;
 
 pub use disputes::{Ballot, Case, MAX_TICKETS, Offence, Ruling, Stage, vote_hash};
 pub use error::ClientError;
+pub(in crate::chain) use error::chained;
 pub(in crate::chain) use gas::TRANSACTION_GAS;
 pub use patience::Patience;
 pub use seeds::{Seeds, commitment};

@@ -47,7 +47,7 @@ pub enum CopyError {
     Occupied(PathBuf),
     /// The copy in the directory is of another chain.
     #[error(
-        "{path}: a copy of another chain: its block 0 is {found}, that of the source {wanted}; name another directory"
+        "{path}: a copy of another chain: its block 0 is {found}, that of the source {wanted}; move this copy away (a node's is state_dir/followed; nothing else is lost by it), or name another directory"
     )]
     Other {
         /// The copy.

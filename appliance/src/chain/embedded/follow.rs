@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use plumbline_contracts::Deployment;
 
-use crate::chain::client::IDLE;
+use crate::chain::client::{IDLE, chained};
 use crate::chain::pin::{Difference, Origin};
 use crate::tls;
 
@@ -342,7 +342,7 @@ impl Upstream {
 }
 
 async fn post(client: &reqwest::Client, url: &str, request: &Value) -> Result<Vec<u8>, String> {
-    let said = |e: reqwest::Error| e.to_string();
+    let said = |e: reqwest::Error| chained(&e);
     let mut response = client.post(url).json(request).send().await.map_err(said)?;
     if !response.status().is_success() {
         return Err(format!("HTTP status {}", response.status()));

@@ -158,7 +158,7 @@ pub enum ChainCommand {
     /// Goes on where the copy ends. A coordinator that shows another history than before is caught by its
     /// own signatures: the evidence is written to equivocation.borsh in DIR.
     Follow {
-        /// Coordinator's API, http://HOST:PORT
+        /// Coordinator's API, https://HOST:PORT#sha256=HEX as it prints it, or http://HOST:PORT
         #[arg(value_name = "URL")]
         coordinator: CoordinatorUrl,
         /// Directory of the copy
@@ -186,7 +186,7 @@ pub enum Until {
 #[derive(Debug, Args)]
 #[group(id = "whom", required = true, multiple = true, args = ["url", "rpc"])]
 pub struct PinArgs {
-    /// Coordinator's API, http://HOST:PORT: it says where the contracts are
+    /// Coordinator's API, https://HOST:PORT#sha256=HEX as it prints it, or http://HOST:PORT: it says where the contracts are
     #[arg(long, value_name = "URL")]
     pub url: Option<CoordinatorUrl>,
     /// A node of the chain, read instead of the coordinator; may be repeated
