@@ -62,7 +62,10 @@ fn a_small_prover_file_is_complete() {
     assert_eq!(node.coordinator.as_str(), "http://10.77.0.2:7300");
     assert_eq!(node.coordinator.host(), "10.77.0.2");
     let pinned = format!("https://[2001:db8::1]:7300#sha256={}", "0".repeat(64));
-    assert_eq!(pinned.parse::<CoordinatorUrl>().unwrap().host(), "2001:db8::1");
+    assert_eq!(
+        pinned.parse::<CoordinatorUrl>().unwrap().host(),
+        "2001:db8::1"
+    );
     let pin = Path::new("/etc/plumbline/pin.json");
     assert_eq!((node.deployment.as_deref(), node.follow), (Some(pin), true));
 }

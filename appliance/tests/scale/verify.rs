@@ -99,7 +99,8 @@ pub(crate) async fn says_what_was_compared(town: &Town) {
     };
     let id = record().notice.message.challenge.into();
     dispute::is_of(&chain, id, &record()).await.unwrap();
-    let bent: [(fn(&mut Notice), &str); 3] = [
+    type Bend = fn(&mut Notice);
+    let bent: [(Bend, &str); 3] = [
         (|n| n.deadline += 1, "deadline"),
         (|n| n.prover.key.0[0] ^= 1, "network keys"),
         (|n| n.terms.claim_bps += 1, "terms"),
