@@ -86,7 +86,10 @@ async fn look(
         Answer::Named => {
             let journal = node.journal.clone();
             let noted = tokio::task::spawn_blocking(move || journal.give(&id.0)).await;
-            if let Ok(Err(error)) = noted {
+            // Not given unless it is on disk, whatever went wrong.
+            let noted = noted.map_err(|e| e.to_string());
+            let noted = noted.and_then(|done| done.map_err(|e| e.to_string()));
+            if let Err(error) = noted {
                 tracing::warn!(%id, %error, "the seed is not given");
                 return Ok(Some(LOOK_AGAIN));
             }
